@@ -1,0 +1,5 @@
+"""The `dtf` command."""
+
+import typer
+
+app = typer.Typer()
