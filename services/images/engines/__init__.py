@@ -1,0 +1,93 @@
+"""The image engines: what turns an uploaded file or a prompt into a result.
+
+`run_operation` is the one entry for the worker's child process. Engine modules are imported by
+`build_engines` and not before, so that the worker itself stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from services.images.engines.base import JSON, Engine, EngineError, EngineResult, ProviderCall
+from services.images.engines.options import (
+    BackgroundRemovalOptions,
+    GenerateOptions,
+    UpscaleOptions,
+    VectorizeOptions,
+)
+from services.images.engines.settings import EngineSettings
+
+__all__ = [
+    "JSON",
+    "OPTIONS_MODELS",
+    "BackgroundRemovalOptions",
+    "Engine",
+    "EngineError",
+    "EngineResult",
+    "EngineSettings",
+    "GenerateOptions",
+    "ProviderCall",
+    "UpscaleOptions",
+    "VectorizeOptions",
+    "build_engines",
+    "run_operation",
+]
+
+OPTIONS_MODELS: dict[str, type[BaseModel]] = {
+    "upscale": UpscaleOptions,
+    "background_removal": BackgroundRemovalOptions,
+    "vectorize": VectorizeOptions,
+    "generate": GenerateOptions,
+}
+
+
+def build_engines(settings: EngineSettings) -> dict[str, Engine]:
+    """Build the configured engine of each operation, by operation type.
+
+    The offline engines need no key and are the default; `generate` goes to OpenAI when its key is set.
+    """
+    from services.images.engines.background import BorderKeyEngine
+    from services.images.engines.generate import TemplateLetteringEngine
+    from services.images.engines.upscale import Waifu2xEngine
+    from services.images.engines.vectorize import VtracerEngine
+
+    generate: Engine = TemplateLetteringEngine()
+    if settings.openai_api_key is not None:
+        from services.images.engines.openai_images import OpenAIImagesEngine
+
+        generate = OpenAIImagesEngine(settings)
+    engines: list[Engine] = [
+        Waifu2xEngine(settings.engine_threads),
+        BorderKeyEngine(),
+        VtracerEngine(),
+        generate,
+    ]
+    return {engine.operation_type: engine for engine in engines}
+
+
+def run_operation(engine: Engine, source: bytes | None, raw_options: Mapping[str, Any]) -> EngineResult:
+    """Check the options and run the engine on `source`.
+
+    Raises EngineError for everything a user or an operator can do something about; any other exception
+    is a fault of the engine.
+    """
+    try:
+        options = engine.options_model.model_validate(raw_options)
+    except ValidationError as error:
+        raise EngineError(_describe_invalid_options(engine.operation_type, error)) from error
+    try:
+        return engine.run(source, options)
+    except MemoryError as error:
+        raise EngineError(
+            "The picture needs more memory than one operation may use. Make it smaller and try again."
+        ) from error
+
+
+def _describe_invalid_options(operation_type: str, error: ValidationError) -> str:
+    problems = "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'options'}: {problem['msg']}" for problem in error.errors()
+    )
+    return f"The options of {operation_type} are not valid: {problems}. Correct them and try again."

@@ -1,0 +1,96 @@
+"""The options of each operation, as they arrive from the browser with the operation.
+
+The database checks the same rules when the operation is requested; here they are typed and documented.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _PictureOptions(_Options):
+    input: Annotated[
+        UUID | None,
+        # JSON has no UUID type, so the text form is the strict one.
+        Field(
+            strict=False,
+            description="A completed operation on the same image whose result is the input. "
+            "Left out: the original upload.",
+        ),
+    ] = None
+
+
+class UpscaleOptions(_PictureOptions):
+    """Enlarge a picture."""
+
+    scale: Annotated[Literal[2, 4], Field(description="How many times wider and higher.")] = 4
+    denoise: Annotated[
+        Literal["auto", "none", "light", "medium", "strong"],
+        Field(description="Removal of noise. auto: none for lossless files, medium for JPEG."),
+    ] = "auto"
+    style: Annotated[
+        Literal["auto", "art", "photo"],
+        Field(description="Which model: for drawn art or for photos. auto: measured on the picture."),
+    ] = "auto"
+
+
+class BackgroundRemovalOptions(_PictureOptions):
+    """Make the plain background of flat art transparent."""
+
+    holes: Annotated[
+        Literal["auto", "keep", "remove"],
+        Field(
+            description="Areas of the background colour that are enclosed by the artwork, such as the "
+            "inside of a letter O. remove: transparent; keep: left as they are; auto: removed only where "
+            "they are exactly the background colour and not large."
+        ),
+    ] = "auto"
+    tolerance: Annotated[
+        float | None,
+        Field(
+            ge=1,
+            le=50,
+            allow_inf_nan=False,
+            description="Colour distance (CIE76 delta E) up to which a pixel counts as background. "
+            "null: 6 for lossless files, 14 for JPEG.",
+        ),
+    ] = None
+
+
+class VectorizeOptions(_PictureOptions):
+    """Trace flat art into an SVG."""
+
+    colors: Annotated[
+        int | None,
+        Field(ge=2, le=64, description="Number of colours at most. null: chosen from the picture."),
+    ] = None
+    detail: Annotated[
+        Literal["low", "medium", "high"],
+        Field(description="How small a shape is kept; more detail makes a larger file."),
+    ] = "medium"
+
+
+class GenerateOptions(_Options):
+    """Make new artwork from words."""
+
+    prompt: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=300),
+        Field(description="What to make. The built-in engine letters these words as they stand."),
+    ]
+    size: Annotated[int, Field(ge=256, le=4096, description="Width and height in pixels.")] = 2400
+    color: Annotated[
+        str | None,
+        Field(pattern=r"^#[0-9a-fA-F]{6}$", description="Main colour as #rrggbb. null: chosen."),
+    ] = None
+    font: Annotated[
+        Literal["auto", "fredoka", "amatic", "manrope", "serif"],
+        Field(description="Typeface of the built-in engine. auto: chosen."),
+    ] = "auto"
