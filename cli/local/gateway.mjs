@@ -1,0 +1,82 @@
+// The project URL of the embedded stack: /rest/v1, /auth/v1 and /storage/v1 served by @supabase/lite.
+//
+// Usage: node gateway.mjs <stack directory> [--provision]
+//
+// Reads <stack directory>/gateway.json (written by cli/local/gateway.py). With --provision it only creates the
+// `auth` and `storage` schemas, which a hosted project has before its first migration, and exits.
+//
+// What @supabase/lite 0.10.0 does differently from a hosted project is mended here and nowhere else:
+//   - timestamps leave as ISO 8601 (`2026-01-02T03:04:05.6+00:00`), as PostgREST writes them;
+//   - signed URLs are also named `signedURL` and are relative to /storage/v1, as the Storage API names them;
+//   - /realtime/v1 says clearly that nothing listens there yet.
+
+import { readFileSync } from "node:fs";
+import { chdir } from "node:process";
+import { serve } from "@hono/node-server";
+import { createApi } from "@supabase/lite/cli";
+import { createPostgresConnection } from "@supabase/lite/postgres";
+
+const [directory, flag] = process.argv.slice(2);
+const settings = JSON.parse(readFileSync(`${directory}/gateway.json`, "utf8"));
+chdir(settings.project_directory); // @supabase/lite keeps its files below the working directory
+
+const isoTimestamp = (text) => text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00");
+const postgresTypes = {
+  timestamp: { to: 1114, from: [1114], serialize: (value) => value, parse: isoTimestamp },
+  timestamptz: { to: 1184, from: [1184], serialize: (value) => value, parse: isoTimestamp },
+};
+
+async function createApp() {
+  const api = await createApi({ root: settings.project_directory });
+  const readConfig = api.project.local.readConfig.bind(api.project.local);
+  api.project.local.readConfig = async (path) => ({
+    ...(await readConfig(path)),
+    connection: createPostgresConnection({
+      url: settings.database_url,
+      postgresOptions: { max: settings.database_connections, types: postgresTypes, onnotice: () => {} },
+    }),
+  });
+  return api.project.local.createApp(undefined, { admin: false });
+}
+
+/** The Storage API's own name and form for a signed URL; storage3 reads `signedURL`, storage-js both. */
+function withSignedUrlAsHosted(entry) {
+  if (typeof entry?.signedUrl !== "string") return entry;
+  const relative = entry.signedUrl.replace(/^\/storage\/v1/, "");
+  return { ...entry, signedUrl: relative, signedURL: relative };
+}
+
+async function mendSignedUrls(response) {
+  const body = await response.json();
+  const mended = Array.isArray(body) ? body.map(withSignedUrlAsHosted) : withSignedUrlAsHosted(body);
+  const headers = new Headers(response.headers);
+  headers.delete("content-length");
+  return new Response(JSON.stringify(mended), { status: response.status, headers });
+}
+
+function realtimeUnavailable() {
+  const message = "Realtime is not part of the local stack yet; poll, or use a hosted project.";
+  return Response.json({ error: "realtime_unavailable", message }, { status: 503 });
+}
+
+const app = await createApp();
+if (flag === "--provision") {
+  await app.ensureSystemSchema();
+  process.exit(0);
+}
+
+async function fetch(request, env) {
+  const { pathname } = new URL(request.url);
+  if (pathname === "/health") return Response.json({ status: "ok" });
+  if (pathname.startsWith("/realtime/v1")) return realtimeUnavailable();
+  const response = await app.fetch(request, { peerAddress: env.incoming.socket.remoteAddress ?? null });
+  const signs = request.method === "POST" && /^\/storage\/v1\/object\/(upload\/)?sign\//.test(pathname);
+  return signs && response.ok ? mendSignedUrls(response) : response;
+}
+
+const server = serve({ fetch, port: settings.port, hostname: "127.0.0.1" });
+server.on("error", (error) => {
+  console.error(`The gateway cannot listen on 127.0.0.1:${settings.port}: ${error.message}`);
+  process.exit(1);
+});
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(0));
