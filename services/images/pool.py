@@ -1,0 +1,255 @@
+"""A fixed set of warm child processes for work that may crash, hang or eat memory.
+
+A child is started and loads its libraries before it gets work. It is killed and replaced when a call takes
+too long, when the caller gives up, after a number of calls, or when it dies; no other call notices.
+
+Children are plain subprocesses and not `multiprocessing` ones: those would import the parent's main module,
+with all of the command line, into every child, before memory is limited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import random
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Self
+
+import structlog
+
+from services.images.child import FRAME_HEADER, Crashed, Ready, Request
+from services.images.engines import EngineError, EngineResult
+
+START_TIMEOUT = 60.0  # seconds until a child must have loaded its libraries
+RESTART_BACKOFF = (0.5, 30.0)  # seconds, first and longest wait after a child that could not start
+PIPE_BUFFER = 4 << 20  # bytes read ahead
+
+log = structlog.get_logger(__name__)
+
+
+class ChildError(Exception):
+    """A call ended without an answer. The same call may succeed in another child."""
+
+
+class ChildDied(ChildError):
+    """The child process ended in the middle of a call."""
+
+
+class ChildTimedOut(ChildError):
+    """The call took longer than allowed; its child was killed."""
+
+
+class ChildCrashed(ChildError):
+    """The engine raised an exception that it should not raise; the message is its traceback."""
+
+
+class Child:
+    """One child process and its two pipes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.calls = 0
+
+    @classmethod
+    async def start(cls, factory: str, memory_limit_mb: int, threads: int) -> Self:
+        """Start a child without waiting until it is warm.
+
+        Linux kills a child when the *thread* that started it ends, so this belongs into the thread that
+        lives as long as the worker.
+        """
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            "from services.images.child import main; main()",
+            str(os.getpid()),
+            str(memory_limit_mb),
+            factory,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=_child_environment(threads),
+            limit=PIPE_BUFFER,
+            process_group=0,  # Ctrl-C in a terminal is for the worker alone
+        )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    async def receive(self) -> Any:
+        """Wait for the next frame. Raises ChildDied."""
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101 - it was asked for
+        try:
+            (length,) = FRAME_HEADER.unpack(await stdout.readexactly(FRAME_HEADER.size))
+            return pickle.loads(await stdout.readexactly(length))  # noqa: S301 - our own child
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise ChildDied(await self._describe_end()) from error
+
+    async def call(self, request: Request) -> Any:
+        """Send one request and wait for the answer. Raises ChildDied."""
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101 - it was asked for
+        self.calls += 1
+        payload = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
+        # A child that is dead already shows in the answer.
+        with contextlib.suppress(ConnectionError):
+            stdin.write(FRAME_HEADER.pack(len(payload)))
+            stdin.write(payload)
+            await stdin.drain()
+        return await self.receive()
+
+    async def stop(self) -> None:
+        """Kill the child and wait until it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await self._process.wait()
+
+    async def _describe_end(self) -> str:
+        code = await self._process.wait()
+        if code < 0:
+            return f"child process {self.pid} was ended by {signal.Signals(-code).name}"
+        return f"child process {self.pid} exited with status {code}"
+
+
+class Pool:
+    """`size` warm children. Use as an async context manager; entering waits until all are warm."""
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        factory: str = "services.images.child:EngineRunner",
+        timeout_seconds: float,
+        memory_limit_mb: int,
+        recycle_after: int,
+        threads: int = 1,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`factory` is the `module:name` that children call for their runner; `on_ready` is called whenever
+        a replacement is warm."""
+        self._size = size
+        self._factory = factory
+        self._timeout = timeout_seconds
+        self._memory_limit_mb = memory_limit_mb
+        self._recycle_after = recycle_after
+        self._threads = threads
+        self._on_ready = on_ready
+        self._idle: asyncio.LifoQueue[Child] = asyncio.LifoQueue()
+        self._children: set[Child] = set()
+        self._replacements: set[asyncio.Task[None]] = set()
+        self.providers: dict[str, str] = {}
+        """Operation types the children can do, with the name of the provider each uses."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            for child in await asyncio.gather(*(self._start_child() for _ in range(self._size))):
+                self._idle.put_nowait(child)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def warm(self) -> int:
+        """Children that work or wait for work; fewer than `size` while some are being replaced."""
+        return len(self._children)
+
+    @property
+    def pids(self) -> set[int]:
+        """Process ids of the warm children."""
+        return {child.pid for child in self._children}
+
+    async def run(self, operation_type: str, source: bytes | None, options: dict[str, Any]) -> EngineResult:
+        """Run one operation in a child, waiting for a free one.
+
+        Raises EngineError as the engine raised it and ChildError when there was no answer. Cancelling
+        kills the child.
+        """
+        child = await self._idle.get()
+        reusable = False
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await child.call(Request(operation_type, source, options))
+            reusable = child.calls < self._recycle_after
+        except TimeoutError:
+            raise ChildTimedOut(f"{operation_type} took longer than {self._timeout:g} s") from None
+        finally:
+            if reusable:
+                self._idle.put_nowait(child)
+            else:
+                self._replace(child)
+        if isinstance(answer, EngineError):
+            raise answer
+        if isinstance(answer, Crashed):
+            raise ChildCrashed(answer.traceback)
+        assert isinstance(answer, EngineResult)  # noqa: S101 - the third and last kind of answer
+        return answer
+
+    async def close(self) -> None:
+        """Kill all children."""
+        for task in self._replacements:
+            task.cancel()
+        await asyncio.gather(*self._replacements, return_exceptions=True)
+        await asyncio.gather(*(child.stop() for child in self._children))
+        self._children.clear()
+
+    def _replace(self, child: Child) -> None:
+        self._children.discard(child)
+        task = asyncio.create_task(self._restart(child))
+        self._replacements.add(task)
+        task.add_done_callback(self._replacements.discard)
+
+    async def _restart(self, child: Child) -> None:
+        await child.stop()
+        wait, longest_wait = RESTART_BACKOFF
+        while True:
+            try:
+                replacement = await self._start_child()
+            except (ChildError, OSError) as error:
+                log.error("child_not_started", error=str(error), retry_in_seconds=wait)
+                await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+                wait = min(2 * wait, longest_wait)
+            else:
+                self._idle.put_nowait(replacement)
+                self._on_ready()
+                return
+
+    async def _start_child(self) -> Child:
+        child = await Child.start(self._factory, self._memory_limit_mb, self._threads)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                ready: Ready = await child.receive()
+        except TimeoutError:
+            await child.stop()
+            raise ChildTimedOut(f"a child process was not ready after {START_TIMEOUT:g} s") from None
+        except BaseException:
+            await child.stop()
+            raise
+        self.providers = ready.providers
+        self._children.add(child)
+        return child
+
+
+def _child_environment(threads: int) -> dict[str, str]:
+    """The worker's environment without the project's keys, and with a share of the cores."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SUPABASE_")}
+    limit = str(threads)
+    return environment | {
+        "ENGINE_THREADS": limit,
+        "OMP_NUM_THREADS": limit,
+        "OPENBLAS_NUM_THREADS": limit,
+        "OPENCV_FOR_THREADS_NUM": limit,
+        "VIPS_CONCURRENCY": limit,
+        "CUDA_VISIBLE_DEVICES": "",
+    }

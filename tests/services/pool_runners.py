@@ -1,0 +1,58 @@
+"""Runners for children under test: what they do is chosen by the options of each operation."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import time
+from typing import Any
+
+from services.images.engines import EngineError, EngineResult, ProviderCall
+
+
+class FakeRunner:
+    """Answers with its source, after doing what `options["do"]` says."""
+
+    def __init__(self) -> None:
+        self.providers = {"upscale": "fake", "generate": "fake"}
+
+    def __call__(self, operation_type: str, source: bytes | None, options: dict[str, Any]) -> EngineResult:
+        match options.get("do", "echo"):
+            case "sleep":
+                time.sleep(options["seconds"])
+            case "spin_in_c":
+                # PyDLL keeps the interpreter lock: no other thread of the child can run meanwhile.
+                ctypes.PyDLL(None).sleep(int(options["seconds"]))
+            case "segfault":
+                ctypes.string_at(0)
+            case "allocate":
+                bytearray(options["megabytes"] << 20)
+            case "refuse":
+                raise EngineError("This is not flat art.", calls=(ProviderCall("fake", cost=None),))
+            case "later":
+                raise EngineError("The provider is busy.", retryable=True, retry_after=7)
+            case "bug":
+                raise ZeroDivisionError("a bug")
+        data = source or b"generated"
+        return EngineResult(
+            data=data,
+            media_type="image/png",
+            extension="png",
+            width=1,
+            height=1,
+            thumbnail=b"thumbnail",
+            details={
+                "pid": os.getpid(),
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "threads": os.environ["OMP_NUM_THREADS"],
+                "sees_secret": "SUPABASE_SECRET_KEY" in os.environ,
+            },
+        )
+
+
+class UnableToStart:
+    """A runner whose libraries are missing."""
+
+    def __init__(self) -> None:
+        raise ImportError("no such library")
