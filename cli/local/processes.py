@@ -1,0 +1,82 @@
+"""Start, find and stop the stack's processes.
+
+A process is recognised by its command line, which always names the stack's own directory. There are no pid files
+that could outlive their process or name somebody else's.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from cli.local.errors import StackError
+
+STOP_SECONDS = 15.0
+
+
+def find(arguments: Sequence[str]) -> list[psutil.Process]:
+    """Running processes whose command line contains `arguments` in this order, one after the other."""
+    wanted = list(arguments)
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = process.info["cmdline"] or []
+        if process.info["status"] == psutil.STATUS_ZOMBIE:
+            continue
+        if any(command[i : i + len(wanted)] == wanted for i in range(len(command) - len(wanted) + 1)):
+            found.append(process)
+    return found
+
+
+def start(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
+    """Start a process that outlives this one; its output is appended to `log`."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **env},
+            cwd=cwd,
+            start_new_session=True,
+        )
+
+
+def stop(processes: Sequence[psutil.Process], signal_number: int) -> None:
+    """Ask the processes to end, wait, and kill those that do not."""
+    for process in processes:
+        try:
+            process.send_signal(signal_number)
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    for process in alive:
+        for member in [*process.children(recursive=True), process]:
+            try:
+                member.kill()
+            except psutil.NoSuchProcess:
+                continue
+    psutil.wait_procs(alive, timeout=STOP_SECONDS)
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float, name: str, log: Path) -> None:
+    """Wait until `ready()`; a StackError quotes the log's end if the process exits or time runs out."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if process.poll() is not None:
+            raise StackError(f"{name} stopped while starting: {last_line(log)} The whole log is in {log}.")
+        if time.monotonic() > deadline:
+            raise StackError(f"{name} did not answer within {seconds:.0f} s: {last_line(log)} See {log}.")
+        time.sleep(0.03)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something."""
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    except FileNotFoundError:
+        return "it left no log."
+    telling = [line for line in lines if "FATAL" in line or "rror" in line]
+    return f"«{(telling or lines or ['it left no log'])[-1]}»."

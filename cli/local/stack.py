@@ -1,0 +1,171 @@
+"""The local Supabase stack: the embedded one, or the `supabase start` stack where that runs.
+
+`Stack` is what the commands `dtf up`, `down`, `status` and `logs` and the tests call. Every step looks at what is
+there and does what is missing, so it can be repeated at any time, also after any of the processes was killed.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psycopg
+
+from cli.local import supabase_cli
+from cli.local.errors import StackError
+from cli.local.gateway import Gateway
+from cli.local.postgres import Postgres
+from cli.local.state import StackState
+
+PROJECT = Path(__file__).resolve().parents[2]
+BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """Where a running stack answers, and its keys; `kind` is `embedded` or `supabase`."""
+
+    kind: str
+    api_url: str
+    db_url: str
+    publishable_key: str
+    secret_key: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The fields by name, as `dtf status --json` prints them."""
+        return asdict(self)
+
+
+def default_directory() -> Path:
+    """Where the stack's data lies: `.dtf` in the checkout, or $DTF_DIRECTORY."""
+    return Path(os.environ.get("DTF_DIRECTORY") or PROJECT / ".dtf").resolve()
+
+
+class Stack:
+    """The embedded stack with its data in `directory`; it runs at most once per directory."""
+
+    def __init__(self, directory: Path | None = None, project: Path = PROJECT) -> None:
+        self.directory = directory or default_directory()
+        self.project = project
+        self._load()
+
+    def _load(self) -> None:
+        self.state = StackState.load(self._state_path)
+        self.postgres = Postgres(self.directory, self.state)
+        self.gateway = Gateway(self.directory, self.project, self.state)
+
+    @property
+    def _state_path(self) -> Path:
+        return self.directory / "state.json"
+
+    def logs(self) -> dict[str, Path]:
+        """Log files by the part that writes them."""
+        return {"postgres": self.postgres.log, "gateway": self.gateway.log}
+
+    def up(self, api_port: int | None = None, report: Report = lambda _: None) -> StackStatus:
+        """Start what does not run, apply what is missing of the migrations and the seed.
+
+        Raises StackError where a port is taken, a tool is missing or a migration fails; what already ran goes on.
+        """
+        supabase_cli.executable(self.project)
+        with self._locked():
+            self.state.save(self._state_path)  # before the first use of its passwords
+            report("Starting Postgres")
+            port_before = self.state.postgres_port
+            self.postgres.start()
+            if self.state.postgres_port != port_before:
+                self.state.save(self._state_path)
+                self.gateway.stop()  # it would go on looking for the database at the old port
+            if self._is_new():
+                report("Creating the auth and storage schemas")
+                self.gateway.provision()
+                self._bootstrap()
+            report("Applying the migrations")
+            before = self._schema_version()
+            supabase_cli.push(self.project, self.state.db_url)
+            # The gateway reads the schema when it starts.
+            if before != self._schema_version() or not self.gateway.running() or self._port_differs(api_port):
+                report("Starting the gateway")
+                self.gateway.start(api_port)
+            self.state.save(self._state_path)
+        return self._status()
+
+    def down(self) -> None:
+        """Stop everything that belongs to this directory. The data stays."""
+        if not self.directory.exists():
+            return
+        with self._locked():
+            self.gateway.stop()
+            self.postgres.stop()
+
+    def status(self) -> StackStatus | None:
+        """The running stack, or None where a part of it does not answer."""
+        if self.gateway.running() and self.postgres.running():
+            return self._status()
+        return None
+
+    def _status(self) -> StackStatus:
+        state = self.state
+        return StackStatus("embedded", state.api_url, state.db_url, state.publishable_key, state.secret_key)
+
+    def _port_differs(self, api_port: int | None) -> bool:
+        return api_port is not None and api_port != self.state.api_port
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One command at a time: a second `dtf up` waits for the first and then finds the work done."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._load()
+            yield
+
+    def _is_new(self) -> bool:
+        """Whether the last step of the bootstrap has not been done."""
+        with psycopg.connect(self.state.admin_url(), autocommit=True) as connection:
+            done = connection.execute(
+                "select exists (select from pg_namespace where nspname = 'supabase_migrations'"
+                " and nspowner::regrole::text = 'postgres')"
+            ).fetchone()
+        return done != (True,)
+
+    def _bootstrap(self) -> None:
+        with psycopg.connect(self.state.admin_url(), autocommit=True) as connection, connection.transaction():
+            connection.execute(BOOTSTRAP.read_bytes())
+            connection.execute(
+                psycopg.sql.SQL("alter role postgres password {}").format(self.state.postgres_password)
+            )
+
+    def _schema_version(self) -> list[str]:
+        with psycopg.connect(self.state.admin_url(), autocommit=True) as connection:
+            rows = connection.execute("select version from supabase_migrations.schema_migrations order by 1")
+            return [row[0] for row in rows]
+
+
+def docker_status(project: Path = PROJECT) -> StackStatus | None:
+    """The `supabase start` stack of this project, where Docker runs it."""
+    variables = supabase_cli.docker_stack(project)
+    if variables is None:
+        return None
+    try:
+        return StackStatus(
+            "supabase",
+            variables["API_URL"],
+            variables["DB_URL"],
+            variables.get("PUBLISHABLE_KEY") or variables["ANON_KEY"],
+            variables.get("SECRET_KEY") or variables["SERVICE_ROLE_KEY"],
+        )
+    except KeyError as missing:
+        raise StackError(f"`supabase status` does not tell {missing}. Is the whole stack started?") from missing
+
+
+def running_stack() -> StackStatus:
+    """The stack that runs for this checkout, `supabase start` first; StackError says how to start one."""
+    status = docker_status() or Stack().status()
+    if status is None:
+        raise StackError("No stack is running. Start one with: dtf up")
+    return status

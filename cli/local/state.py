@@ -1,0 +1,87 @@
+"""What a stack remembers between two `dtf up`: its ports, keys and passwords, in `.dtf/state.json`."""
+
+import os
+import secrets
+import socket
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import json
+
+
+def _secret(prefix: str = "") -> str:
+    return prefix + secrets.token_urlsafe(24).replace("-", "_")
+
+
+@dataclass
+class StackState:
+    """Ports (0: not chosen yet) and secrets of one embedded stack."""
+
+    postgres_port: int = 0
+    api_port: int = 0
+    admin_password: str = field(default_factory=_secret)
+    postgres_password: str = field(default_factory=_secret)
+    jwt_secret: str = field(default_factory=lambda: _secret() + _secret())
+    publishable_key: str = field(default_factory=lambda: _secret("sb_publishable_"))
+    secret_key: str = field(default_factory=lambda: _secret("sb_secret_"))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The state saved at `path`, or a new one with fresh secrets."""
+        try:
+            saved: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            return cls()
+        known = {item.name for item in fields(cls)}
+        return cls(**{key: value for key, value in saved.items() if key in known})
+
+    def save(self, path: Path) -> None:
+        """Write to `path`, readable by its owner only, all or nothing."""
+        write_private(path, json.dumps(asdict(self), indent=2))
+
+    def admin_url(self, port: int | None = None) -> str:
+        """Address of the database for the superuser; the stack's own use."""
+        return f"postgresql://supabase_admin:{self.admin_password}@127.0.0.1:{port or self.postgres_port}/postgres"
+
+    @property
+    def db_url(self) -> str:
+        """Address of the database for the role that migrations run as."""
+        return f"postgresql://postgres:{self.postgres_password}@127.0.0.1:{self.postgres_port}/postgres"
+
+    @property
+    def api_url(self) -> str:
+        """The project URL."""
+        return f"http://127.0.0.1:{self.api_port}"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace the file at `path` in one step; only its owner can read it."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(preferred: int = 0) -> int:
+    """The preferred port where it is free, else one that the system picks."""
+    if preferred and port_is_free(preferred):
+        return preferred
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,71 @@
+"""The real Supabase CLI from npm: applies migrations and seed, and tells of a `supabase start` stack."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from cli.local.errors import StackError
+from cli.local.gateway import node_environment
+
+STATUS_SECONDS = 20
+PUSH_SECONDS = 600
+
+
+def executable(project: Path) -> Path:
+    """The CLI that npm installed into the checkout."""
+    path = project / "node_modules" / ".bin" / "supabase"
+    if not path.exists():
+        raise StackError(f"The Supabase CLI is missing from {project / 'node_modules'}. Run: make install")
+    return path
+
+
+def _run(project: Path, arguments: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **node_environment(), "SUPABASE_TELEMETRY_DISABLED": "1"}
+    return subprocess.run(
+        [str(executable(project)), *arguments, "--workdir", str(project)],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        timeout=seconds,
+    )
+
+
+def push(project: Path, db_url: str) -> None:
+    """Apply what is missing of supabase/migrations and supabase/seed.sql; a failed migration is rolled back."""
+    target = f"--remote={db_url}?sslmode=disable"
+    done = _run(project, ["db", "push", target, "--include-seed", "--yes"], PUSH_SECONDS)
+    if done.returncode != 0:
+        raise StackError(f"The migrations could not be applied. {_cause(done.stdout + done.stderr)}")
+
+
+def _cause(output: str) -> str:
+    """What the CLI says went wrong: the file it was applying, the error and the statement."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    applying = re.findall(r"(?:Applying migration|Seeding data from) (\S+?)\.\.\.", text)
+    error = re.search(r"ERROR: .*?(?=\nTry rerunning|\Z)", text, re.DOTALL)
+    where = f"In {applying[-1]}: " if applying else ""
+    return where + (error.group(0) if error else text).strip()
+
+
+def docker_stack(project: Path) -> dict[str, str] | None:
+    """Variables of the running `supabase start` stack of this project, or None where none runs."""
+    docker = shutil.which("docker")
+    if docker is None:
+        return None
+    answers = subprocess.run([docker, "version", "--format", "{{.Server.Version}}"], capture_output=True, check=False)
+    if answers.returncode != 0:
+        return None
+    try:
+        done = _run(project, ["status", "--output", "json"], STATUS_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode != 0:
+        return None
+    start = done.stdout.find("{")
+    variables: dict[str, str] = json.loads(done.stdout[start:]) if start >= 0 else {}
+    return variables or None
