@@ -35,6 +35,7 @@ install: .venv/installed
 	@touch $@
 
 lock: install ## Renew the lock files after a change of pyproject.toml or package.json
+	$(BIN)/pip install --quiet uv==0.13.9
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --python-version 3.11 --output-file requirements.lock
 	$(BIN)/python -m cli.local.npm install

@@ -1,0 +1,1 @@
+"""The `dtf` command and what only it uses."""

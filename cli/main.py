@@ -1,5 +1,130 @@
-"""The `dtf` command."""
+"""The `dtf` command: the local stack, the worker and the demonstration."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-app = typer.Typer()
+from cli.local.errors import StackError
+from cli.local.stack import Stack, StackStatus, docker_status, running_stack
+
+app = typer.Typer(
+    help="The DTF Editor backend on this machine.", no_args_is_help=True, pretty_exceptions_show_locals=False
+)
+console = Console()
+errors = Console(stderr=True)
+
+LOG_POLL_SECONDS = 0.3
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, keys included, for programs.")]
+
+
+def fail(error: Exception) -> NoReturn:
+    """Print one message and end with status 1."""
+    errors.print(f"[red]✗[/red] {error}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turn the errors that a person can act on into one message and status 1."""
+    try:
+        yield
+    except StackError as error:
+        fail(error)
+
+
+@app.command()
+def up(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the project URL. Default: any free port.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start the local stack, or mend it, and apply new migrations.
+
+    Where `supabase start` runs (Docker), that stack is used instead.
+    """
+    with readable_errors():
+        status = docker_status()
+        if status is None:
+            with errors.status("Starting the local stack") as spinner:
+                status = Stack().up(port, report=lambda step: spinner.update(f"{step} …"))
+    print_status(status, as_json)
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded stack. Its data stays in .dtf/."""
+    with readable_errors(), errors.status("Stopping the local stack"):
+        Stack().down()
+    errors.print("[green]✓[/green] The local stack is stopped.")
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Tell where the stack answers. Status 1 where none runs."""
+    with readable_errors():
+        print_status(running_stack(), as_json)
+
+
+@app.command()
+def logs(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing new lines.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each part to begin with.")] = 20,
+) -> None:
+    """Print the logs of the embedded stack's parts."""
+    paths = {part: path for part, path in Stack().logs().items() if path.exists()}
+    if not paths:
+        fail(StackError("There are no logs yet. Start the stack with: dtf up"))
+    positions: dict[str, int] = {}
+    for part, path in paths.items():
+        text = path.read_text(errors="replace")
+        positions[part] = len(text.encode())
+        print_lines(part, text.splitlines()[-lines:])
+    while follow:
+        time.sleep(LOG_POLL_SECONDS)
+        for part, path in paths.items():
+            positions[part] = print_new_lines(part, path, positions[part])
+
+
+def print_new_lines(part: str, path: Path, position: int) -> int:
+    """Print what was appended since `position` (bytes); returns the new position, at the end of a line."""
+    with path.open("rb") as file:
+        file.seek(position)
+        complete, newline, _ = file.read().rpartition(b"\n")
+    if not newline:
+        return position
+    print_lines(part, complete.decode(errors="replace").splitlines())
+    return position + len(complete) + len(newline)
+
+
+def print_lines(part: str, lines: list[str]) -> None:
+    """Print log lines with the name of the part before each."""
+    for line in lines:
+        console.print(f"[cyan]{part:>8}[/cyan] │ ", end="", highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_status(stack: StackStatus, as_json: bool) -> None:
+    """A table for people, one JSON object for programs. People see the secret key only as stars."""
+    if as_json:
+        typer.echo(json.dumps(stack.as_dict()))
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("Project URL", stack.api_url)
+    table.add_row("Database", stack.db_url.replace(stack.db_url.split(":")[2].split("@")[0], "•••"))
+    table.add_row("Publishable key", stack.publishable_key)
+    table.add_row("Secret key", "•••  (dtf status --json prints it)")
+    console.print(f"[green]✓[/green] The stack is running ({stack.kind}).")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()

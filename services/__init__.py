@@ -1,0 +1,1 @@
+"""Small processes between the database and the outside; they hold no state."""

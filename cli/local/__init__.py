@@ -1,0 +1,1 @@
+"""The local Supabase stack behind `dtf up`."""

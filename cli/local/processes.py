@@ -61,7 +61,9 @@ def stop(processes: Sequence[psutil.Process], signal_number: int) -> None:
     psutil.wait_procs(alive, timeout=STOP_SECONDS)
 
 
-def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float, name: str, log: Path) -> None:
+def wait_until(
+    ready: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float, name: str, log: Path
+) -> None:
     """Wait until `ready()`; a StackError quotes the log's end if the process exits or time runs out."""
     deadline = time.monotonic() + seconds
     while not ready():

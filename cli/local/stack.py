@@ -136,9 +136,7 @@ class Stack:
     def _bootstrap(self) -> None:
         with psycopg.connect(self.state.admin_url(), autocommit=True) as connection, connection.transaction():
             connection.execute(BOOTSTRAP.read_bytes())
-            connection.execute(
-                psycopg.sql.SQL("alter role postgres password {}").format(self.state.postgres_password)
-            )
+            connection.execute(psycopg.sql.SQL("alter role postgres password {}").format(self.state.postgres_password))
 
     def _schema_version(self) -> list[str]:
         with psycopg.connect(self.state.admin_url(), autocommit=True) as connection:

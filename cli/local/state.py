@@ -1,13 +1,12 @@
 """What a stack remembers between two `dtf up`: its ports, keys and passwords, in `.dtf/state.json`."""
 
+import json
 import os
 import secrets
 import socket
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
-
-import json
 
 
 def _secret(prefix: str = "") -> str:

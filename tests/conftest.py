@@ -1,0 +1,37 @@
+"""The stack that the tests run on: started once for the whole run, in a directory of its own, removed afterwards."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.local.stack import PROJECT, Stack, StackStatus
+
+DIRECTORY = PROJECT / ".dtf" / "test"
+
+
+@pytest.fixture(scope="session")
+def local_stack() -> Iterator[Stack]:
+    """The embedded stack itself, for tests that stop and start its parts."""
+    stack = Stack(DIRECTORY)
+    stack.down()
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
+    stack = Stack(DIRECTORY)
+    stack.up()
+    yield stack
+    stack.down()
+
+
+@pytest.fixture(scope="session")
+def stack(local_stack: Stack) -> StackStatus:
+    """Where the test stack answers, and its keys."""
+    status = local_stack.status()
+    assert status is not None
+    return status
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The sample pictures that the demonstration uses."""
+    return PROJECT / "cli" / "samples"
