@@ -1,0 +1,22 @@
+"""The small picture that stands for a result in lists."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from services.images.engines.decode import Pixels
+
+MAX_SIDE = 512
+_QUALITY = 82
+
+
+def make_thumbnail(pixels: Pixels) -> bytes:
+    """Encode RGB or RGBA pixels as a WebP of at most 512 px on the longer side, never enlarged."""
+    image = Image.fromarray(pixels)
+    # Whole-number reduction first: it costs one pass over the pixels and leaves little for Lanczos.
+    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=_QUALITY, method=4)
+    return buffer.getvalue()
