@@ -35,15 +35,15 @@ class ChildError(Exception):
     """A call ended without an answer. The same call may succeed in another child."""
 
 
-class ChildDied(ChildError):
+class ChildDeathError(ChildError):
     """The child process ended in the middle of a call."""
 
 
-class ChildTimedOut(ChildError):
+class ChildTimeoutError(ChildError):
     """The call took longer than allowed; its child was killed."""
 
 
-class ChildCrashed(ChildError):
+class ChildCrashError(ChildError):
     """The engine raised an exception that it should not raise; the message is its traceback."""
 
 
@@ -82,17 +82,17 @@ class Child:
         return self._process.pid
 
     async def receive(self) -> Any:
-        """Wait for the next frame. Raises ChildDied."""
+        """Wait for the next frame. Raises ChildDeathError."""
         stdout = self._process.stdout
         assert stdout is not None  # noqa: S101 - it was asked for
         try:
             (length,) = FRAME_HEADER.unpack(await stdout.readexactly(FRAME_HEADER.size))
             return pickle.loads(await stdout.readexactly(length))  # noqa: S301 - our own child
         except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise ChildDied(await self._describe_end()) from error
+            raise ChildDeathError(await self._describe_end()) from error
 
     async def call(self, request: Request) -> Any:
-        """Send one request and wait for the answer. Raises ChildDied."""
+        """Send one request and wait for the answer. Raises ChildDeathError."""
         stdin = self._process.stdin
         assert stdin is not None  # noqa: S101 - it was asked for
         self.calls += 1
@@ -150,7 +150,10 @@ class Pool:
 
     async def __aenter__(self) -> Self:
         try:
-            for child in await asyncio.gather(*(self._start_child() for _ in range(self._size))):
+            starts = [self._start_child() for _ in range(self._size)]
+            for child in await asyncio.gather(*starts, return_exceptions=True):
+                if isinstance(child, BaseException):
+                    raise child
                 self._idle.put_nowait(child)
         except BaseException:
             await self.close()
@@ -183,7 +186,7 @@ class Pool:
                 answer = await child.call(Request(operation_type, source, options))
             reusable = child.calls < self._recycle_after
         except TimeoutError:
-            raise ChildTimedOut(f"{operation_type} took longer than {self._timeout:g} s") from None
+            raise ChildTimeoutError(f"{operation_type} took longer than {self._timeout:g} s") from None
         finally:
             if reusable:
                 self._idle.put_nowait(child)
@@ -192,7 +195,7 @@ class Pool:
         if isinstance(answer, EngineError):
             raise answer
         if isinstance(answer, Crashed):
-            raise ChildCrashed(answer.traceback)
+            raise ChildCrashError(answer.traceback)
         assert isinstance(answer, EngineResult)  # noqa: S101 - the third and last kind of answer
         return answer
 
@@ -232,7 +235,7 @@ class Pool:
                 ready: Ready = await child.receive()
         except TimeoutError:
             await child.stop()
-            raise ChildTimedOut(f"a child process was not ready after {START_TIMEOUT:g} s") from None
+            raise ChildTimeoutError(f"a child process was not ready after {START_TIMEOUT:g} s") from None
         except BaseException:
             await child.stop()
             raise

@@ -28,16 +28,10 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WORKER_", populate_by_name=True, extra="ignore")
 
-    supabase_url: str = Field(
-        pattern=r"^https?://[^/]+", validation_alias=AliasChoices("SUPABASE_URL", "supabase_url")
-    )
-    supabase_secret_key: SecretStr = Field(
-        min_length=1, validation_alias=AliasChoices("SUPABASE_SECRET_KEY", "supabase_secret_key")
-    )
+    supabase_url: str = Field(validation_alias=AliasChoices("SUPABASE_URL", "supabase_url"))
+    supabase_secret_key: SecretStr = Field(validation_alias=AliasChoices("SUPABASE_SECRET_KEY", "supabase_secret_key"))
 
-    concurrency: int = Field(
-        default_factory=lambda: min(available_cores(), MAX_DEFAULT_CONCURRENCY), ge=1, le=64
-    )
+    concurrency: int = Field(default_factory=lambda: min(available_cores(), MAX_DEFAULT_CONCURRENCY), ge=1, le=64)
     """Operations worked on at the same time, each in its own child process."""
 
     operation_types: Annotated[tuple[str, ...] | None, NoDecode] = None
@@ -64,6 +58,20 @@ class WorkerSettings(BaseSettings):
     http_host: str = "127.0.0.1"
     http_port: int | None = Field(default=None, ge=0, le=65535)
     """Where /healthz and /metrics are served; without a port they are not."""
+
+    @field_validator("supabase_url")
+    @classmethod
+    def _require_http(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("it is the project's address and starts with http:// or https://")
+        return url.rstrip("/")
+
+    @field_validator("supabase_secret_key")
+    @classmethod
+    def _require_key(cls, key: SecretStr) -> SecretStr:
+        if not key.get_secret_value().strip():
+            raise ValueError("it is empty")
+        return key
 
     @field_validator("operation_types", mode="before")
     @classmethod
@@ -92,4 +100,4 @@ def _describe(problem: ErrorDetails) -> str:
     if problem["type"] == "missing":
         return f"{variable} is not set: set it in the environment (`dtf status` shows the local values)."
     # The value itself is left out, because it may be a secret.
-    return f"{variable} cannot be used: {problem['msg']}."
+    return f"{variable} cannot be used: {problem['msg'].removeprefix('Value error, ')}."

@@ -1,0 +1,198 @@
+"""One claimed operation, from its claim to exactly one ending: completed, failed, released or lease lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from enum import StrEnum
+from typing import Any
+
+import structlog
+
+from services.images.api import ApiRefusedError, ApiUnavailableError
+from services.images.engines import EngineError, EngineResult, ProviderCall
+from services.images.pool import ChildCrashError, ChildError, ChildTimeoutError, Pool
+from services.images.queue import Completion, Failure, Lease, LeaseLostError, Queue
+from services.images.storage import Storage
+
+HEARTBEATS_PER_LEASE = 3
+THUMBNAIL_TYPE = "image/webp"
+
+# What the owner of an operation reads when the fault is not in the picture.
+OUR_FAULT = "Something went wrong on our side while the picture was processed."
+STORAGE_AWAY = "Storage could not be reached while the picture was processed."
+ENGINE_STOPPED = "The picture could not be processed: the engine stopped while working on it."
+TOOK_TOO_LONG = "The picture could not be processed in the time allowed. Try a smaller one."
+
+log = structlog.get_logger(__name__)
+
+
+class Outcome(StrEnum):
+    """How a job ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RELEASED = "released"
+    LEASE_LOST = "lease_lost"
+
+
+class Job:
+    """Works on one operation while its lease lasts."""
+
+    def __init__(self, lease: Lease, *, queue: Queue, storage: Storage, pool: Pool, hand_back: asyncio.Event) -> None:
+        """`hand_back`, once set, makes the job give its operation back instead of finishing it."""
+        self._lease = lease
+        self._operation = lease.operation
+        self._queue = queue
+        self._storage = storage
+        self._pool = pool
+        self._hand_back = hand_back
+        self._uploaded: list[str] = []
+        self._started = time.monotonic()
+
+    async def run(self) -> Outcome:
+        """Do the work and report it.
+
+        While the work lasts, the heartbeat or a hand-back may end it. Afterwards only the answer to the
+        report counts: a heartbeat that crosses with it would call a completed operation lost.
+        """
+        work = asyncio.create_task(self._work())
+        heartbeat = asyncio.create_task(self._keep_lease())
+        hand_back = asyncio.create_task(self._hand_back.wait())
+        try:
+            await asyncio.wait({work, heartbeat, hand_back}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, heartbeat, hand_back):
+                task.cancel()  # leaves finished ones alone; cancelled work kills its child
+            await asyncio.gather(work, heartbeat, hand_back, return_exceptions=True)
+        if not work.cancelled():
+            return await self._settle(work.result())
+        if not heartbeat.cancelled():
+            return await self._lost(str(heartbeat.exception()))
+        return await self.release()
+
+    async def release(self) -> Outcome:
+        """Hand the operation back to the queue."""
+        try:
+            await self._queue.release(self._lease)
+        except LeaseLostError as error:
+            return await self._lost(str(error))
+        except (ApiUnavailableError, ApiRefusedError) as error:
+            return self._abandoned(error)
+        await self._remove_uploads()
+        log.info("operation_released")
+        return Outcome.RELEASED
+
+    async def _work(self) -> Completion | Failure:
+        """Download, run the engine, upload. Writes nothing to the database and raises nothing."""
+        operation = self._operation
+        calls: tuple[ProviderCall, ...] = ()
+        provider = self._pool.providers.get(operation.operation_type)
+        try:
+            result = await self._pool.run(
+                operation.operation_type,
+                await self._storage.download(operation.input_url) if operation.input_url else None,
+                operation.options,
+            )
+            calls = result.calls
+            output = await self._store(result)
+        except EngineError as error:
+            return Failure(error.message, error.retryable, error.retry_after, provider, calls or error.calls)
+        except ChildCrashError as error:
+            log.error("engine_crashed", traceback=str(error))
+            return Failure(OUR_FAULT, api_provider=provider, calls=calls)
+        except ChildTimeoutError as error:
+            log.warning("engine_timed_out", error=str(error))
+            return Failure(TOOK_TOO_LONG, api_provider=provider)
+        except ChildError as error:
+            log.warning("engine_died", error=str(error))
+            return Failure(ENGINE_STOPPED, api_provider=provider)
+        except ApiUnavailableError as error:
+            log.warning("storage_unreachable", error=str(error))
+            return Failure(STORAGE_AWAY, api_provider=provider, calls=calls)
+        except Exception:
+            log.exception("operation_crashed")
+            return Failure(OUR_FAULT, api_provider=provider, calls=calls)
+        return Completion(str(provider), output, time.monotonic() - self._started, calls)
+
+    async def _store(self, result: EngineResult) -> dict[str, Any]:
+        """Upload result and thumbnail under names of this lease alone, and describe them."""
+        operation = self._operation
+        stem = f"results/{operation.user_id}/{operation.id}/{operation.lease_token}"
+        url, thumbnail_url = f"{stem}.{result.extension}", f"{stem}.thumb.webp"
+        self._uploaded = [url, thumbnail_url]
+        await self._storage.upload(url, result.data, result.media_type)
+        await self._storage.upload(thumbnail_url, result.thumbnail, THUMBNAIL_TYPE)
+        return {
+            "url": url,
+            "thumbnail_url": thumbnail_url,
+            "media_type": result.media_type,
+            "width": result.width,
+            "height": result.height,
+            "bytes": len(result.data),
+            "label": result.label,
+            "confidence": result.confidence,
+            "warnings": list(result.warnings),
+            "details": result.details,
+        }
+
+    async def _keep_lease(self) -> None:
+        """Extend the lease until cancelled. Raises LeaseLostError when it is lost or has run out."""
+        lease = self._lease
+        interval = lease.seconds_left / HEARTBEATS_PER_LEASE
+        while True:
+            await asyncio.sleep(interval)
+            while True:
+                try:
+                    async with asyncio.timeout(lease.seconds_left):
+                        await self._queue.extend(lease)
+                    break
+                except (TimeoutError, ApiUnavailableError, ApiRefusedError) as error:
+                    if not lease.seconds_left:
+                        raise LeaseLostError(f"the lease ran out unextended: {error}") from error
+                    await asyncio.sleep(min(0.5, interval / 4, lease.seconds_left))
+
+    async def _settle(self, verdict: Completion | Failure) -> Outcome:
+        try:
+            if isinstance(verdict, Failure):
+                return await self._fail(verdict)
+            await self._queue.complete(self._lease, verdict)
+        except LeaseLostError as error:
+            return await self._lost(str(error))
+        except ApiUnavailableError as error:
+            return self._abandoned(error)
+        except ApiRefusedError as error:
+            log.error("report_refused", error=str(error))
+            if isinstance(verdict, Failure):
+                return self._abandoned(error)
+            return await self._settle(Failure(OUR_FAULT, api_provider=verdict.api_provider, calls=verdict.calls))
+        log.info("operation_completed", seconds=round(verdict.processing_time, 3), **_size(verdict))
+        return Outcome.COMPLETED
+
+    async def _fail(self, failure: Failure) -> Outcome:
+        status = await self._queue.fail(self._lease, failure)
+        log.info("operation_failed", reason=failure.message, status=status)
+        await self._remove_uploads()
+        return Outcome.FAILED
+
+    async def _lost(self, reason: str) -> Outcome:
+        log.warning("lease_lost", reason=reason)
+        await self._remove_uploads()
+        return Outcome.LEASE_LOST
+
+    def _abandoned(self, error: Exception) -> Outcome:
+        """Leave the operation to its lease. Uploads stay, for the report may have been heard."""
+        log.error("report_not_delivered", error=str(error))
+        return Outcome.LEASE_LOST
+
+    async def _remove_uploads(self) -> None:
+        if not self._uploaded:
+            return
+        try:
+            await self._storage.remove(self._uploaded)
+        except (ApiUnavailableError, ApiRefusedError) as error:
+            log.warning("uploads_left_behind", objects=self._uploaded, error=str(error))
+
+
+def _size(completion: Completion) -> dict[str, Any]:
+    return {key: completion.output[key] for key in ("width", "height", "bytes")}

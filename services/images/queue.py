@@ -1,0 +1,209 @@
+"""The queue as the worker sees it: the five functions of the database that move an operation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import httpx
+import stamina
+from postgrest.exceptions import APIError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from services.images.api import ApiRefusedError, ApiUnavailableError
+from services.images.engines import ProviderCall
+from supabase import AsyncClient
+
+RPC_TIMEOUT = 10.0  # seconds
+LEASE_GONE = frozenset({"PT404", "PT409"})  # the operation is gone, or is somebody else's by now
+
+
+class LeaseLostError(Exception):
+    """The operation is no longer this worker's: nothing may be written for it."""
+
+
+class Operation(BaseModel):
+    """A claimed operation. `input_url` is `bucket/key`, or None when the operation needs no picture."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    user_id: UUID
+    operation_type: str
+    options: dict[str, Any]
+    input_url: str | None
+    attempts: int
+    max_attempts: int
+    lease_token: UUID
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right to work on an operation until `deadline` (monotonic seconds of this machine)."""
+
+    operation: Operation
+    deadline: float
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the lease has run out, at least 0."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an operation has made: `output` as stored with it, `processing_time` in seconds."""
+
+    api_provider: str
+    output: Mapping[str, Any]
+    processing_time: float
+    calls: tuple[ProviderCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an operation has made nothing: `message` is for the user, `retry_after` is in seconds."""
+
+    message: str
+    retryable: bool = True
+    retry_after: float | None = None
+    api_provider: str | None = None
+    calls: tuple[ProviderCall, ...] = field(default=())
+
+
+class Queue:
+    """Claims operations and reports what became of them."""
+
+    def __init__(self, client: AsyncClient, worker_id: str, lease_seconds: int) -> None:
+        self._client = client
+        self._worker_id = worker_id
+        self._lease_seconds = lease_seconds
+        # Several heartbeats must fit into one lease, even if the first ones get no answer.
+        self._timeout = min(RPC_TIMEOUT, lease_seconds / 3)
+
+    async def claim(self, limit: int, operation_types: Iterable[str]) -> list[Lease]:
+        """Claim up to `limit` operations. Raises ApiUnavailableError and ApiRefusedError.
+
+        Is not repeated here: a claim whose answer was lost holds its operations until the lease runs out.
+        """
+        # Counted from before the request, so that the lease never looks longer here than in the database.
+        deadline = time.monotonic() + self._lease_seconds
+        rows = await self._call(
+            "claim_image_operations",
+            {
+                "p_worker_id": self._worker_id,
+                "p_limit": limit,
+                "p_operation_types": sorted(operation_types),
+                "p_lease_seconds": self._lease_seconds,
+            },
+        )
+        try:
+            return [Lease(row, deadline) for row in _OPERATIONS.validate_python(rows)]
+        except ValidationError as error:
+            raise ApiRefusedError(
+                f"claim_image_operations answered something else than operations: {error}. "
+                "Apply the migrations that belong to this worker."
+            ) from error
+
+    async def extend(self, lease: Lease) -> None:
+        """Push the deadline of a lease back. Raises LeaseLostError and ApiUnavailableError."""
+        deadline = time.monotonic() + self._lease_seconds
+        await self._call_with_lease("extend_image_operation_lease", lease, {"p_lease_seconds": self._lease_seconds})
+        lease.deadline = deadline
+
+    async def complete(self, lease: Lease, completion: Completion) -> None:
+        """Record the result. Repeats itself until the lease has run out; see `_settle` for errors."""
+        await self._settle(
+            "complete_image_operation",
+            lease,
+            {
+                "p_api_provider": completion.api_provider,
+                "p_output": completion.output,
+                "p_processing_time": round(completion.processing_time, 3),
+                "p_usage": _usage(completion.calls),
+            },
+        )
+
+    async def fail(self, lease: Lease, failure: Failure) -> str:
+        """Record a failure and return the new status: `pending` if it is tried again, else `failed`."""
+        row = await self._settle(
+            "fail_image_operation",
+            lease,
+            {
+                "p_error_message": failure.message,
+                "p_retryable": failure.retryable,
+                "p_retry_after_seconds": None if failure.retry_after is None else round(failure.retry_after),
+                "p_api_provider": failure.api_provider,
+                "p_usage": _usage(failure.calls),
+            },
+        )
+        return _status(row)
+
+    async def release(self, lease: Lease) -> None:
+        """Hand the operation back; the attempt does not count."""
+        await self._settle("release_image_operation", lease, {})
+
+    async def _settle(self, function: str, lease: Lease, params: dict[str, Any]) -> Any:
+        """Deliver the last word on an operation.
+
+        Repeated while the API is away, which is safe because the database gives the first answer again.
+        Raises LeaseLostError, ApiRefusedError, and ApiUnavailableError when the lease has run out first;
+        then nobody here knows whether the word was heard.
+        """
+        async for attempt in stamina.retry_context(
+            ApiUnavailableError,
+            attempts=None,
+            timeout=max(lease.seconds_left, self._timeout),
+            wait_initial=0.1,
+            wait_max=0.5,
+            wait_jitter=0.5,
+        ):
+            with attempt:
+                return await self._call_with_lease(function, lease, params)
+        raise AssertionError("stamina ends by returning or raising")
+
+    async def _call_with_lease(self, function: str, lease: Lease, params: dict[str, Any]) -> Any:
+        operation = lease.operation
+        fence = {"p_operation_id": str(operation.id), "p_lease_token": str(operation.lease_token)}
+        return await self._call(function, fence | params)
+
+    async def _call(self, function: str, params: dict[str, Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return (await self._client.rpc(function, params).execute()).data
+        except TimeoutError:
+            raise ApiUnavailableError(f"{function} got no answer in {self._timeout:g} s") from None
+        except httpx.RequestError as error:
+            raise ApiUnavailableError(f"{function}: {type(error).__name__} {error}".rstrip()) from error
+        except APIError as error:
+            if error.code in LEASE_GONE:
+                raise LeaseLostError(error.message) from error
+            raise ApiRefusedError(f"{function} was refused: {error.code} {error.message}") from error
+
+
+_OPERATIONS = TypeAdapter(list[Operation])
+
+
+def _status(row: Any) -> str:
+    # A function that returns one row is answered with an object, or by some servers with a list of one.
+    return str((row[0] if isinstance(row, list) else row)["status"])
+
+
+def _usage(calls: tuple[ProviderCall, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "api_provider": call.api_provider,
+            "model": call.model,
+            "request_data": call.request_data,
+            "response_data": call.response_data,
+            "status_code": call.status_code,
+            "response_time": round(call.response_time, 3),
+            "cost": None if call.cost is None else float(call.cost),
+            "error_message": call.error_message,
+        }
+        for call in calls
+    ]

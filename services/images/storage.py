@@ -1,0 +1,105 @@
+"""Pictures in and out of Supabase Storage. Objects are named `bucket/key`, as in the `*_url` columns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from urllib.parse import quote
+
+import httpx
+import stamina
+from storage3.exceptions import StorageApiError
+
+from services.images.api import ApiRefusedError, ApiUnavailableError
+from services.images.engines import EngineError
+from supabase import AsyncClient
+
+MAX_SOURCE_BYTES = 50 << 20
+DOWNLOAD_TIMEOUT = 120.0  # seconds for a whole file
+UPLOAD_ATTEMPTS = 3
+REMOVE_TIMEOUT = 5.0  # seconds; tidying up is not worth more
+
+
+class Storage:
+    """Reads sources and writes results, acting as `service_role`."""
+
+    def __init__(self, client: AsyncClient, http: httpx.AsyncClient) -> None:
+        self._client = client
+        self._http = http
+
+    async def download(self, url: str) -> bytes:
+        """Read the object `bucket/key`, at most MAX_SOURCE_BYTES.
+
+        Raises EngineError when there is no such object or it is too big, ApiUnavailableError when Storage
+        is away.
+        """
+        if any(part in {"", ".", ".."} for part in url.split("/")):
+            # An HTTP client resolves dots, which would lead out of the owner's folder.
+            raise EngineError("The picture's storage key is not valid. Upload the picture again.")
+        address = f"{self._client.storage_url}object/{quote(url)}"
+        # Identity, because a small compressed answer can unpack into a very large one.
+        headers = self._client.options.headers | {"Accept-Encoding": "identity"}
+        try:
+            async with asyncio.timeout(DOWNLOAD_TIMEOUT):
+                async with self._http.stream("GET", address, headers=headers) as response:
+                    if response.is_success:
+                        return await _read_bounded(response)
+                    raise await _refusal(response)
+        except TimeoutError:
+            raise ApiUnavailableError(f"{url} was not read in {DOWNLOAD_TIMEOUT:g} s") from None
+        except httpx.RequestError as error:
+            raise ApiUnavailableError(f"{url}: {type(error).__name__} {error}".rstrip()) from error
+
+    async def upload(self, url: str, data: bytes, media_type: str) -> None:
+        """Write the object `bucket/key`, over what is there.
+
+        Raises EngineError when Storage finds it too big, ApiUnavailableError when Storage is away.
+        """
+        bucket, _, key = url.partition("/")
+        async for attempt in stamina.retry_context(
+            ApiUnavailableError, attempts=UPLOAD_ATTEMPTS, wait_initial=0.2, wait_max=2, wait_jitter=0.2
+        ):
+            with attempt:
+                try:
+                    await self._client.storage.from_(bucket).upload(
+                        key, data, {"content-type": media_type, "upsert": "true"}
+                    )
+                except httpx.RequestError as error:
+                    raise ApiUnavailableError(f"{url}: {type(error).__name__} {error}".rstrip()) from error
+                except StorageApiError as error:
+                    if str(error.status) == "413":
+                        raise EngineError(
+                            f"The result has {len(data) / (1 << 20):.0f} MiB, more than storage takes. "
+                            "Start from a smaller picture or a smaller scale."
+                        ) from error
+                    raise ApiRefusedError(f"upload of {url} was refused: {error.message}") from error
+
+    async def remove(self, urls: Iterable[str]) -> None:
+        """Remove objects of one bucket. Raises ApiUnavailableError and ApiRefusedError."""
+        pairs = [url.partition("/") for url in urls]
+        try:
+            async with asyncio.timeout(REMOVE_TIMEOUT):
+                await self._client.storage.from_(pairs[0][0]).remove([key for _, _, key in pairs])
+        except (httpx.RequestError, TimeoutError) as error:
+            raise ApiUnavailableError(f"removal: {type(error).__name__} {error}".rstrip()) from error
+        except StorageApiError as error:
+            raise ApiRefusedError(f"removal was refused: {error.message}") from error
+
+
+async def _read_bounded(response: httpx.Response) -> bytes:
+    data = bytearray()
+    async for chunk in response.aiter_bytes():
+        data += chunk
+        if len(data) > MAX_SOURCE_BYTES:  # the announced length is not to be trusted
+            raise EngineError(
+                f"The picture is larger than {MAX_SOURCE_BYTES >> 20} MiB. Save it smaller and upload it again."
+            )
+    return bytes(data)
+
+
+async def _refusal(response: httpx.Response) -> Exception:
+    await response.aread()
+    # A missing object is answered with 404, or with 400 and "statusCode": "404" in the body.
+    if response.status_code == 404 or '"404"' in response.text or "not_found" in response.text:
+        return EngineError("The picture is not in storage. Upload it again.")
+    return ApiRefusedError(f"{response.request.url.path} was refused with status {response.status_code}")

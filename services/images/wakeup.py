@@ -1,0 +1,67 @@
+"""Wakes the worker when an operation is inserted, as long as Realtime is there.
+
+Delivery is at most once, so an event only says "look now". The `realtime` client gives up for good after a
+few failed reconnections; here each connection is used once and a new client is made when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from typing import NoReturn
+
+import structlog
+from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent, RealtimeSubscribeStates
+
+RETRY_WAIT = (1.0, 60.0)  # seconds, first and longest
+CLOSE_TIMEOUT = 2.0  # seconds
+
+log = structlog.get_logger(__name__)
+
+
+async def listen(supabase_url: str, secret_key: str, wake: asyncio.Event) -> NoReturn:
+    """Set `wake` at every insert and after every (re)subscription, until cancelled."""
+    wait, was_there = RETRY_WAIT[0], True
+    while True:
+        client = AsyncRealtimeClient(f"{supabase_url}/realtime/v1", token=secret_key, auto_reconnect=False)
+        try:
+            ended = await _subscribe(client, wake)
+            log.info("realtime_subscribed")
+            was_there, since = True, time.monotonic()
+            reason = await ended
+            if time.monotonic() - since > RETRY_WAIT[1]:  # a short-lived subscription is no reason for haste
+                wait = RETRY_WAIT[0]
+        except Exception as error:  # noqa: BLE001 - the client raises bare Exceptions; polling carries on
+            reason = str(error)
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await client.close()
+        if was_there:
+            log.info("realtime_away", reason=reason, effect="new operations are found by polling")
+        was_there = False
+        await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+        wait = min(2 * wait, RETRY_WAIT[1])
+
+
+async def _subscribe(client: AsyncRealtimeClient, wake: asyncio.Event) -> asyncio.Future[str]:
+    """Subscribe and return a future that is done, with the reason, when the subscription has ended."""
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def on_state(state: RealtimeSubscribeStates, error: Exception | None) -> None:
+        if state is not RealtimeSubscribeStates.SUBSCRIBED and not ended.done():
+            ended.set_result(str(error or state.value))
+
+    channel = client.channel("images-worker")
+    channel.on_postgres_changes(
+        RealtimePostgresChangesListenEvent.Insert, lambda _: wake.set(), table="image_operations", schema="public"
+    )
+    # Events flow a moment after the subscription is answered; the server says so in a system message.
+    channel.on_system(lambda _: wake.set())
+    await channel.subscribe(on_state)
+    if ended.done():
+        raise ConnectionError(ended.result())
+    wake.set()
+    return ended

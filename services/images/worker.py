@@ -1,0 +1,169 @@
+"""The worker's loop: claims operations while slots are free, and stops without losing any.
+
+It looks into the queue at its start, whenever it is woken (an insert, a freed slot, a warm child) and every
+few seconds. What it is told is never trusted to be complete; the queue is what counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import structlog
+
+from services.images.api import ApiRefusedError, ApiUnavailableError
+from services.images.health import Metrics
+from services.images.job import Job, Outcome
+from services.images.pool import Pool
+from services.images.queue import Lease, Queue
+from services.images.settings import WorkerSettings
+from services.images.storage import Storage
+
+UNREACHABLE_WAIT = (0.1, 0.7)  # seconds, first and longest; with jitter always below one second
+REFUSED_WAIT = 5.0  # seconds
+HAND_BACK_SECONDS = 5.0  # for telling the queue, after the grace is over
+
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Claims operations and works on up to `settings.concurrency` of them at a time."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        queue: Queue,
+        storage: Storage,
+        pool: Pool,
+        metrics: Metrics,
+        wake: asyncio.Event,
+    ) -> None:
+        """`wake` may be set by anyone who thinks that there is something to claim."""
+        self._settings = settings
+        self._queue = queue
+        self._storage = storage
+        self._pool = pool
+        self._metrics = metrics
+        self._wake = wake
+        self._hand_back = asyncio.Event()
+        self._stopping = False
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._trouble: str | None = None
+        self._trouble_wait = UNREACHABLE_WAIT[0]
+        self._has_claimed = False
+
+    def stop(self) -> None:
+        """Stop claiming and finish what runs; called again, hand it back at once."""
+        if self._stopping:
+            self._hand_back.set()
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until stopped. Raises ApiRefusedError when the first claim is refused."""
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                await self._wait(await self._look())
+            await self._drain()
+        finally:
+            for job in self._jobs:
+                job.cancel()
+            await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    async def _look(self) -> float:
+        """Claim for the free slots and return the seconds until the next look."""
+        poll = self._settings.poll_seconds * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        # Children that are being replaced cannot take work, so nothing is claimed for them.
+        free = min(self._settings.concurrency, self._pool.warm) - len(self._jobs)
+        if free <= 0:
+            self._metrics.looked()
+            return poll
+        try:
+            leases = await self._queue.claim(free, self._operation_types())
+        except ApiUnavailableError as error:
+            self._report_trouble("api_unreachable", error)
+            wait, longest = self._trouble_wait, UNREACHABLE_WAIT[1]
+            self._trouble_wait = min(2 * wait, longest)
+            return wait * random.uniform(0.6, 1.4)  # noqa: S311 - jitter
+        except ApiRefusedError as error:
+            if not self._has_claimed:
+                raise
+            self._report_trouble("claim_refused", error)
+            return REFUSED_WAIT
+        self._report_trouble(None)
+        self._has_claimed = True
+        self._metrics.looked()
+        for lease in leases:
+            self._start(lease)
+        return 0 if leases else poll
+
+    def _operation_types(self) -> set[str]:
+        able = set(self._pool.providers)
+        wanted = self._settings.operation_types
+        return able if wanted is None else able & set(wanted)
+
+    def _start(self, lease: Lease) -> None:
+        task = asyncio.create_task(self._process(lease))
+        self._jobs.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        self._wake.set()
+
+    async def _process(self, lease: Lease) -> None:
+        operation = lease.operation
+        structlog.contextvars.bind_contextvars(  # of this task alone
+            operation_id=str(operation.id),
+            user_id=str(operation.user_id),
+            operation_type=operation.operation_type,
+            attempt=operation.attempts,
+        )
+        job = Job(lease, queue=self._queue, storage=self._storage, pool=self._pool, hand_back=self._hand_back)
+        self._metrics.claimed(operation.operation_type)
+        started, outcome = time.monotonic(), Outcome.LEASE_LOST
+        try:
+            # A claim that was answered after the signal to stop goes back untouched.
+            outcome = await (job.release() if self._stopping else job.run())
+        except Exception:
+            log.exception("job_crashed")
+        finally:
+            self._metrics.finished(operation.operation_type, outcome, time.monotonic() - started)
+
+    def _report_trouble(self, trouble: str | None, error: Exception | None = None) -> None:
+        """Log a change of state, and only the change."""
+        if trouble != self._trouble:
+            if trouble is None:
+                log.info("api_back")
+                self._trouble_wait = UNREACHABLE_WAIT[0]
+            else:
+                log.warning(trouble, error=str(error))
+            self._trouble = trouble
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _drain(self) -> None:
+        """Let running jobs finish within the grace, then have them handed back."""
+        log.info("worker_stopping", operations=len(self._jobs))
+        if self._jobs:
+            hand_back = asyncio.create_task(self._hand_back.wait())
+            finished = asyncio.create_task(asyncio.wait(set(self._jobs)))
+            await asyncio.wait(
+                {finished, hand_back},
+                timeout=self._settings.shutdown_grace_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            self._hand_back.set()
+            await asyncio.wait({finished, hand_back}, timeout=HAND_BACK_SECONDS)
+            finished.cancel()
+        if self._jobs:
+            log.error("operations_left_to_their_leases", operations=len(self._jobs))
+        log.info("worker_stopped")
