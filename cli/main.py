@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.local.errors import StackError
-from cli.local.stack import Stack, StackStatus, docker_status, running_stack
+from cli.local.stack import DockerStack, Stack, StackStatus, running_stack
 
 app = typer.Typer(
     help="The DTF Editor backend on this machine.", no_args_is_help=True, pretty_exceptions_show_locals=False
@@ -52,17 +52,25 @@ def up(
     Where `supabase start` runs (Docker), that stack is used instead.
     """
     with readable_errors():
-        status = docker_status()
-        if status is None:
-            with errors.status("Starting the local stack") as spinner:
-                status = Stack().up(port, report=lambda step: spinner.update(f"{step} …"))
-    print_status(status, as_json)
+        print_status(start_stack(port), as_json)
+
+
+def start_stack(port: int | None = None) -> StackStatus:
+    """The running stack with every migration applied: that of `supabase start`, else the embedded one."""
+    official = DockerStack()
+    with errors.status("Starting the local stack") as spinner:
+        if official.status() is not None:
+            return official.up()
+        return Stack().up(port, report=lambda step: spinner.update(f"{step} …"))
 
 
 @app.command()
 def down() -> None:
-    """Stop the embedded stack. Its data stays in .dtf/."""
+    """Stop the stack. Its data stays (in .dtf/, or in Docker volumes)."""
     with readable_errors(), errors.status("Stopping the local stack"):
+        official = DockerStack()
+        if official.status() is not None:
+            official.down()
         Stack().down()
     errors.print("[green]✓[/green] The local stack is stopped.")
 
@@ -79,7 +87,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing new lines.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each part to begin with.")] = 20,
 ) -> None:
-    """Print the logs of the embedded stack's parts."""
+    """Print the logs of the embedded stack's parts. Those of `supabase start` are in `docker logs`."""
     paths = {part: path for part, path in Stack().logs().items() if path.exists()}
     if not paths:
         fail(StackError("There are no logs yet. Start the stack with: dtf up"))

@@ -39,7 +39,7 @@ class Gateway:
 
     def running(self) -> bool:
         """Whether the process is there and answers."""
-        return bool(self._find()) and self._answers()
+        return bool(self.processes()) and self._answers()
 
     def provision(self) -> None:
         """Create the `auth` and `storage` schemas, which a hosted project has before its first migration."""
@@ -55,7 +55,7 @@ class Gateway:
 
     def start(self, port: int | None = None) -> None:
         """Start on `port`, or on the port of last time where it is free, or on any free one."""
-        processes.stop(self._find(), signal.SIGTERM)
+        processes.stop(self.processes(), signal.SIGTERM)
         if port is not None and not port_is_free(port):
             raise StackError(f"Port {port} is taken by another program. Stop it, or choose another with --port.")
         self.state.api_port = port or free_port(self.state.api_port)
@@ -66,9 +66,10 @@ class Gateway:
 
     def stop(self) -> None:
         """End the process; requests under way are cut off."""
-        processes.stop(self._find(), signal.SIGTERM)
+        processes.stop(self.processes(), signal.SIGTERM)
 
-    def _find(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """The server process, if it is there."""
         return processes.find([str(SCRIPT), str(self.directory)])
 
     def _answers(self) -> bool:

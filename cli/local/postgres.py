@@ -66,7 +66,7 @@ class Postgres:
 
     def running(self) -> bool:
         """Whether the server process is there and answers."""
-        return bool(self._find()) and self._answers()
+        return bool(self.processes()) and self._answers()
 
     def start(self) -> None:
         """Create the data directory where it is missing and start the server on a free port.
@@ -91,13 +91,14 @@ class Postgres:
 
     def stop(self) -> None:
         """Fast shutdown: clients are disconnected, nothing committed is lost."""
-        processes.stop(self._find(), signal.SIGINT)
+        processes.stop(self.processes(), signal.SIGINT)
 
     def kill_leftovers(self) -> None:
         """End a server process that no longer answers."""
-        processes.stop(self._find(), signal.SIGQUIT)
+        processes.stop(self.processes(), signal.SIGQUIT)
 
-    def _find(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """The server process, if it is there."""
         return processes.find(["-D", str(self.data), "-p"])
 
     def _answers(self) -> bool:

@@ -144,26 +144,44 @@ class Stack:
             return [row[0] for row in rows]
 
 
-def docker_status(project: Path = PROJECT) -> StackStatus | None:
-    """The `supabase start` stack of this project, where Docker runs it."""
-    variables = supabase_cli.docker_stack(project)
-    if variables is None:
-        return None
-    try:
-        return StackStatus(
-            "supabase",
-            variables["API_URL"],
-            variables["DB_URL"],
-            variables.get("PUBLISHABLE_KEY") or variables["ANON_KEY"],
-            variables.get("SECRET_KEY") or variables["SERVICE_ROLE_KEY"],
-        )
-    except KeyError as missing:
-        raise StackError(f"`supabase status` does not tell {missing}. Is the whole stack started?") from missing
+class DockerStack:
+    """The stack of `supabase start`, with the same three calls as the embedded one."""
+
+    def __init__(self, project: Path = PROJECT) -> None:
+        self.project = project
+
+    def status(self) -> StackStatus | None:
+        """The running stack, or None where Docker does not run it."""
+        variables = supabase_cli.docker_stack(self.project)
+        if variables is None:
+            return None
+        try:
+            return StackStatus(
+                "supabase",
+                variables["API_URL"],
+                variables["DB_URL"],
+                variables.get("PUBLISHABLE_KEY") or variables["ANON_KEY"],
+                variables.get("SECRET_KEY") or variables["SERVICE_ROLE_KEY"],
+            )
+        except KeyError as missing:
+            raise StackError(f"`supabase status` does not tell {missing}. Is the whole stack started?") from missing
+
+    def up(self) -> StackStatus:
+        """Apply what is missing of the migrations and the seed to the running stack."""
+        status = self.status()
+        if status is None:
+            raise StackError("No `supabase start` stack is running.")
+        supabase_cli.push(self.project, status.db_url)
+        return status
+
+    def down(self) -> None:
+        """Stop it; its data stays in Docker volumes."""
+        supabase_cli.stop(self.project)
 
 
 def running_stack() -> StackStatus:
     """The stack that runs for this checkout, `supabase start` first; StackError says how to start one."""
-    status = docker_status() or Stack().status()
+    status = DockerStack().status() or Stack().status()
     if status is None:
         raise StackError("No stack is running. Start one with: dtf up")
     return status

@@ -43,6 +43,13 @@ def push(project: Path, db_url: str) -> None:
         raise StackError(f"The migrations could not be applied. {_cause(done.stdout + done.stderr)}")
 
 
+def stop(project: Path) -> None:
+    """Stop the `supabase start` stack; its data stays in Docker volumes."""
+    done = _run(project, ["stop"], PUSH_SECONDS)
+    if done.returncode != 0:
+        raise StackError(f"`supabase stop` failed: {(done.stderr or done.stdout).strip()}")
+
+
 def _cause(output: str) -> str:
     """What the CLI says went wrong: the file it was applying, the error and the statement."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", output)

@@ -1,0 +1,289 @@
+"""The embedded stack as its users meet it: started twice, killed, from two folders, with things that are wrong."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+import psutil
+import psycopg
+import pytest
+from supabase import create_client
+
+from cli.local.errors import StackError
+from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus
+
+
+def processes_of(directory: Path) -> list[psutil.Process]:
+    """Every process whose command line names the directory, Postgres' own children included."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(directory) in argument for argument in process.info["cmdline"] or []):
+            found += [process, *process.children(recursive=True)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one small migration, so that these tests do not depend on the real ones."""
+    root = tmp_path_factory.mktemp("project")
+    migrations = root / "supabase" / "migrations"
+    migrations.mkdir(parents=True)
+    shutil.copy(PROJECT / "supabase" / "config.toml", root / "supabase" / "config.toml")
+    (root / "supabase" / "seed.sql").write_text("insert into public.notes (id) values (1) on conflict do nothing;\n")
+    (migrations / "20260101000000_notes.sql").write_text(
+        "create table public.notes (id integer primary key, made_at timestamptz not null default now());\n"
+    )
+    (root / "node_modules").symlink_to(PROJECT / "node_modules")
+    return root
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path, project: Path) -> Iterator[Stack]:
+    """A stack in a folder of its own, with nothing started yet."""
+    stack = Stack(tmp_path / "stack", project)
+    yield stack
+    stack.down()
+    assert processes_of(tmp_path / "stack") == []
+
+
+def notes(status: StackStatus) -> Any:
+    client = create_client(status.api_url, status.secret_key)
+    return client.table("notes").select("*").execute().data
+
+
+def test_up_twice_keeps_addresses_keys_and_data(own_stack: Stack) -> None:
+    first = own_stack.up()
+    with psycopg.connect(first.db_url) as connection:
+        connection.execute("insert into public.notes (id) values (2)")
+    own_stack.down()
+    second = Stack(own_stack.directory, own_stack.project).up()
+    assert second.publishable_key == first.publishable_key
+    assert sorted(row["id"] for row in notes(second)) == [1, 2]
+
+
+def test_down_leaves_nothing_running_and_may_be_repeated(own_stack: Stack) -> None:
+    own_stack.up()
+    assert processes_of(own_stack.directory)
+    own_stack.down()
+    assert processes_of(own_stack.directory) == []
+    assert own_stack.status() is None
+    own_stack.down()
+
+
+def kill_gateway(stack: Stack) -> None:
+    for process in stack.gateway.processes():
+        process.kill()
+        process.wait()
+
+
+def kill_postgres(stack: Stack) -> None:
+    for process in stack.postgres.processes():
+        process.kill()
+        process.wait()
+
+
+def kill_everything(stack: Stack) -> None:
+    kill_gateway(stack)
+    for process in processes_of(stack.directory):
+        process.kill()
+
+
+@pytest.mark.parametrize("kill", [kill_gateway, kill_postgres, kill_everything])
+def test_up_mends_a_stack_whose_parts_were_killed(own_stack: Stack, kill: Callable[[Stack], None]) -> None:
+    own_stack.up()
+    kill(own_stack)
+    assert own_stack.status() is None
+    assert [row["id"] for row in notes(own_stack.up())] == [1]
+
+
+def test_up_from_two_processes_at_once_starts_one_stack(own_stack: Stack) -> None:
+    statuses: list[StackStatus] = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(Stack(own_stack.directory, own_stack.project).up()))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(statuses) == 2
+    assert statuses[0] == statuses[1]
+    assert len(own_stack.gateway.processes()) == 1
+
+
+def test_two_folders_run_side_by_side(own_stack: Stack, tmp_path: Path) -> None:
+    other = Stack(tmp_path / "other", own_stack.project)
+    try:
+        one, two = own_stack.up(), other.up()
+        assert one.api_url != two.api_url
+        assert one.secret_key != two.secret_key
+        assert httpx.get(f"{one.api_url}/rest/v1/notes", headers={"apikey": two.secret_key}).status_code == 401
+    finally:
+        other.down()
+    assert own_stack.status() == one
+
+
+def test_a_port_of_last_time_that_is_taken_now_is_replaced(own_stack: Stack) -> None:
+    first = own_stack.up()
+    own_stack.down()
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port is in TIME_WAIT
+        thief.bind(("127.0.0.1", own_stack.state.postgres_port))
+        thief.listen()
+        second = Stack(own_stack.directory, own_stack.project).up()
+    assert second.db_url != first.db_url
+    assert [row["id"] for row in notes(second)] == [1]
+
+
+def test_a_broken_migration_is_one_clear_error_and_changes_nothing(own_stack: Stack, project: Path) -> None:
+    status = own_stack.up()
+    broken = project / "supabase" / "migrations" / "20260102000000_broken.sql"
+    broken.write_text("create table public.half (id integer);\nselect nonsense from nowhere;\n")
+    try:
+        with pytest.raises(StackError) as raised:
+            own_stack.up()
+    finally:
+        broken.unlink()
+    assert "20260102000000_broken.sql" in str(raised.value)
+    assert 'relation "nowhere" does not exist' in str(raised.value)
+    with psycopg.connect(status.db_url) as connection:
+        assert connection.execute("select to_regclass('public.half')").fetchone() == (None,)
+
+
+def test_a_new_migration_is_served_at_once(own_stack: Stack, project: Path) -> None:
+    own_stack.up()
+    added = project / "supabase" / "migrations" / "20260103000000_more.sql"
+    added.write_text("create table public.more (id integer primary key);\n")
+    try:
+        status = own_stack.up()
+    finally:
+        added.unlink()
+    assert create_client(status.api_url, status.secret_key).table("more").select("*").execute().data == []
+
+
+def dtf(*arguments: str, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+        env={**os.environ, "DTF_DIRECTORY": str(directory), **environment},
+    )
+
+
+def test_a_taken_port_is_one_sentence_and_a_non_zero_exit(tmp_path: Path) -> None:
+    with socket.socket() as thief:
+        thief.bind(("127.0.0.1", 0))
+        thief.listen()
+        port = thief.getsockname()[1]
+        done = dtf("up", "--port", str(port), directory=tmp_path / "stack")
+    dtf("down", directory=tmp_path / "stack")
+    assert done.returncode == 1
+    assert f"Port {port} is taken by another program." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert processes_of(tmp_path) == []
+
+
+def test_status_without_a_stack_says_how_to_start_one(tmp_path: Path) -> None:
+    done = dtf("status", directory=tmp_path / "none")
+    assert done.returncode == 1
+    assert "Start one with: dtf up" in done.stderr
+
+
+def test_status_prints_json_for_programs_and_hides_secrets_from_people(stack: StackStatus, local_stack: Stack) -> None:
+    printed = dtf("status", "--json", directory=local_stack.directory)
+    assert json.loads(printed.stdout) == stack.as_dict()
+    shown = dtf("status", directory=local_stack.directory)
+    assert stack.api_url in shown.stdout
+    assert stack.secret_key not in shown.stdout
+    assert local_stack.state.postgres_password not in shown.stdout
+
+
+def test_a_missing_tool_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="make install"):
+        Stack(tmp_path / "stack", tmp_path).up()
+
+
+def test_realtime_says_that_it_is_not_there_yet(stack: StackStatus) -> None:
+    response = httpx.get(f"{stack.api_url}/realtime/v1/websocket")
+    assert response.status_code == 503
+    assert response.json()["error"] == "realtime_unavailable"
+
+
+def test_requests_without_a_key_are_refused(stack: StackStatus) -> None:
+    assert httpx.get(f"{stack.api_url}/rest/v1/profiles").status_code == 401
+
+
+class TestSupabaseStart:
+    """Where Docker runs the official stack, dtf uses that one. The CLI and docker are stood in for on the PATH."""
+
+    STATUS: ClassVar = {
+        "API_URL": "http://127.0.0.1:54321",
+        "DB_URL": "postgresql://postgres:postgres@127.0.0.1:54322/postgres",
+        "PUBLISHABLE_KEY": "sb_publishable_x",
+        "SECRET_KEY": "sb_secret_x",
+    }
+
+    @pytest.fixture
+    def docker_project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        self.script(tools / "docker", "exit 0")
+        monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+        (tmp_path / "node_modules" / ".bin").mkdir(parents=True)
+        return tmp_path
+
+    def script(self, path: Path, body: str) -> None:
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def cli(self, project: Path, body: str) -> None:
+        self.script(project / "node_modules" / ".bin" / "supabase", body)
+
+    def test_the_running_stack_is_used(self, docker_project: Path) -> None:
+        self.cli(docker_project, f"echo 'Stopped services: []' >&2; echo '{json.dumps(self.STATUS)}'")
+        assert DockerStack(docker_project).status() == StackStatus(
+            "supabase",
+            self.STATUS["API_URL"],
+            self.STATUS["DB_URL"],
+            self.STATUS["PUBLISHABLE_KEY"],
+            self.STATUS["SECRET_KEY"],
+        )
+
+    def test_older_key_names_are_understood(self, docker_project: Path) -> None:
+        old = {"API_URL": "http://a", "DB_URL": "postgresql://b", "ANON_KEY": "anon", "SERVICE_ROLE_KEY": "service"}
+        self.cli(docker_project, f"echo '{json.dumps(old)}'")
+        status = DockerStack(docker_project).status()
+        assert status is not None
+        assert (status.publishable_key, status.secret_key) == ("anon", "service")
+
+    def test_up_brings_it_the_new_migrations_and_down_stops_it(self, docker_project: Path) -> None:
+        calls = docker_project / "calls"
+        self.cli(docker_project, f"echo \"$1 $2\" >> {calls}; echo '{json.dumps(self.STATUS)}'")
+        running = DockerStack(docker_project)
+        status = running.up()
+        assert status.kind == "supabase"
+        running.down()
+        assert [line.split(" --")[0] for line in calls.read_text().splitlines()] == ["status", "db push", "stop"]
+
+    def test_docker_without_a_stack_means_the_embedded_one(self, docker_project: Path) -> None:
+        self.cli(docker_project, "echo 'supabase start is not running' >&2; exit 1")
+        assert DockerStack(docker_project).status() is None
+
+    def test_half_a_stack_is_an_error(self, docker_project: Path) -> None:
+        self.cli(docker_project, """echo '{"DB_URL": "postgresql://b"}'""")
+        with pytest.raises(StackError, match="API_URL"):
+            DockerStack(docker_project).status()
+
+    def test_without_docker_the_cli_is_not_asked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert DockerStack(tmp_path).status() is None
