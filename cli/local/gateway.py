@@ -13,7 +13,7 @@ import psutil
 
 from cli.local import processes
 from cli.local.errors import StackError
-from cli.local.state import StackState, free_port, port_is_free, write_private
+from cli.local.state import StackState, free_port, write_private
 
 START_SECONDS = 60.0
 DATABASE_CONNECTIONS = 20
@@ -56,8 +56,6 @@ class Gateway:
     def start(self, port: int | None = None) -> None:
         """Start on `port`, or on the port of last time where it is free, or on any free one."""
         processes.stop(self.processes(), signal.SIGTERM)
-        if port is not None and not port_is_free(port):
-            raise StackError(f"Port {port} is taken by another program. Stop it, or choose another with --port.")
         self.state.api_port = port or free_port(self.state.api_port)
         self._write_settings()
         command = [str(NODE), str(SCRIPT), str(self.directory)]

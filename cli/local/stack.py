@@ -17,7 +17,7 @@ from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.gateway import Gateway
 from cli.local.postgres import Postgres
-from cli.local.state import StackState
+from cli.local.state import StackState, port_is_free
 
 PROJECT = Path(__file__).resolve().parents[2]
 BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
@@ -73,6 +73,7 @@ class Stack:
         """
         supabase_cli.executable(self.project)
         with self._locked():
+            self._check_port(api_port)
             self.state.save(self._state_path)  # before the first use of its passwords
             report("Starting Postgres")
             port_before = self.state.postgres_port
@@ -88,7 +89,8 @@ class Stack:
             before = self._schema_version()
             supabase_cli.push(self.project, self.state.db_url)
             # The gateway reads the schema when it starts.
-            if before != self._schema_version() or not self.gateway.running() or self._port_differs(api_port):
+            moves = api_port is not None and api_port != self.state.api_port
+            if before != self._schema_version() or moves or not self.gateway.running():
                 report("Starting the gateway")
                 self.gateway.start(api_port)
             self.state.save(self._state_path)
@@ -112,8 +114,11 @@ class Stack:
         state = self.state
         return StackStatus("embedded", state.api_url, state.db_url, state.publishable_key, state.secret_key)
 
-    def _port_differs(self, api_port: int | None) -> bool:
-        return api_port is not None and api_port != self.state.api_port
+    def _check_port(self, api_port: int | None) -> None:
+        if api_port is None or port_is_free(api_port):
+            return
+        if api_port != self.state.api_port or not self.gateway.processes():
+            raise StackError(f"Port {api_port} is taken by another program. Stop it, or choose another with --port.")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from cli.local.gateway import node_environment
 
 STATUS_SECONDS = 20
 PUSH_SECONDS = 600
+CAUSE_LINES = 12
 
 
 def executable(project: Path) -> Path:
@@ -56,7 +57,8 @@ def _cause(output: str) -> str:
     applying = re.findall(r"(?:Applying migration|Seeding data from) (\S+?)\.\.\.", text)
     error = re.search(r"ERROR: .*?(?=\nTry rerunning|\Z)", text, re.DOTALL)
     where = f"In {applying[-1]}: " if applying else ""
-    return where + (error.group(0) if error else text).strip()
+    lines = (error.group(0) if error else text).strip().splitlines()
+    return where + "\n".join(lines[:CAUSE_LINES])
 
 
 def docker_stack(project: Path) -> dict[str, str] | None:
