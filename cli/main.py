@@ -1,6 +1,7 @@
 """The `dtf` command: the local stack, the worker and the demonstration."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli import demo as scenario
 from cli.local.errors import StackError
 from cli.local.stack import DockerStack, Stack, StackStatus, running_stack
+from services.images import __main__ as images
 
 app = typer.Typer(
     help="The DTF Editor backend on this machine.", no_args_is_help=True, pretty_exceptions_show_locals=False
@@ -80,6 +83,29 @@ def status(as_json: AsJson = False) -> None:
     """Tell where the stack answers. Status 1 where none runs."""
     with readable_errors():
         print_status(running_stack(), as_json)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
+) -> None:
+    """Play everything in one go: sign-up, upload, four operations, one refund, the ledger."""
+    with readable_errors():
+        scenario.run(start_stack(), output.resolve(), console)
+
+
+@app.command()
+def worker() -> None:
+    """Work on image operations until SIGTERM or Ctrl-C.
+
+    Takes the project from SUPABASE_URL and SUPABASE_SECRET_KEY, or else the stack that runs on this machine.
+    The other settings are the WORKER_… variables.
+    """
+    with readable_errors():
+        if not os.environ.get("SUPABASE_URL"):
+            stack = running_stack()
+            os.environ |= {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
+    raise typer.Exit(images.main())
 
 
 @app.command()

@@ -1,0 +1,269 @@
+"""`dtf demo`: the whole path of a picture, as a browser and an operator would drive it.
+
+A new user signs up, uploads two pictures, asks for four operations and for one that cannot work; a worker process
+does them; the results and a page that shows them are written to a folder; the ledger is printed and checked.
+"""
+
+import html
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from supabase import Client, create_client
+
+from cli.local.errors import StackError
+from cli.local.stack import StackStatus, default_directory
+
+SAMPLES = Path(__file__).with_name("samples")
+WAIT_SECONDS = 180
+POLL_SECONDS = 0.25
+STOP_SECONDS = 30
+GIFT = 10
+"""Credits the operator gives the demo user, besides the two that every new user gets."""
+
+
+@dataclass
+class Step:
+    """One operation of the demonstration and, once requested, its row."""
+
+    title: str
+    operation_type: str
+    picture: str | None
+    options: dict[str, Any]
+    output_name: str
+    fails: bool = False
+    row: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the operation has reached its last status."""
+        return self.row["status"] in ("completed", "failed", "cancelled")
+
+
+def steps() -> list[Step]:
+    """What the demonstration asks for: every operation once, and one that has to be refused and refunded."""
+    return [
+        Step("Upscale a photo ×4", "upscale", "photo.jpg", {"scale": 4}, "1-upscaled-photo"),
+        Step("Remove a background", "background_removal", "flat-art.png", {}, "2-background-removed"),
+        Step("Vectorize flat art", "vectorize", "flat-art.png", {}, "3-vectorized"),
+        Step("Set a text", "generate", None, {"prompt": "Print what you love"}, "4-lettering"),
+        Step("Remove a photo's background", "background_removal", "photo.jpg", {}, "", fails=True),
+    ]
+
+
+def run(stack: StackStatus, output: Path, console: Console) -> None:
+    """Play the demonstration on a running stack; raises StackError where anything is not as it should be."""
+    started = time.monotonic()
+    output.mkdir(parents=True, exist_ok=True)
+    with worker(stack) as process:
+        user = sign_up(stack, console)
+        images = upload(user, console)
+        todo = steps()
+        for step in todo:
+            request(user, step, images)
+        watch(user, todo, process, console)
+    files = download(user, todo, output)
+    write_page(output, todo, files)
+    print_ledger(stack, user, console)
+    seconds = time.monotonic() - started
+    console.print(
+        f"\n[green]✓[/green] Done in {seconds:.0f} s. Look at the results: [bold]{output / 'index.html'}[/bold]"
+    )
+    for file in files.values():
+        console.print(f"  {file}", highlight=False, soft_wrap=True)
+    console.print("The stack is still running: [bold]dtf status[/bold] tells where, [bold]dtf down[/bold] stops it.")
+
+
+def worker_log() -> Path:
+    """Where the demonstration's worker writes its log."""
+    return default_directory() / "demo-worker.log"
+
+
+@contextmanager
+def worker(stack: StackStatus) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process of its own while the block runs."""
+    log = worker_log()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.images"], stdout=sink, stderr=subprocess.STDOUT, env=environment
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@dataclass
+class User:
+    """A signed-in user, with nothing but the publishable key and his own token."""
+
+    id: str
+    email: str
+    client: Client
+
+
+def sign_up(stack: StackStatus, console: Console) -> User:
+    """Make a new user; the operator then gives him credits for the demonstration."""
+    client = create_client(stack.api_url, stack.publishable_key)
+    email = f"demo-{uuid.uuid4().hex[:8]}@example.com"
+    reply = client.auth.sign_up({"email": email, "password": uuid.uuid4().hex})
+    if reply.user is None or reply.session is None:
+        raise StackError("The sign-up gave no session. Is e-mail confirmation switched on? See supabase/config.toml.")
+    console.print(f"[green]✓[/green] Signed up {email}, with 2 free credits", highlight=False)
+    operator = create_client(stack.api_url, stack.secret_key)
+    gift = {
+        "p_user_id": reply.user.id,
+        "p_amount": GIFT,
+        "p_transaction_type": "bonus",
+        "p_description": "Demo credits",
+    }
+    balance = operator.rpc("add_user_credits", gift).execute().data
+    console.print(f"[green]✓[/green] The operator added {GIFT}: {balance} credits", highlight=False)
+    return User(reply.user.id, email, client)
+
+
+def upload(user: User, console: Console) -> dict[str, str]:
+    """Upload the sample pictures as a browser does; returns the id of the `images` row by file name."""
+    images = {}
+    for name, media_type in (("photo.jpg", "image/jpeg"), ("flat-art.png", "image/png")):
+        data = (SAMPLES / name).read_bytes()
+        key = f"{user.id}/{uuid.uuid4()}-{name}"
+        user.client.storage.from_("originals").upload(key, data, {"content-type": media_type})
+        row = {
+            "user_id": user.id,
+            "original_filename": name,
+            "original_file_size": len(data),
+            "original_file_type": media_type,
+            "original_url": f"originals/{key}",
+        }
+        inserted = cast(list[dict[str, Any]], user.client.table("images").insert(row).execute().data)
+        images[name] = inserted[0]["id"]
+        console.print(f"[green]✓[/green] Uploaded {name} ({len(data) / 1024:.0f} KiB)", highlight=False)
+    return images
+
+
+def request(user: User, step: Step, images: dict[str, str]) -> None:
+    """Ask for the operation; the database takes the credits in the same transaction."""
+    arguments = {
+        "p_image_id": images[step.picture] if step.picture else None,
+        "p_operation_type": step.operation_type,
+        "p_options": step.options,
+        "p_idempotency_key": str(uuid.uuid4()),
+    }
+    step.row = cast(dict[str, Any], user.client.rpc("request_image_operation", arguments).execute().data)
+
+
+def watch(user: User, todo: list[Step], process: subprocess.Popen[bytes], console: Console) -> None:
+    """Show a bar for each operation until all have ended."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
+    deadline = time.monotonic() + WAIT_SECONDS
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        bars = {
+            step.row["id"]: progress.add_task(f"{step.title:<28}", total=None, start=False, status="waiting")
+            for step in todo
+        }
+        while not all(step.ended for step in todo):
+            if process.poll() is not None:
+                raise StackError(f"The worker stopped. Its log is {worker_log()}.")
+            if time.monotonic() > deadline:
+                raise StackError(f"The worker did not finish within {WAIT_SECONDS} s. Its log is {worker_log()}.")
+            time.sleep(POLL_SECONDS)
+            rows = user.client.table("image_operations").select("*").in_("id", list(bars)).execute().data
+            by_id = {row["id"]: row for row in cast(list[dict[str, Any]], rows)}
+            for step in todo:
+                step.row = by_id[step.row["id"]]
+                show(progress, bars[step.row["id"]], step)
+    for step in todo:
+        if step.row["status"] != ("failed" if step.fails else "completed"):
+            raise StackError(
+                f"{step.title} ended as {step.row['status']}: {step.row['error_message']} See {worker_log()}."
+            )
+
+
+def show(progress: Progress, bar: Any, step: Step) -> None:
+    """Bring one bar up to date."""
+    if step.row["status"] == "processing":
+        progress.start_task(bar)
+        progress.update(bar, status="processing")
+    elif step.ended and not progress.tasks[bar].finished:
+        words = "[green]completed[/green]"
+        if step.row["status"] != "completed":
+            words = f"[yellow]{step.row['status']}, refunded[/yellow]: {step.row['error_message']}"
+        progress.start_task(bar)
+        progress.update(bar, total=1, completed=1, status=words)
+
+
+def download(user: User, todo: list[Step], output: Path) -> dict[str, Path]:
+    """Fetch each result through a signed URL, as a browser does; returns the files by operation id."""
+    files = {}
+    for step in todo:
+        if step.row["status"] != "completed":
+            continue
+        bucket, _, key = step.row["output_data"]["url"].partition("/")
+        signed = user.client.storage.from_(bucket).create_signed_url(key, 60)
+        response = httpx.get(str(signed["signedURL"])).raise_for_status()
+        path = output / f"{step.output_name}{Path(key).suffix}"
+        path.write_bytes(response.content)
+        files[step.row["id"]] = path
+    return files
+
+
+def write_page(output: Path, todo: list[Step], files: dict[str, Path]) -> None:
+    """A page with each picture before and after, on a checkerboard that shows transparency."""
+    figures = []
+    for step in todo:
+        before = ""
+        if step.picture:
+            (output / step.picture).write_bytes((SAMPLES / step.picture).read_bytes())
+            before = f'<figure><img src="{step.picture}" alt="Before"><figcaption>Before</figcaption></figure>'
+        if step.row["id"] in files:
+            details = step.row["output_data"]
+            caption = f"{details['width']} × {details['height']} px, {float(step.row['processing_time']):.1f} s"
+            name = files[step.row["id"]].name
+            after = f'<figure><img src="{name}" alt="After"><figcaption>After: {caption}</figcaption></figure>'
+        else:
+            after = f"<p>Refused and refunded: {html.escape(step.row['error_message'])}</p>"
+        figures.append(f"<section><h2>{html.escape(step.title)}</h2><div>{before}{after}</div></section>")
+    page = (Path(__file__).with_name("demo.html").read_text()).replace("<!-- results -->", "\n".join(figures))
+    (output / "index.html").write_text(page)
+
+
+def print_ledger(stack: StackStatus, user: User, console: Console) -> None:
+    """Print the user's transactions as he may read them, and let the database check its own books."""
+    rows = cast(
+        list[dict[str, Any]],
+        user.client.table("credit_transactions").select("*").order("created_at").execute().data,
+    )
+    table = Table(title="\nThe ledger", title_style="bold")
+    for heading, justify in (("Type", "left"), ("Description", "left"), ("Change", "right"), ("Balance", "right")):
+        table.add_column(heading, justify=cast(Any, justify))
+    for row in rows:
+        change = row["balance_after"] - row["balance_before"]
+        table.add_row(row["transaction_type"], row["description"], f"{change:+d}", str(row["balance_after"]))
+    console.print(table)
+    profile = cast(dict[str, Any], user.client.table("profiles").select("*").eq("id", user.id).single().execute().data)
+    total = sum(row["balance_after"] - row["balance_before"] for row in rows)
+    if profile["credits_remaining"] != total:
+        raise StackError(f"The ledger sums to {total}, but the balance is {profile['credits_remaining']}.")
+    violations = create_client(stack.api_url, stack.secret_key).rpc("verify_ledger", {}).execute().data
+    if violations:
+        raise StackError(f"The ledger is not sound: {violations}")
+    console.print(f"[green]✓[/green] The ledger adds up to the balance of {total} credits.", highlight=False)
