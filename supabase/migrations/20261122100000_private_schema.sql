@@ -1,0 +1,38 @@
+-- Foundations: the unexposed schema, and privileges that start closed.
+--
+-- Supabase grants every new object in `public` to anon, authenticated and service_role, and Postgres lets
+-- everybody execute a new function. From here on nothing is granted unless a migration says so beside the object.
+
+-- The engine of the project. The API does not expose this schema (see config.toml).
+create schema private;
+
+comment on schema private is
+'Helpers and the engine: not exposed by the API. The public schema holds tables, views and thin RPCs.';
+
+-- `authenticated` needs it because row level security policies call private.is_admin() as the caller.
+grant usage on schema private to authenticated, service_role;
+
+-- The built-in default (execute to public) can only be revoked for all schemas at once,
+-- and that does not touch the grants Supabase makes by name in `public`: both are needed.
+alter default privileges revoke execute on functions from public;
+
+alter default privileges in schema public revoke all on tables from anon, authenticated, service_role;
+alter default privileges in schema public revoke all on sequences from anon, authenticated, service_role;
+alter default privileges in schema public revoke all on functions from anon, authenticated, service_role;
+
+-- Refuses a request: the one way this project raises an error on purpose.
+-- An SQLSTATE of PTnnn becomes the HTTP status nnn in PostgREST, so every refusal carries its own;
+-- a plain `raise exception` would be a 400 on one REST server and a 500 on another.
+-- The detail is JSON for programs, the hint is the next step for a person.
+create function private.refuse(p_code text, p_message text, p_detail jsonb, p_hint text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    raise exception using
+        errcode = p_code, message = p_message, detail = coalesce(p_detail, '{}')::text, hint = p_hint;
+end;
+$$;
+
+revoke execute on function private.refuse(text, text, jsonb, text) from public;

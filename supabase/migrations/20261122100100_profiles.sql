@@ -1,0 +1,114 @@
+-- Profiles: one row for each account in auth.users, made at sign-up.
+
+-- Keeps updated_at true, whoever writes.
+create function public.update_updated_at_column()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    new.updated_at = now();
+    return new;
+end;
+$$;
+
+revoke execute on function public.update_updated_at_column() from public;
+
+create table public.profiles (
+    id uuid primary key references auth.users (id) on delete cascade,
+    email text not null unique,
+    first_name text check (char_length(first_name) <= 100),
+    last_name text check (char_length(last_name) <= 100),
+    company text check (char_length(company) <= 200),
+    phone text check (char_length(phone) <= 50),
+    avatar_url text check (char_length(avatar_url) <= 1024),
+    is_active boolean not null default true,
+    is_admin boolean not null default false,
+    subscription_status text not null default 'free'
+    check (subscription_status in ('free', 'basic', 'starter', 'cancelled')),
+    subscription_plan text not null default 'free',
+    stripe_customer_id text,
+    stripe_subscription_id text,
+    -- Starts at 0: the two free credits of a new account are its first ledger entry.
+    credits_remaining integer not null default 0 check (credits_remaining >= 0),
+    total_credits_purchased integer not null default 0 check (total_credits_purchased >= 0),
+    total_credits_used integer not null default 0 check (total_credits_used >= 0),
+    -- The sequence number of the account's newest credit transaction.
+    ledger_version bigint not null default 0 check (ledger_version >= 0),
+    last_activity_at timestamptz default now(),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+comment on table public.profiles is
+'One row per account. A user reads his own row and edits his name, company, phone and avatar; '
+'an admin reads all rows and may edit the same columns. credits_remaining, total_credits_* and ledger_version '
+'are a cache of the ledger that only the ledger functions write.';
+comment on column public.profiles.credits_remaining is 'The balance_after of the newest credit transaction.';
+comment on column public.profiles.total_credits_purchased is 'Sum of the purchase transactions.';
+comment on column public.profiles.total_credits_used is
+'Sum of the usage transactions minus the refunds of such a transaction: credits spent on work that was delivered.';
+
+create index idx_profiles_email on public.profiles (email);
+create index idx_profiles_subscription_status on public.profiles (subscription_status);
+create index idx_profiles_created_at on public.profiles (created_at);
+
+create trigger update_profiles_updated_at
+before update on public.profiles
+for each row execute function public.update_updated_at_column();
+
+-- A policy on profiles that selects from profiles recurses; a definer function does not.
+-- It reads the table, never the JWT, because claims go stale.
+create function private.is_admin()
+returns boolean
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select exists (
+        select 1 from public.profiles as p
+        where p.id = (select auth.uid()) and p.is_admin and p.is_active
+    );
+$$;
+
+comment on function private.is_admin() is 'Whether the caller is an active admin. Call as (select private.is_admin()).';
+revoke execute on function private.is_admin() from public;
+grant execute on function private.is_admin() to authenticated, service_role;
+
+-- A deactivated account may sign in and read; the policies and RPCs that start something ask this first.
+create function private.is_active()
+returns boolean
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select exists (
+        select 1 from public.profiles as p
+        where p.id = (select auth.uid()) and p.is_active
+    );
+$$;
+
+comment on function private.is_active() is 'Whether the caller''s account is active. Call as (select private.is_active()).';
+revoke execute on function private.is_active() from public;
+grant execute on function private.is_active() to authenticated, service_role;
+
+alter table public.profiles enable row level security;
+
+create policy "Users view their own profile, admins all" on public.profiles
+for select to authenticated
+using (id = (select auth.uid()) or (select private.is_admin()));
+
+create policy "Users update their own profile, admins all" on public.profiles
+for update to authenticated
+using (id = (select auth.uid()) or (select private.is_admin()))
+with check (id = (select auth.uid()) or (select private.is_admin()));
+
+grant select on public.profiles to authenticated, service_role;
+-- The row policy alone would let a user set is_admin and credits_remaining on his own row.
+grant update (first_name, last_name, company, phone, avatar_url) on public.profiles to authenticated;
+grant update (
+    first_name, last_name, company, phone, avatar_url, is_active, is_admin, subscription_status,
+    subscription_plan, stripe_customer_id, stripe_subscription_id, last_activity_at
+) on public.profiles to service_role;

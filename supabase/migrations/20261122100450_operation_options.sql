@@ -1,0 +1,115 @@
+-- The options of each operation, checked when it is requested: a bad option must not cost a credit.
+-- The engines type the same options; a test holds the two together.
+
+-- Whether an option's value is allowed. jsonb keeps 2.0 apart from 2 in its text, and so do the engines.
+create function private.is_valid_operation_option(p_key text, p_value jsonb)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    c_uuid constant text := '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$';
+    -- What Unicode calls white space: Postgres trims the space only.
+    c_white_space constant text := E' \t\n\v\f\r\x1c\x1d\x1e\x1f'
+        || U&'\0085\00a0\1680\2000\2001\2002\2003\2004\2005\2006\2007\2008\2009\200a\2028\2029\202f\205f\3000';
+    v_type constant text := jsonb_typeof(p_value);
+    v_text constant text := p_value #>> '{}';
+    v_integer constant integer := case when v_type = 'number' and v_text ~ '^\d{1,9}$' then v_text::integer end;
+begin
+    return coalesce(
+        case p_key
+            when 'input' then v_type = 'null' or v_type = 'string' and v_text ~ c_uuid
+            when 'scale' then v_integer in (2, 4)
+            when 'denoise' then v_type = 'string' and v_text in ('auto', 'none', 'light', 'medium', 'strong')
+            when 'style' then v_type = 'string' and v_text in ('auto', 'art', 'photo')
+            when 'holes' then v_type = 'string' and v_text in ('auto', 'keep', 'remove')
+            when 'tolerance' then v_type = 'null' or v_type = 'number' and v_text::numeric between 1 and 50
+            when 'colors' then v_type = 'null' or v_integer between 2 and 64
+            when 'detail' then v_type = 'string' and v_text in ('low', 'medium', 'high')
+            when 'prompt' then v_type = 'string' and char_length(btrim(v_text, c_white_space)) between 1 and 300
+            when 'size' then v_integer between 256 and 4096
+            when 'color' then v_type = 'null' or v_type = 'string' and v_text ~ '^#[0-9a-fA-F]{6}$'
+            when 'font' then v_type = 'string' and v_text in ('auto', 'fredoka', 'amatic', 'manrope', 'serif')
+        end,
+        false
+    );
+end;
+$$;
+
+revoke execute on function private.is_valid_operation_option(text, jsonb) from public;
+
+-- What each option may be, in words, for the hint of a refusal.
+create function private.describe_operation_option(p_key text)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+    select case p_key
+        when 'input' then 'the id of a completed operation of the same image, or null'
+        when 'scale' then '2 or 4'
+        when 'denoise' then '"auto", "none", "light", "medium" or "strong"'
+        when 'style' then '"auto", "art" or "photo"'
+        when 'holes' then '"auto", "keep" or "remove"'
+        when 'tolerance' then 'a number from 1 to 50, or null'
+        when 'colors' then 'an integer from 2 to 64, or null'
+        when 'detail' then '"low", "medium" or "high"'
+        when 'prompt' then 'a text of 1 to 300 characters'
+        when 'size' then 'an integer from 256 to 4096'
+        when 'color' then '"#rrggbb" or null'
+        when 'font' then '"auto", "fredoka", "amatic", "manrope" or "serif"'
+    end;
+$$;
+
+revoke execute on function private.describe_operation_option(text) from public;
+
+create function private.check_operation_options(p_operation_type text, p_options jsonb)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_known constant text [] := case p_operation_type
+        when 'upscale' then '{input,scale,denoise,style}'
+        when 'background_removal' then '{input,holes,tolerance}'
+        when 'vectorize' then '{input,colors,detail}'
+        when 'generate' then '{prompt,size,color,font}'
+    end;
+    v_option record;
+begin
+    if v_known is null then
+        perform private.refuse(
+            'PT400', 'Unknown operation type',
+            jsonb_build_object('argument', 'p_operation_type', 'value', left(p_operation_type, 100)),
+            'Pass upscale, background_removal, vectorize or generate.');
+    elsif octet_length(p_options::text) > 8192 then
+        perform private.refuse(
+            'PT413', 'The options are larger than 8 KiB', '{"argument": "p_options"}', 'Pass the documented options.');
+    elsif jsonb_typeof(p_options) <> 'object' then
+        perform private.refuse(
+            'PT400', 'The options must be a JSON object', '{"argument": "p_options"}', 'Pass {} for the defaults.');
+    elsif p_operation_type = 'generate' and not p_options ? 'prompt' then
+        perform private.refuse(
+            'PT400', 'The option "prompt" is missing', '{"option": "prompt"}',
+            'Pass ' || private.describe_operation_option('prompt') || '.');
+    end if;
+
+    for v_option in select o.key, o.value from jsonb_each(p_options) as o
+    loop
+        if v_option.key <> all (v_known) then
+            perform private.refuse(
+                'PT400', format('Unknown option "%s" for %s', left(v_option.key, 100), p_operation_type),
+                jsonb_build_object('option', left(v_option.key, 100), 'known', v_known),
+                'Known options: ' || array_to_string(v_known, ', ') || '.');
+        elsif not private.is_valid_operation_option(v_option.key, v_option.value) then
+            perform private.refuse(
+                'PT400', format('The option "%s" has a wrong value', v_option.key),
+                jsonb_build_object('option', v_option.key, 'value', left(v_option.value::text, 200)),
+                'Pass ' || private.describe_operation_option(v_option.key) || '.');
+        end if;
+    end loop;
+end;
+$$;
+
+revoke execute on function private.check_operation_options(text, jsonb) from public;
