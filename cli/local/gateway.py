@@ -83,6 +83,9 @@ class Gateway:
         with (self.project / "supabase" / "config.toml").open("rb") as file:
             config = tomllib.load(file)
         config["db"] = {"driver": "postgres", "url": self.state.admin_url()}
+        email = config["auth"].get("email", {})
+        if "enabled" in email:  # the CLI's newer name, which @supabase/lite does not know
+            email["enable_signup"] = email.pop("enabled")
         config["auth"] |= {
             "jwt_secret": self.state.jwt_secret,
             "publishable_key": self.state.publishable_key,
