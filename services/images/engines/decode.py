@@ -224,9 +224,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         return image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("YCbCr", "RGBX"):
         return image.convert("RGB")
-    raise EngineError(
-        f"The picture's colour mode ({image.mode}) is not supported. Save it as 8- or 16-bit RGB."
-    )
+    raise EngineError(f"The picture's colour mode ({image.mode}) is not supported. Save it as 8- or 16-bit RGB.")
 
 
 def _is_white_zero(image: Image.Image) -> bool:
@@ -265,9 +263,9 @@ def _convert_with_profile(pixels: Pixels, interpretation: str, profile: bytes | 
     # libvips brings a CMYK profile of its own (for files without one), which Pillow does not. An embedded
     # profile that does not fit the pixels is replaced by the default by libvips.
     height, width, bands = pixels.shape
-    image = pyvips.Image.new_from_memory(
-        np.ascontiguousarray(pixels).data, width, height, bands, "uchar"
-    ).copy(interpretation=interpretation)
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, "uchar").copy(
+        interpretation=interpretation
+    )
     if profile is not None:
         image = image.copy()
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)

@@ -19,9 +19,9 @@ _COMPRESSION = 3
 def encode_png(pixels: Pixels) -> bytes:
     """Encode RGB or RGBA pixels of shape (height, width, 3 or 4) as a PNG that says 300 DPI."""
     height, width, bands = pixels.shape
-    image = pyvips.Image.new_from_memory(
-        np.ascontiguousarray(pixels).data, width, height, bands, "uchar"
-    ).copy(interpretation="srgb", xres=PRINT_DPI / 25.4, yres=PRINT_DPI / 25.4)
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, "uchar").copy(
+        interpretation="srgb", xres=PRINT_DPI / 25.4, yres=PRINT_DPI / 25.4
+    )
     return bytes(image.write_to_buffer(".png", compression=_COMPRESSION, filter="none"))
 
 

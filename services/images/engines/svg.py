@@ -108,9 +108,7 @@ def _parse(data: bytes) -> ElementTree.Element:
         _check_structure(data)
         root = ElementTree.fromstring(data)  # noqa: S314 - entities and depth were checked just above
     except (expat.ExpatError, ElementTree.ParseError, ValueError, LookupError) as error:
-        raise EngineError(
-            f"The SVG is not well-formed ({error}). Export it again and upload it once more."
-        ) from error
+        raise EngineError(f"The SVG is not well-formed ({error}). Export it again and upload it once more.") from error
     if root.tag != f"{{{SVG_NAMESPACE}}}svg":
         raise EngineError("The file is XML but not an SVG picture. Upload an SVG or another picture.")
     return root
@@ -244,9 +242,7 @@ def _check_reference(value: str, budget: int) -> int:
 
 def _outside_reference(target: str) -> EngineError:
     shown = target if len(target) <= 60 else target[:57] + "…"
-    return EngineError(
-        f"The SVG refers to something outside the file ({shown}). Embed it in the SVG or upload a PNG."
-    )
+    return EngineError(f"The SVG refers to something outside the file ({shown}). Embed it in the SVG or upload a PNG.")
 
 
 def _output_size(root: ElementTree.Element) -> tuple[int, int, float | None]:

