@@ -249,7 +249,6 @@ create function private.post_credit_transaction(
 )
 returns public.credit_transactions
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare

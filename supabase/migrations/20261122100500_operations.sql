@@ -123,7 +123,6 @@ grant select on public.image_operations to authenticated, service_role;
 create function private.refresh_images(p_image_ids uuid [])
 returns void
 language plpgsql
-security definer
 set search_path = ''
 as $$
 begin
@@ -325,7 +324,6 @@ create function private.find_operation_image(
 )
 returns public.images
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare
@@ -356,7 +354,6 @@ revoke execute on function private.find_operation_image(uuid, uuid, text, jsonb)
 create function private.find_operation_input(p_image public.images, p_options jsonb)
 returns text
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare
@@ -387,7 +384,6 @@ revoke execute on function private.find_operation_input(public.images, jsonb) fr
 create function private.end_operation(p_operation public.image_operations, p_status text, p_error_message text)
 returns public.image_operations
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare
@@ -462,7 +458,6 @@ grant execute on function private.cancel_image_operation(uuid) to authenticated;
 create function private.sweep_lost_operations(p_limit integer)
 returns uuid []
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare
@@ -662,7 +657,6 @@ grant execute on function private.claim_image_operations(text, integer, text [],
 create function private.lock_leased_operation(p_operation_id uuid, p_lease_token uuid, p_settled text [])
 returns public.image_operations
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare

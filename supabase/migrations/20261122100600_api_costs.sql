@@ -139,7 +139,6 @@ revoke execute on function private.is_number_between(jsonb, numeric, numeric) fr
 create function private.log_api_usage(p_operation public.image_operations, p_usage jsonb)
 returns numeric
 language sql
-security definer
 set search_path = ''
 as $$
     with logged as (

@@ -1,0 +1,72 @@
+"""The catalog against the written expectation, and the rules that every object follows."""
+
+import difflib
+
+from tests.database.catalog import EXPECTED, FUNCTIONS, ROLES, TABLES, describe
+from tests.database.personas import Connection
+
+
+def test_grants_policies_and_functions_are_exactly_those_in_catalog_txt(db: Connection) -> None:
+    expected, actual = EXPECTED.read_text().splitlines(), describe(db).splitlines()
+    difference = "\n".join(difflib.unified_diff(expected, actual, "catalog.txt", "database", n=2, lineterm=""))
+    assert not difference, f"{difference}\nIf it is meant: python -m tests.database.catalog <db_url> > {EXPECTED}"
+
+
+def test_every_table_has_row_level_security_and_a_comment(db: Connection) -> None:
+    for table in db.execute(TABLES).fetchall():
+        assert table["has_rls"] or (table["is_view"] and table["is_invoker"]), table["name"]
+        (comment,) = db.execute("select obj_description(%s, 'pg_class') as text", (table["oid"],)).fetchall()
+        assert comment["text"], table["name"]
+
+
+def test_every_role_and_action_has_at_most_one_permissive_policy(db: Connection) -> None:
+    doubled = db.execute(
+        """
+        select polrelid::regclass::text as name, polcmd, role, count(*)
+        from pg_policy, unnest(polroles) as role
+        where polpermissive
+        group by polrelid, polcmd, role
+        having count(*) > 1 or polcmd = '*' or role = 0
+        """
+    ).fetchall()
+    assert doubled == []
+
+
+def test_policies_call_auth_and_helpers_once_for_each_statement(db: Connection) -> None:
+    bare = db.execute(
+        r"""
+        select polrelid::regclass::text as name, polname
+        from pg_policy
+        cross join concat(pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) as expression
+        where regexp_replace(expression, 'SELECT (auth|private)\.', '', 'g') ~ '(auth|private)\.'
+        """
+    ).fetchall()
+    assert bare == []
+
+
+def test_every_foreign_key_is_indexed(db: Connection) -> None:
+    missing = db.execute(
+        """
+        select c.conrelid::regclass::text as name, c.conname
+        from pg_constraint as c
+        inner join pg_class as t on t.oid = c.conrelid and t.relnamespace = 'public'::regnamespace
+        where c.contype = 'f' and not exists (
+            select 1 from pg_index as i where i.indrelid = c.conrelid and i.indkey[0] = c.conkey[1]
+        )
+        """
+    ).fetchall()
+    assert missing == []
+
+
+def test_every_function_fixes_its_search_path_and_none_is_open_to_everybody(db: Connection) -> None:
+    for function in db.execute(FUNCTIONS, {"roles": list(ROLES)}).fetchall():
+        assert 'search_path=""' in (function["settings"] or []), function["name"]
+        assert not function["has_default_acl"], function["name"]
+        assert not {"public", "anon"} & set(function["executors"] or []), function["name"]
+
+
+def test_no_definer_function_is_exposed_or_lets_a_browser_name_a_user(db: Connection) -> None:
+    for function in db.execute(FUNCTIONS, {"roles": list(ROLES)}).fetchall():
+        if function["is_definer"]:
+            assert function["name"].startswith("private."), function["name"]
+            assert "user" not in function["name"] or "authenticated" not in (function["executors"] or []), function["name"]
