@@ -8,6 +8,9 @@
 // What @supabase/lite 0.10.0 does differently from a hosted project is mended here and nowhere else:
 //   - timestamps leave as ISO 8601 (`2026-01-02T03:04:05.6+00:00`), as PostgREST writes them;
 //   - signed URLs are also named `signedURL` and are relative to /storage/v1, as the Storage API names them;
+//   - an object, array, number or boolean passed to a jsonb argument of an RPC arrives as such, not as a string;
+//   - the first request no longer grants everything on every table to anon, authenticated and service_role: the
+//     roles are made by bootstrap.sql, and what they may do is decided by the migrations alone;
 //   - /realtime/v1 says clearly that nothing listens there yet.
 
 import { readFileSync } from "node:fs";
@@ -21,20 +24,39 @@ const settings = JSON.parse(readFileSync(`${directory}/gateway.json`, "utf8"));
 chdir(settings.project_directory); // @supabase/lite keeps its files below the working directory
 
 const isoTimestamp = (text) => text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00");
+// Arguments of an RPC come here as JSON text already, but for strings. (So a string that is JSON itself becomes what
+// it says; PostgREST would keep the string.)
+function jsonText(value) {
+  if (typeof value !== "string") return JSON.stringify(value);
+  try {
+    JSON.parse(value);
+    return value;
+  } catch {
+    return JSON.stringify(value);
+  }
+}
+
 const postgresTypes = {
   timestamp: { to: 1114, from: [1114], serialize: (value) => value, parse: isoTimestamp },
+  jsonb: { to: 3802, from: [3802], serialize: jsonText, parse: (text) => JSON.parse(text) },
   timestamptz: { to: 1184, from: [1184], serialize: (value) => value, parse: isoTimestamp },
 };
+
+function connect() {
+  const connection = createPostgresConnection({
+    url: settings.database_url,
+    postgresOptions: { max: settings.database_connections, types: postgresTypes, onnotice: () => {} },
+  });
+  connection.rlsState = "active"; // "unknown" makes it create roles and grant them everything
+  return connection;
+}
 
 async function createApp() {
   const api = await createApi({ root: settings.project_directory });
   const readConfig = api.project.local.readConfig.bind(api.project.local);
   api.project.local.readConfig = async (path) => ({
     ...(await readConfig(path)),
-    connection: createPostgresConnection({
-      url: settings.database_url,
-      postgresOptions: { max: settings.database_connections, types: postgresTypes, onnotice: () => {} },
-    }),
+    connection: connect(),
   });
   return api.project.local.createApp(undefined, { admin: false });
 }

@@ -32,7 +32,8 @@ def find(arguments: Sequence[str]) -> list[psutil.Process]:
 
 def start(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
     """Start a process that outlives this one; its output is appended to `log`, which only its owner can read."""
-    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+    log.touch(mode=0o600)
+    with log.open("ab") as output:
         return subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
