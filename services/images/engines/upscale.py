@@ -17,6 +17,7 @@ import ncnn
 import numpy as np
 import numpy.typing as npt
 
+from services.images.engines.alpha import bleed_colors
 from services.images.engines.base import EngineError, EngineResult
 from services.images.engines.decode import Picture, Pixels, decode
 from services.images.engines.encode import png_result
@@ -74,28 +75,6 @@ def upscale(pixels: Pixels, scale: int, style: Style, denoise: Denoise, threads:
         if alpha is not None:
             alpha = np.ascontiguousarray(_double(cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), alpha_network)[..., 1])
     return colors if alpha is None else np.dstack([colors, alpha])
-
-
-def bleed_colors(pixels: Pixels) -> Pixels:
-    """RGB of an RGBA picture in which see-through pixels take the colour of the nearest solid one.
-
-    What lies under transparent pixels is arbitrary, often black, and would bleed into the edges as a
-    fringe when neighbouring pixels are mixed.
-    """
-    colors, alpha = pixels[..., :3].copy(), pixels[..., 3]
-    solid = alpha == 255
-    if not solid.any():
-        solid = alpha == alpha.max()
-    if solid.all():
-        return colors
-    _, labels = cv2.distanceTransformWithLabels(
-        (~solid).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    palette = np.zeros((int(labels.max()) + 1, 3), np.uint8)
-    palette[labels[solid]] = colors[solid]
-    clear = alpha == 0
-    colors[clear] = palette[labels[clear]]
-    return colors
 
 
 def _check_output_size(picture: Picture, scale: int) -> None:
