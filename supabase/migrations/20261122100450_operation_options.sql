@@ -1,7 +1,8 @@
 -- The options of each operation, checked when it is requested: a bad option must not cost a credit.
 -- The engines type the same options; a test holds the two together.
 
--- Whether an option's value is allowed. jsonb keeps 2.0 apart from 2 in its text, and so do the engines.
+-- Whether an option's value is allowed. Where an integer is asked for, 8.0 is none: jsonb keeps it apart from 8,
+-- and so do the engines.
 create function private.is_valid_operation_option(p_key text, p_value jsonb)
 returns boolean
 language plpgsql
@@ -20,7 +21,7 @@ begin
     return coalesce(
         case p_key
             when 'input' then v_type = 'null' or v_type = 'string' and v_text ~ c_uuid
-            when 'scale' then v_integer in (2, 4)
+            when 'scale' then v_type = 'number' and v_text::numeric in (2, 4)
             when 'denoise' then v_type = 'string' and v_text in ('auto', 'none', 'light', 'medium', 'strong')
             when 'style' then v_type = 'string' and v_text in ('auto', 'art', 'photo')
             when 'holes' then v_type = 'string' and v_text in ('auto', 'keep', 'remove')
