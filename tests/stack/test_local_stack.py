@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from postgrest import APIError
 from supabase import create_client
 
 from cli.local.errors import StackError
@@ -40,6 +42,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "supabase" / "seed.sql").write_text("insert into public.notes (id) values (1) on conflict do nothing;\n")
     (migrations / "20260101000000_notes.sql").write_text(
         "create table public.notes (id integer primary key, made_at timestamptz not null default now());\n"
+        "create function public.kind(value jsonb) returns text language sql return jsonb_typeof(value);\n"
+        "create table public.closed (id integer primary key);\n"
+        "alter table public.closed enable row level security;\n"
+        "revoke all on public.closed from anon, authenticated, service_role;\n"
+        "insert into storage.buckets (id, name) values ('files', 'files');\n"
     )
     (root / "node_modules").symlink_to(PROJECT / "node_modules")
     return root
@@ -167,6 +174,28 @@ def test_a_new_migration_is_served_at_once(own_stack: Stack, project: Path) -> N
     finally:
         added.unlink()
     assert create_client(status.api_url, status.secret_key).table("more").select("*").execute().data == []
+
+
+def test_the_api_answers_as_a_hosted_project_does(own_stack: Stack) -> None:
+    status = own_stack.up()
+    api = create_client(status.api_url, status.secret_key)
+    made_at = notes(status)[0]["made_at"]
+    assert datetime.fromisoformat(made_at).tzinfo is not None
+    assert "T" in made_at
+    for value, kind in (({"a": 1}, "object"), ([1], "array"), (5, "number"), (True, "boolean"), ("text", "string")):
+        assert api.rpc("kind", {"value": value}).execute().data == kind
+    api.storage.from_("files").upload("a b.txt", b"hello", {"content-type": "text/plain"})
+    signed = api.storage.from_("files").create_signed_url("a b.txt", 60)["signedURL"]
+    assert httpx.get(str(signed)).content == b"hello"
+
+
+@pytest.mark.parametrize("key", ["publishable_key", "secret_key"])
+def test_the_api_roles_have_no_rights_but_those_of_the_migrations(own_stack: Stack, key: str) -> None:
+    status = own_stack.up()
+    api = create_client(status.api_url, getattr(status, key))
+    with pytest.raises(APIError) as raised:
+        api.table("closed").select("*").execute()
+    assert raised.value.code == "42501"
 
 
 def dtf(*arguments: str, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
