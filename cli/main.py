@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cli import demo as scenario
+from cli.local import supabase_cli
 from cli.local.errors import StackError
-from cli.local.stack import DockerStack, Stack, StackStatus, running_stack
+from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
 from services.images import __main__ as images
 
 app = typer.Typer(
@@ -106,6 +107,14 @@ def worker() -> None:
             stack = running_stack()
             os.environ |= {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
     raise typer.Exit(images.main())
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def supabase(context: typer.Context) -> NoReturn:
+    """Run the Supabase CLI of this checkout: dtf supabase link, dtf supabase db push …"""
+    with readable_errors():
+        path = supabase_cli.executable(PROJECT)
+    os.execve(path, [str(path), *context.args], supabase_cli.environment())  # noqa: S606 - an argument list
 
 
 @app.command()

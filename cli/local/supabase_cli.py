@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from cli.local.errors import StackError
 from cli.local.gateway import node_environment
@@ -23,23 +24,30 @@ def executable(project: Path) -> Path:
     return path
 
 
-def _run(project: Path, arguments: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **node_environment(), "SUPABASE_TELEMETRY_DISABLED": "1"}
+def environment() -> dict[str, str]:
+    """Environment in which the CLI finds the wheel's Node and sends no telemetry."""
+    return {**os.environ, **node_environment(), "SUPABASE_TELEMETRY_DISABLED": "1"}
+
+
+def _run(project: Path, arguments: list[str], seconds: float, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(executable(project)), *arguments, "--workdir", str(project)],
         capture_output=True,
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
-        env=environment,
+        env={**environment(), **variables},
         timeout=seconds,
     )
 
 
 def push(project: Path, db_url: str) -> None:
     """Apply what is missing of supabase/migrations and supabase/seed.sql; a failed migration is rolled back."""
-    target = f"--remote={db_url}?sslmode=disable"
-    done = _run(project, ["db", "push", target, "--include-seed", "--yes"], PUSH_SECONDS)
+    url = urlsplit(db_url)
+    # The password goes through the environment: everybody on the machine can read a command line.
+    target = f"--remote=postgresql://{url.username}@{url.hostname}:{url.port}{url.path}?sslmode=disable"
+    arguments = ["db", "push", target, "--include-seed", "--yes"]
+    done = _run(project, arguments, PUSH_SECONDS, PGPASSWORD=unquote(url.password or ""))
     if done.returncode != 0:
         raise StackError(f"The migrations could not be applied. {_cause(done.stdout + done.stderr)}")
 

@@ -289,7 +289,7 @@ class TestSupabaseStart:
         )
 
     def test_older_key_names_are_understood(self, docker_project: Path) -> None:
-        old = {"API_URL": "http://a", "DB_URL": "postgresql://b", "ANON_KEY": "anon", "SERVICE_ROLE_KEY": "service"}
+        old = {"API_URL": "http://a", "DB_URL": "postgresql://p:q@h:1/b", "ANON_KEY": "anon", "SERVICE_ROLE_KEY": "service"}
         self.cli(docker_project, f"echo '{json.dumps(old)}'")
         status = DockerStack(docker_project).status()
         assert status is not None
@@ -309,7 +309,7 @@ class TestSupabaseStart:
         assert DockerStack(docker_project).status() is None
 
     def test_half_a_stack_is_an_error(self, docker_project: Path) -> None:
-        self.cli(docker_project, """echo '{"DB_URL": "postgresql://b"}'""")
+        self.cli(docker_project, """echo '{"DB_URL": "postgresql://p:q@h:1/b"}'""")
         with pytest.raises(StackError, match="API_URL"):
             DockerStack(docker_project).status()
 
