@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from services.images.engines import EngineError
-from services.images.pool import ChildCrashed, ChildDied, ChildTimedOut, Pool
+from services.images.pool import ChildCrashError, ChildDeathError, ChildTimeoutError, Pool
 
 FAKE = "tests.services.pool_runners:FakeRunner"
 
@@ -85,7 +85,7 @@ def test_engine_errors_keep_all_they_say() -> None:
 def test_a_bug_in_an_engine_comes_back_with_its_traceback_and_costs_no_child() -> None:
     async def test(pool: Pool) -> None:
         before = pool.pids
-        with pytest.raises(ChildCrashed, match=r"ZeroDivisionError: a bug"):
+        with pytest.raises(ChildCrashError, match=r"ZeroDivisionError: a bug"):
             await pool.run("upscale", b"x", {"do": "bug"})
         assert pool.pids == before
 
@@ -95,7 +95,7 @@ def test_a_bug_in_an_engine_comes_back_with_its_traceback_and_costs_no_child() -
 def test_a_crash_costs_one_call_and_no_other() -> None:
     async def test(pool: Pool) -> None:
         neighbour = asyncio.create_task(pool.run("upscale", b"fine", {"do": "sleep", "seconds": 1}))
-        with pytest.raises(ChildDied, match="SIGSEGV"):
+        with pytest.raises(ChildDeathError, match="SIGSEGV"):
             await pool.run("upscale", b"x", {"do": "segfault"})
         assert (await neighbour).data == b"fine"
         await until(lambda: pool.warm == 2)
@@ -108,7 +108,7 @@ def test_a_child_killed_from_outside_while_idle_costs_one_call() -> None:
     async def test(pool: Pool) -> None:
         (pid,) = pool.pids
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(ChildDied, match="SIGKILL"):
+        with pytest.raises(ChildDeathError, match="SIGKILL"):
             await pool.run("upscale", b"x" * (1 << 20), {})
         assert (await pool.run("upscale", b"x", {})).data == b"x"
 
@@ -118,7 +118,7 @@ def test_a_child_killed_from_outside_while_idle_costs_one_call() -> None:
 def test_a_call_that_takes_too_long_is_killed_even_in_c_code() -> None:
     async def test(pool: Pool) -> None:
         (pid,) = pool.pids
-        with pytest.raises(ChildTimedOut, match=r"longer than 0\.5 s"):
+        with pytest.raises(ChildTimeoutError, match=r"longer than 0\.5 s"):
             await pool.run("upscale", b"x", {"do": "spin_in_c", "seconds": 60})
         await until(lambda: not psutil.pid_exists(pid))
         assert (await pool.run("upscale", b"x", {})).data == b"x"
@@ -143,7 +143,7 @@ def test_a_cancelled_call_kills_its_child() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is honoured on Linux only")
 def test_memory_is_limited_and_the_child_survives() -> None:
     async def test(pool: Pool) -> None:
-        with pytest.raises(ChildCrashed, match="MemoryError"):
+        with pytest.raises(ChildCrashError, match="MemoryError"):
             await pool.run("upscale", b"x", {"do": "allocate", "megabytes": 2048})
         assert (await pool.run("upscale", b"x", {})).data == b"x"
 
@@ -173,7 +173,7 @@ def test_a_child_that_cannot_start_is_an_error_at_once(capfd: pytest.CaptureFixt
     async def test(pool: Pool) -> None:
         raise AssertionError("entered")
 
-    with pytest.raises(ChildDied, match="status 1"):
+    with pytest.raises(ChildDeathError, match="status 1"):
         with_pool(test, factory="tests.services.pool_runners:UnableToStart")
     assert "ImportError: no such library" in capfd.readouterr().err
 
