@@ -665,7 +665,7 @@ begin
     select o.* into v_operation from public.image_operations as o where o.id = p_operation_id for no key update;
     if p_lease_token is null
         or v_operation.lease_token is distinct from p_lease_token
-        or v_operation.status <> all ('processing' || p_settled)
+        or v_operation.status <> all (array['processing'] || p_settled)
     then
         perform private.refuse(
             'PT409', format('Lease lost on operation %s', p_operation_id),
@@ -861,7 +861,11 @@ begin
             worker_id = null,
             run_after = clock_timestamp() + greatest(
                 private.retry_delay(o.attempts),
-                make_interval(secs => least(p_retry_after_seconds, c_longest_retry_after))
+                -- `greatest` passes over a null, and so would `least`.
+                case
+                    when p_retry_after_seconds is not null
+                        then make_interval(secs => least(p_retry_after_seconds, c_longest_retry_after))
+                end
             ),
             queue_tag = greatest(o.queue_tag, private.served_queue_tag(o.priority))
         where o.id = v_operation.id

@@ -49,8 +49,9 @@ order by role, array_position('{select,insert,update,delete}', privilege), privi
 POLICIES = """
 select
     polname as name,
-    case polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end
-    as action,
+    case polcmd
+        when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all'
+    end as action,
     polpermissive as is_permissive,
     (select string_agg(r.rolname, ', ' order by r.rolname) from pg_roles as r where r.oid = any (polroles)) as roles
 from pg_policy
@@ -81,18 +82,15 @@ order by name
 def describe(connection: Connection) -> str:
     """The whole catalog as text, one object after the other."""
     lines: list[str] = []
-    storage = connection.execute("select 'storage.objects' as name, 'storage.objects'::regclass::oid as oid").fetchall()
     for table in connection.execute(TABLES).fetchall():
-        kind = "view" if table["is_view"] else "table"
-        flag = (
-            ("invoker" if table["is_invoker"] else "DEFINER") if table["is_view"] else "rls" if table["has_rls"] else "NO RLS"
-        )
-        lines.append(f"{kind} {table['name']}: {flag}")
+        if table["is_view"]:
+            lines.append(f"view {table['name']}: {'invoker' if table['is_invoker'] else 'DEFINER'}")
+        else:
+            lines.append(f"table {table['name']}: {'rls' if table['has_rls'] else 'NO RLS'}")
         lines += _grants(connection, table["oid"])
         lines += _policies(connection, table["oid"])
-    for table in storage:
-        lines.append(f"policies of {table['name']}")
-        lines += _policies(connection, table["oid"])
+    (objects,) = connection.execute("select 'storage.objects'::regclass::oid as oid").fetchall()
+    lines += ["policies of storage.objects", *_policies(connection, objects["oid"])]
     for function in connection.execute(FUNCTIONS, {"roles": list(ROLES)}).fetchall():
         settings = ", ".join(function["settings"] or ["NO SETTINGS"])
         executors = "EVERYBODY" if function["has_default_acl"] else ", ".join(function["executors"] or ["nobody"])

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, LiteralString, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
@@ -58,7 +58,7 @@ class Person:
         """A transaction as this person that leaves no trace."""
         return self.acting(keep=False)
 
-    def sql(self, statement: LiteralString, *parameters: Any) -> list[Row]:
+    def sql(self, statement: str, *parameters: Any) -> list[Row]:
         """Run one statement, commit, and return its rows."""
         with self.acting() as connection:
             cursor = connection.execute(statement, parameters)
@@ -104,9 +104,7 @@ class People:
             (is_active, is_admin, plan, user_id),
         )
         if credits > 2:
-            self.service.call(
-                "add_user_credits", p_user_id=user_id, p_amount=credits - 2, p_transaction_type="bonus"
-            )
+            self.service.call("add_user_credits", p_user_id=user_id, p_amount=credits - 2, p_transaction_type="bonus")
         elif credits < 2:
             self.service.call(
                 "deduct_user_credits", p_user_id=user_id, p_amount=2 - credits, p_transaction_type="expiration"

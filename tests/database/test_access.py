@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, LiteralString, cast
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import psycopg
@@ -112,13 +112,13 @@ def world(people: People, db: Connection) -> Iterator[World]:
         "subscription_plans", "pay_as_you_go_packages", "api_costs", "admin_logs", "system_metrics",
         "email_logs", "email_campaigns", "email_templates",
     ):  # fmt: skip
-        db.execute(cast("LiteralString", f"delete from public.{table} where id = %s"), (rows[table],))
+        db.execute(f"delete from public.{table} where id = %s", (rows[table],))
 
 
 def _insert(connection: Connection, table: str, values: dict[str, Any], returning: str = "returning *") -> list[Any]:
     names, places = ", ".join(values), ", ".join(["%s"] * len(values))
     statement = f"insert into public.{table} ({names}) values ({places}) {returning}"
-    cursor = connection.execute(cast("LiteralString", statement), list(values.values()))
+    cursor = connection.execute(statement, list(values.values()))
     return cursor.fetchall() if returning else [None] * cursor.rowcount
 
 
@@ -155,7 +155,7 @@ def _attempt(connection: Connection, world: World, person: Person, table: str, a
     }[action]
     try:
         with person.trying():
-            count = connection.execute(cast("LiteralString", statement), (world.rows[table],)).rowcount
+            count = connection.execute(statement, (world.rows[table],)).rowcount
     except psycopg.errors.InsufficientPrivilege:
         return "-"
     return "y" if count == 1 else "0"
@@ -163,9 +163,7 @@ def _attempt(connection: Connection, world: World, person: Person, table: str, a
 
 @pytest.mark.parametrize("persona", PERSONAS)
 @pytest.mark.parametrize("table", MATRIX)
-def test_each_persona_does_exactly_what_the_matrix_says(
-    db: Connection, world: World, table: str, persona: str
-) -> None:
+def test_each_persona_does_exactly_what_the_matrix_says(db: Connection, world: World, table: str, persona: str) -> None:
     expected = dict(zip(PERSONAS, MATRIX[table].split(), strict=True))[persona]
     person = world.personas[persona]
     actual = "".join(_attempt(db, world, person, table, action) for action in ACTIONS)
@@ -188,15 +186,15 @@ def test_nobody_writes_what_is_not_his_on_his_own_profile(world: World, column: 
     for persona in ("owner", "admin"):
         person = world.personas[persona]
         with refused("42501"), person.trying() as connection:
-            connection.execute(
-                cast("LiteralString", f"update public.profiles set {column} = {column} where id = %s"), (person.id,)
-            )
+            connection.execute(f"update public.profiles set {column} = {column} where id = %s", (person.id,))
 
 
-@pytest.mark.parametrize("column", ["credits_remaining", "total_credits_purchased", "total_credits_used", "ledger_version"])
+@pytest.mark.parametrize(
+    "column", ["credits_remaining", "total_credits_purchased", "total_credits_used", "ledger_version"]
+)
 def test_not_even_the_service_role_writes_a_balance(world: World, column: str) -> None:
     with refused("42501"), world.personas["service"].trying() as connection:
-        connection.execute(cast("LiteralString", f"update public.profiles set {column} = 5 where id = %s"), (uuid4(),))
+        connection.execute(f"update public.profiles set {column} = 5 where id = %s", (uuid4(),))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +203,7 @@ def test_not_even_the_service_role_writes_a_balance(world: World, column: str) -
 )
 def test_an_owner_writes_no_result_on_his_image(world: World, column: str) -> None:
     with refused("42501"), world.personas["owner"].trying() as connection:
-        connection.execute(cast("LiteralString", f"update public.images set {column} = {column}"))
+        connection.execute(f"update public.images set {column} = {column}")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +223,7 @@ def test_an_owner_writes_no_result_on_his_image(world: World, column: str) -> No
 def test_browsers_call_none_of_the_services_functions(world: World, call: str) -> None:
     for persona in ("anon", "owner", "admin"):
         with refused("42501"), world.personas[persona].trying() as connection:
-            connection.execute(cast("LiteralString", f"select public.{call.format(id=uuid4())}"))
+            connection.execute(f"select public.{call.format(id=uuid4())}")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +233,7 @@ def test_browsers_call_none_of_the_services_functions(world: World, call: str) -
 def test_visitors_and_services_do_not_act_as_owners(world: World, call: str) -> None:
     for persona in ("anon", "service"):
         with refused("42501"), world.personas[persona].trying() as connection:
-            connection.execute(cast("LiteralString", f"select public.{call}"))
+            connection.execute(f"select public.{call}")
 
 
 def test_views_show_a_user_himself_and_an_admin_everybody(world: World) -> None:
@@ -251,12 +249,10 @@ def test_views_show_a_user_himself_and_an_admin_everybody(world: World) -> None:
 
 def test_inactive_plans_packages_and_prices_are_shown_to_admins_only(world: World, db: Connection) -> None:
     for table in ("subscription_plans", "pay_as_you_go_packages", "operation_prices"):
-        count = cast("LiteralString", f"select count(*) from public.{table} where not is_active")
+        count = f"select count(*) from public.{table} where not is_active"
         with db.transaction(force_rollback=True):
-            db.execute(cast("LiteralString", f"update public.{table} set is_active = false"))
-            hidden = {
-                persona: world.personas[persona].sql(count)[0]["count"] for persona in ("anon", "owner", "admin")
-            }
+            db.execute(f"update public.{table} set is_active = false")
+            hidden = {persona: world.personas[persona].sql(count)[0]["count"] for persona in ("anon", "owner", "admin")}
         assert (hidden["anon"], hidden["owner"]) == (0, 0), table
         assert hidden["admin"] > 0, table
 
@@ -349,7 +345,7 @@ def test_objects_belong_to_the_folder_of_their_owner(db: Connection, world: Worl
             name = f"{folder}/b.png" if statement == insert else f"{folder}/a.png"
             try:
                 with person.trying():
-                    count = db.execute(cast("LiteralString", statement), (bucket, name)).rowcount
+                    count = db.execute(statement, (bucket, name)).rowcount
                 actual += "y" if count else "0"
             except psycopg.errors.InsufficientPrivilege:
                 actual += "-"

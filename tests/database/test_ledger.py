@@ -122,7 +122,9 @@ def test_the_same_key_and_request_get_the_first_answer(people: People) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"p_amount": 11}, {"p_transaction_type": "bonus"}, {"p_description": "x"}, {"p_metadata": {"a": 1}}], ids=str
+    "other",
+    [{"p_amount": 11}, {"p_transaction_type": "bonus"}, {"p_description": "x"}, {"p_metadata": {"a": 1}}],
+    ids=str,
 )
 def test_the_same_key_with_another_request_is_refused(people: People, other: dict[str, Any]) -> None:
     user = people.new()
@@ -156,7 +158,7 @@ def test_deleting_an_account_takes_its_ledger_images_and_operations_along(people
     db.execute("delete from auth.users where id = %s", (user.id,))
     for table in ("profiles", "credit_transactions", "images", "image_operations"):
         column = "id" if table == "profiles" else "user_id"
-        rows = db.execute(f"select 1 from public.{table} where {column} = %s", (user.id,)).fetchall()  # type: ignore[arg-type]
+        rows = db.execute(f"select 1 from public.{table} where {column} = %s", (user.id,)).fetchall()
         assert rows == [], table
 
 
@@ -172,8 +174,8 @@ def test_a_broken_chain_is_found(people: People, db: Connection) -> None:
     user = people.new()
     with db.transaction(force_rollback=True):
         db.execute(
-            "insert into public.credit_transactions (user_id, seq, transaction_type, amount, balance_before, balance_after)"
-            " values (%s, 3, 'bonus', 1, 5, 6)",
+            "insert into public.credit_transactions"
+            " (user_id, seq, transaction_type, amount, balance_before, balance_after) values (%s, 3, 'bonus', 1, 5, 6)",
             (user.id,),
         )
         found = {row["invariant"] for row in db.execute("select * from public.verify_ledger()").fetchall()}

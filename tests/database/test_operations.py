@@ -1,5 +1,6 @@
 """Requesting and cancelling operations: prices, options, owners, refunds, and what the image shows."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -481,6 +482,7 @@ def test_accounts_deleted_while_they_request_and_workers_claim_leave_nothing(peo
         for _ in range(40):
             service.rows("claim_image_operations", p_worker_id="test", p_limit=3)
 
-    tasks = [partial(work, user, image) for user, image in zip(users, images, strict=True)]
-    assert together(db_url, [*tasks, claims, claims]) == []
+    tasks: list[Callable[[Connection], None]] = [claims, claims]
+    tasks += [partial(work, user, image) for user, image in zip(users, images, strict=True)]
+    assert together(db_url, tasks) == []
     assert people.service.rows("verify_ledger") == []
