@@ -12,10 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import ncnn
 import numpy as np
-import numpy.typing as npt
 
 from services.images.engines.alpha import bleed_colors
 from services.images.engines.base import EngineError, EngineResult
@@ -73,7 +71,7 @@ def upscale(pixels: Pixels, scale: int, style: Style, denoise: Denoise, threads:
     for _ in range(scale // 2):
         colors = _double(colors, network)
         if alpha is not None:
-            alpha = np.ascontiguousarray(_double(cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), alpha_network)[..., 1])
+            alpha = np.ascontiguousarray(_double(np.repeat(alpha[..., np.newaxis], 3, axis=2), alpha_network)[..., 1])
     return colors if alpha is None else np.dstack([colors, alpha])
 
 
@@ -134,7 +132,7 @@ def _tile_corners(height: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 def _run_network(tile: Pixels, network: Any) -> Pixels:
-    planes: npt.NDArray[np.float32] = np.ascontiguousarray(tile.transpose(2, 0, 1), dtype=np.float32) / 255
+    planes = np.ascontiguousarray(tile.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
     extractor = network.create_extractor()
     # Without clone() the Mat looks into the array's memory, which may be gone before it is read.
     extractor.input("Input1", ncnn.Mat(planes).clone())

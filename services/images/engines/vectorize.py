@@ -173,7 +173,7 @@ def _choose_palette(samples: Pixels, limit: int | None) -> Pixels:
     centers, shares = _merge_closest(centers[kept], shares[kept], limit or MAX_AUTO_COLORS)
     for _ in range(8):
         nearest = _nearest(colors, centers)
-        shares = np.bincount(nearest, weights, len(centers))
+        shares = np.bincount(nearest, weights, len(centers)).astype(np.float64)
         moved = [np.bincount(nearest, weights * colors[:, band], len(centers)) for band in range(3)]
         filled = shares > 0
         centers = (np.stack(moved, axis=1)[filled] / shares[filled, np.newaxis]).astype(np.float32)
