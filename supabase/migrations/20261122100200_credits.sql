@@ -394,11 +394,13 @@ create function public.add_user_credits(
     p_idempotency_key text default null
 )
 returns integer
-language sql
+language plpgsql
 set search_path = ''
 as $$
-    select private.add_user_credits(
+begin
+    return private.add_user_credits(
         p_user_id, p_amount, p_transaction_type, p_description, p_metadata, p_idempotency_key);
+end;
 $$;
 
 comment on function public.add_user_credits(uuid, integer, text, text, jsonb, text) is
@@ -417,11 +419,13 @@ create function public.deduct_user_credits(
     p_idempotency_key text default null
 )
 returns integer
-language sql
+language plpgsql
 set search_path = ''
 as $$
-    select private.deduct_user_credits(
+begin
+    return private.deduct_user_credits(
         p_user_id, p_amount, p_transaction_type, p_description, p_metadata, p_idempotency_key);
+end;
 $$;
 
 comment on function public.deduct_user_credits(uuid, integer, text, text, jsonb, text) is

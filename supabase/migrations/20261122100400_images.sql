@@ -191,10 +191,12 @@ grant execute on function private.record_image_download(uuid) to authenticated;
 
 create function public.record_image_download(p_image_id uuid)
 returns integer
-language sql
+language plpgsql
 set search_path = ''
 as $$
-    select private.record_image_download(p_image_id);
+begin
+    return private.record_image_download(p_image_id);
+end;
 $$;
 
 comment on function public.record_image_download(uuid) is

@@ -124,6 +124,8 @@ create function private.refresh_images(p_image_ids uuid [])
 returns void
 language plpgsql
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 begin
     -- In the order of the ids, because two calls may hold several images each.
@@ -544,8 +546,8 @@ revoke execute on function private.lease_end(integer) from public;
 -- Claims operations for a worker and counts the attempt: an attempt that kills its worker counts too.
 --
 -- A CTE with `for update skip locked`, because `update … where id in (select … limit)` may claim too many.
--- The settings keep the plan on the queue's index whatever the statistics say: a table that grew since the last
--- analyze, or a queue that is mostly empty, otherwise turns the claim into a scan of all operations.
+-- The settings keep one plan, on the queue's index, whatever the statistics say: planning costs more than the claim,
+-- and a table that grew since the last analyze otherwise turns it into a scan of all operations.
 --
 -- Paying plans go first, yet nobody starves: when the head of the free queue has waited for five minutes, one call
 -- in four serves that queue first.
@@ -572,6 +574,7 @@ returns table (
 language plpgsql
 security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
@@ -720,8 +723,8 @@ begin
     loop
         if jsonb_typeof(p_output -> v_field) is distinct from 'string'
             or not starts_with(p_output ->> v_field, v_folder)
-            or substr(p_output ->> v_field, char_length(v_folder) + 1) !~ '^[A-Za-z0-9._-]{1,200}(/[A-Za-z0-9._-]{1,200})*$'
-            or p_output ->> v_field like '%..%'
+            or p_output ->> v_field !~ '^[A-Za-z0-9._/-]*[A-Za-z0-9]$'
+            or p_output ->> v_field ~ '//|[.][.]'
             or char_length(p_output ->> v_field) > 1024
         then
             perform private.refuse(
@@ -747,6 +750,8 @@ returns public.image_operations
 language plpgsql
 security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     v_operation public.image_operations;
@@ -907,7 +912,8 @@ $$;
 revoke execute on function private.release_image_operation(uuid, uuid) from public;
 grant execute on function private.release_image_operation(uuid, uuid) to service_role;
 
--- The public side: thin functions that run as the caller.
+-- The public side: thin functions that run as the caller. In plpgsql, because it keeps plans for the session and
+-- language sql plans anew at every call.
 
 create function public.request_image_operation(
     p_image_id uuid,
@@ -916,10 +922,12 @@ create function public.request_image_operation(
     p_idempotency_key text default null
 )
 returns public.image_operations
-language sql
+language plpgsql
 set search_path = ''
 as $$
-    select private.request_image_operation(p_image_id, p_operation_type, p_options, p_idempotency_key);
+begin
+    return private.request_image_operation(p_image_id, p_operation_type, p_options, p_idempotency_key);
+end;
 $$;
 
 comment on function public.request_image_operation(uuid, text, jsonb, text) is
@@ -932,10 +940,12 @@ grant execute on function public.request_image_operation(uuid, text, jsonb, text
 
 create function public.cancel_image_operation(p_operation_id uuid)
 returns public.image_operations
-language sql
+language plpgsql
 set search_path = ''
 as $$
-    select private.cancel_image_operation(p_operation_id);
+begin
+    return private.cancel_image_operation(p_operation_id);
+end;
 $$;
 
 comment on function public.cancel_image_operation(uuid) is
@@ -964,10 +974,13 @@ returns table (
     lease_expires_at timestamptz,
     created_at timestamptz
 )
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
+    return query
     select c.* from private.claim_image_operations(p_worker_id, p_limit, p_operation_types, p_lease_seconds) as c;
+end;
 $$;
 
 comment on function public.claim_image_operations(text, integer, text [], integer) is
@@ -982,10 +995,12 @@ create function public.extend_image_operation_lease(
     p_lease_seconds integer default 60
 )
 returns timestamptz
-language sql
+language plpgsql
 set search_path = ''
 as $$
-    select private.extend_image_operation_lease(p_operation_id, p_lease_token, p_lease_seconds);
+begin
+    return private.extend_image_operation_lease(p_operation_id, p_lease_token, p_lease_seconds);
+end;
 $$;
 
 comment on function public.extend_image_operation_lease(uuid, uuid, integer) is
@@ -1002,11 +1017,13 @@ create function public.complete_image_operation(
     p_usage jsonb default '[]'
 )
 returns public.image_operations
-language sql
+language plpgsql
 set search_path = ''
 as $$
-    select private.complete_image_operation(
+begin
+    return private.complete_image_operation(
         p_operation_id, p_lease_token, p_api_provider, p_output, p_processing_time, p_usage);
+end;
 $$;
 
 comment on function public.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) is
@@ -1026,11 +1043,13 @@ create function public.fail_image_operation(
     p_usage jsonb default '[]'
 )
 returns public.image_operations
-language sql
+language plpgsql
 set search_path = ''
 as $$
-    select private.fail_image_operation(
+begin
+    return private.fail_image_operation(
         p_operation_id, p_lease_token, p_error_message, p_retryable, p_retry_after_seconds, p_api_provider, p_usage);
+end;
 $$;
 
 comment on function public.fail_image_operation(uuid, uuid, text, boolean, integer, text, jsonb) is
@@ -1041,10 +1060,12 @@ grant execute on function public.fail_image_operation(uuid, uuid, text, boolean,
 
 create function public.release_image_operation(p_operation_id uuid, p_lease_token uuid)
 returns public.image_operations
-language sql
+language plpgsql
 set search_path = ''
 as $$
-    select private.release_image_operation(p_operation_id, p_lease_token);
+begin
+    return private.release_image_operation(p_operation_id, p_lease_token);
+end;
 $$;
 
 comment on function public.release_image_operation(uuid, uuid) is
@@ -1055,10 +1076,12 @@ grant execute on function public.release_image_operation(uuid, uuid) to service_
 
 create function public.requeue_lost_image_operations(p_limit integer default 100)
 returns integer
-language sql
+language plpgsql
 set search_path = ''
 as $$
-    select private.requeue_lost_image_operations(p_limit);
+begin
+    return private.requeue_lost_image_operations(p_limit);
+end;
 $$;
 
 comment on function public.requeue_lost_image_operations(integer) is

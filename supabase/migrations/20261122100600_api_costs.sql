@@ -138,9 +138,12 @@ revoke execute on function private.is_number_between(jsonb, numeric, numeric) fr
 -- Logs the provider calls of one attempt. Returns their cost in USD, null when no cost is known.
 create function private.log_api_usage(p_operation public.image_operations, p_usage jsonb)
 returns numeric
-language sql
+language plpgsql
 set search_path = ''
 as $$
+declare
+    v_cost numeric;
+begin
     with logged as (
         insert into public.api_usage_logs (
             user_id, operation_id, api_provider, operation_type, model, request_data, response_data,
@@ -164,7 +167,9 @@ as $$
         from jsonb_array_elements(p_usage) as c (call)
         returning cost
     )
-    select sum(l.cost) from logged as l;
+    select sum(l.cost) into v_cost from logged as l;
+    return v_cost;
+end;
 $$;
 
 revoke execute on function private.log_api_usage(public.image_operations, jsonb) from public;
