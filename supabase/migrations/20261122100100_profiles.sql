@@ -72,7 +72,8 @@ as $$
     );
 $$;
 
-comment on function private.is_admin() is 'Whether the caller is an active admin. Call as (select private.is_admin()).';
+comment on function private.is_admin() is
+'Whether the caller is an active admin. Call as (select private.is_admin()).';
 revoke execute on function private.is_admin() from public;
 grant execute on function private.is_admin() to authenticated, service_role;
 
@@ -90,7 +91,8 @@ as $$
     );
 $$;
 
-comment on function private.is_active() is 'Whether the caller''s account is active. Call as (select private.is_active()).';
+comment on function private.is_active() is
+'Whether the caller''s account is active. Call as (select private.is_active()).';
 revoke execute on function private.is_active() from public;
 grant execute on function private.is_active() to authenticated, service_role;
 

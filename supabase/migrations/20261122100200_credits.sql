@@ -185,7 +185,7 @@ create function private.check_credit_request(
     p_user_id uuid,
     p_amount integer,
     p_transaction_type text,
-    p_allowed_types text [],
+    p_allowed_types text[],
     p_description text,
     p_metadata jsonb,
     p_idempotency_key text
@@ -230,7 +230,7 @@ begin
 end;
 $$;
 
-revoke execute on function private.check_credit_request(uuid, integer, text, text [], text, jsonb, text) from public;
+revoke execute on function private.check_credit_request(uuid, integer, text, text[], text, jsonb, text) from public;
 
 -- Posts one entry: the only writer of credit_transactions and of the cached columns of profiles.
 -- p_change is signed. Expects arguments that are already checked.
@@ -270,8 +270,9 @@ begin
         select t.* into v_entry from public.credit_transactions as t
         where t.user_id = p_user_id and t.idempotency_key = p_idempotency_key;
         if found then
-            if (v_entry.balance_after - v_entry.balance_before, v_entry.transaction_type, v_entry.description, v_entry.metadata)
-                is distinct from (p_change, p_transaction_type, p_description, p_metadata)
+            if (v_entry.balance_after - v_entry.balance_before, v_entry.transaction_type)
+                is distinct from (p_change, p_transaction_type)
+                or (v_entry.description, v_entry.metadata) is distinct from (p_description, p_metadata)
             then
                 perform private.refuse(
                     'PT409', 'The idempotency key was used for another request',
@@ -405,7 +406,8 @@ $$;
 
 comment on function public.add_user_credits(uuid, integer, text, text, jsonb, text) is
 'Adds credits (purchase, refund or bonus) and returns the new balance. With an idempotency key, the same request '
-'returns the first answer. Errors: 400 bad argument, 404 unknown user, 409 key used for another request, 413 too large.';
+'returns the first answer. Errors: 400 bad argument, 404 unknown user, 409 key used for another request, '
+'413 too large.';
 revoke execute on function public.add_user_credits(uuid, integer, text, text, jsonb, text) from public;
 grant execute on function public.add_user_credits(uuid, integer, text, text, jsonb, text) to service_role;
 

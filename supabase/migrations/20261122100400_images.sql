@@ -138,16 +138,20 @@ alter table public.image_collection_items enable row level security;
 -- The subquery runs as the caller, so the policies of image_collections decide which collections exist for him.
 create policy "Items are visible with their collection" on public.image_collection_items
 for select to anon, authenticated
-using (exists (select 1 from public.image_collections as c where c.id = collection_id));
+using (exists (select 1 from public.image_collections as c where c.id = image_collection_items.collection_id));
 
 create policy "Active users put their images into their collections" on public.image_collection_items
 for insert to authenticated
 with check (
     (select private.is_active())
     and exists (
-        select 1 from public.image_collections as c where c.id = collection_id and c.user_id = (select auth.uid())
+        select 1 from public.image_collections as c
+        where c.id = image_collection_items.collection_id and c.user_id = (select auth.uid())
     )
-    and exists (select 1 from public.images as i where i.id = image_id and i.user_id = (select auth.uid()))
+    and exists (
+        select 1 from public.images as i
+        where i.id = image_collection_items.image_id and i.user_id = (select auth.uid())
+    )
 );
 
 create policy "Users take images out of their collections, admins of any" on public.image_collection_items
@@ -155,7 +159,8 @@ for delete to authenticated
 using (
     (select private.is_admin())
     or exists (
-        select 1 from public.image_collections as c where c.id = collection_id and c.user_id = (select auth.uid())
+        select 1 from public.image_collections as c
+        where c.id = image_collection_items.collection_id and c.user_id = (select auth.uid())
     )
 );
 

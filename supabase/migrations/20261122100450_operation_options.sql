@@ -71,7 +71,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_known constant text [] := case p_operation_type
+    v_known constant text[] := case p_operation_type
         when 'upscale' then '{input,scale,denoise,style}'
         when 'background_removal' then '{input,holes,tolerance}'
         when 'vectorize' then '{input,colors,detail}'

@@ -120,7 +120,7 @@ grant select on public.image_operations to authenticated, service_role;
 
 -- Brings images in line with their operations: running, else waiting, else as the newest finished one ended.
 -- A cancelled operation decides only where there is no other.
-create function private.refresh_images(p_image_ids uuid [])
+create function private.refresh_images(p_image_ids uuid[])
 returns void
 language plpgsql
 set search_path = ''
@@ -167,7 +167,7 @@ begin
 end;
 $$;
 
-revoke execute on function private.refresh_images(uuid []) from public;
+revoke execute on function private.refresh_images(uuid[]) from public;
 
 -- The tag being served in a class of priority: a newcomer gets it, and so stands beside the next of everybody else.
 -- When the newest start is just one behind the queue's head, the newcomer goes before that head: otherwise he
@@ -458,14 +458,14 @@ grant execute on function private.cancel_image_operation(uuid) to authenticated;
 -- the attempts are used up (a job that kills its worker must not loop for ever). Returns their images, which the
 -- caller refreshes. Whatever is locked is left for the next sweep.
 create function private.sweep_lost_operations(p_limit integer)
-returns uuid []
+returns uuid[]
 language plpgsql
 set search_path = ''
 as $$
 declare
     v_lost record;
     v_operation public.image_operations;
-    v_image_ids uuid [] := '{}';
+    v_image_ids uuid[] := '{}';
 begin
     for v_lost in
         select o.id, o.user_id, o.attempts >= o.max_attempts as is_last from public.image_operations as o
@@ -509,7 +509,7 @@ security definer
 set search_path = ''
 as $$
 declare
-    v_image_ids uuid [];
+    v_image_ids uuid[];
 begin
     if p_limit is null or p_limit not between 1 and 1000 then
         perform private.refuse(
@@ -554,7 +554,7 @@ revoke execute on function private.lease_end(integer) from public;
 create function private.claim_image_operations(
     p_worker_id text,
     p_limit integer,
-    p_operation_types text [],
+    p_operation_types text[],
     p_lease_seconds integer
 )
 returns table (
@@ -585,9 +585,9 @@ declare
     c_longest_wait constant interval := '5 minutes';
     v_lease_end constant timestamptz := private.lease_end(p_lease_seconds);
     v_highest_priority smallint := 32767;
-    v_image_ids uuid [];
-    v_ids uuid [];
-    v_claimed_image_ids uuid [];
+    v_image_ids uuid[];
+    v_ids uuid[];
+    v_claimed_image_ids uuid[];
 begin
     if p_worker_id is null or char_length(p_worker_id) not between 1 and 200 then
         perform private.refuse(
@@ -651,13 +651,13 @@ begin
 end;
 $$;
 
-revoke execute on function private.claim_image_operations(text, integer, text [], integer) from public;
-grant execute on function private.claim_image_operations(text, integer, text [], integer) to service_role;
+revoke execute on function private.claim_image_operations(text, integer, text[], integer) from public;
+grant execute on function private.claim_image_operations(text, integer, text[], integer) to service_role;
 
 -- Locks an operation for the holder of its lease. Where the same holder has settled it already (its status is in
 -- p_settled), the row comes back as it is, because the answer to the first call may have been lost.
 -- The caller tells the two apart by the status.
-create function private.lock_leased_operation(p_operation_id uuid, p_lease_token uuid, p_settled text [])
+create function private.lock_leased_operation(p_operation_id uuid, p_lease_token uuid, p_settled text[])
 returns public.image_operations
 language plpgsql
 set search_path = ''
@@ -679,7 +679,7 @@ begin
 end;
 $$;
 
-revoke execute on function private.lock_leased_operation(uuid, uuid, text []) from public;
+revoke execute on function private.lock_leased_operation(uuid, uuid, text[]) from public;
 
 create function private.extend_image_operation_lease(p_operation_id uuid, p_lease_token uuid, p_lease_seconds integer)
 returns timestamptz
@@ -957,7 +957,7 @@ grant execute on function public.cancel_image_operation(uuid) to authenticated;
 create function public.claim_image_operations(
     p_worker_id text,
     p_limit integer default 1,
-    p_operation_types text [] default null,
+    p_operation_types text[] default null,
     p_lease_seconds integer default 60
 )
 returns table (
@@ -983,11 +983,11 @@ begin
 end;
 $$;
 
-comment on function public.claim_image_operations(text, integer, text [], integer) is
+comment on function public.claim_image_operations(text, integer, text[], integer) is
 'Leases up to p_limit (1 to 100) waiting operations to a worker, for p_lease_seconds (1 to 3600). input_url is '
 'bucket/key, null for generate. Takes operations back from workers whose lease ran out first.';
-revoke execute on function public.claim_image_operations(text, integer, text [], integer) from public;
-grant execute on function public.claim_image_operations(text, integer, text [], integer) to service_role;
+revoke execute on function public.claim_image_operations(text, integer, text[], integer) from public;
+grant execute on function public.claim_image_operations(text, integer, text[], integer) to service_role;
 
 create function public.extend_image_operation_lease(
     p_operation_id uuid,

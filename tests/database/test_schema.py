@@ -1,0 +1,79 @@
+"""The schema keeps every table, column, type, value, index, view and trigger it started from."""
+
+import re
+
+import pytest
+
+from tests.database.personas import Connection
+from tests.database.seed_schema import ALLOWED_VALUES, INDEXES, TABLES, UPDATED_AT_TRIGGERS, VIEWS
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_column_is_there_with_its_type(db: Connection, table: str) -> None:
+    rows = db.execute(
+        "select attname as name, format_type(atttypid, atttypmod) as type from pg_attribute"
+        " where attrelid = %s::regclass and attnum > 0 and not attisdropped",
+        (f"public.{table}",),
+    ).fetchall()
+    actual = {row["name"]: row["type"].replace("timestamp with time zone", "timestamptz") for row in rows}
+    expected = dict(re.findall(r"(\w+) (\w+(?:\([\d,]+\))?)(?:,|\s*$)", TABLES[table]))
+    assert actual | expected == actual
+
+
+@pytest.mark.parametrize("column", ALLOWED_VALUES)
+def test_every_allowed_value_is_still_allowed(db: Connection, column: str) -> None:
+    table, name = column.split(".")
+    checks = db.execute(
+        "select pg_get_constraintdef(oid) as text from pg_constraint where conrelid = %s::regclass and contype = 'c'"
+        " and conkey = array[(select attnum from pg_attribute where attrelid = conrelid and attname = %s)]",
+        (f"public.{table}", name),
+    ).fetchall()
+    allowed = set(re.findall(r"'(\w+)'", " ".join(check["text"] for check in checks)))
+    assert allowed >= set(ALLOWED_VALUES[column].split())
+
+
+def test_every_index_is_there(db: Connection) -> None:
+    rows = db.execute("select indexname, indexdef from pg_indexes where schemaname = 'public'").fetchall()
+    actual = {row["indexname"]: re.sub(r".* ON public\.(\w+) USING btree ", r"\1", row["indexdef"]) for row in rows}
+    assert actual | INDEXES == actual
+
+
+def test_every_updated_at_trigger_is_there(db: Connection) -> None:
+    rows = db.execute(
+        "select tgname, tgrelid::regclass::text as name from pg_trigger"
+        " where tgfoid = 'public.update_updated_at_column'::regproc"
+    ).fetchall()
+    actual = {row["tgname"]: row["name"].removeprefix("public.") for row in rows}
+    assert actual | UPDATED_AT_TRIGGERS == actual
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_has_its_columns(db: Connection, view: str) -> None:
+    cursor = db.execute(f"select * from public.{view} limit 0")
+    assert [column.name for column in cursor.description or []] == VIEWS[view].split()
+
+
+def test_an_update_moves_updated_at(db: Connection) -> None:
+    with db.transaction(force_rollback=True):
+        db.execute(
+            "insert into public.email_templates (name, subject, html_content, updated_at)"
+            " values ('t', 's', 'h', '2000-01-01')"
+        )
+        db.execute("update public.email_templates set subject = 'x' where name = 't'")
+        (row,) = db.execute(
+            "select updated_at > '2001-01-01' as moved from public.email_templates where name = 't'"
+        ).fetchall()
+    assert row["moved"]
+
+
+def test_realtime_publishes_what_browsers_and_workers_listen_to(db: Connection) -> None:
+    rows = db.execute("select tablename from pg_publication_tables where pubname = 'supabase_realtime'").fetchall()
+    assert {row["tablename"] for row in rows} >= {"profiles", "images", "image_operations"}
+
+
+def test_buckets_are_private_or_public_with_their_limits(db: Connection) -> None:
+    rows = db.execute("select id, public, file_size_limit from storage.buckets").fetchall()
+    actual = {row["id"]: (row["public"], row["file_size_limit"]) for row in rows}
+    assert actual["originals"] == (False, 50 * 1024 * 1024)
+    assert actual["results"] == (False, None)
+    assert actual["avatars"] == (True, 5 * 1024 * 1024)
