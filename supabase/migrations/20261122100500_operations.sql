@@ -3,7 +3,8 @@
 -- The owner requests and cancels; workers claim, extend, complete, fail and release under the service key.
 --
 -- One lock order, so that nothing deadlocks: the profile, then the operation, then its image (several images in the
--- order of their ids). Whoever may move credits takes the profile first. Claiming and sweeping pick profiles and
+-- order of their ids). Whoever may move credits takes the profile first; completing takes it shared, because its log
+-- rows reference it and a deleted account would come from the other side. Claiming and sweeping pick profiles and
 -- operations with `skip locked` and never wait for one. Deleting an image takes the image before its operations;
 -- that is safe because it is refused while one of them is unfinished, and nobody waits for a finished one.
 --
@@ -383,7 +384,13 @@ revoke execute on function private.find_operation_input(public.images, jsonb) fr
 
 -- Ends an operation without a result, and gives its credits back. Expects the profile and the operation locked.
 -- The ledger refuses a second refund of the same charge, whatever happens here.
-create function private.end_operation(p_operation public.image_operations, p_status text, p_error_message text)
+-- A worker that fails an operation may repeat the call, so its token stays; whoever is cut off gets a null.
+create function private.end_operation(
+    p_operation public.image_operations,
+    p_status text,
+    p_error_message text,
+    p_lease_token uuid
+)
 returns public.image_operations
 language plpgsql
 set search_path = ''
@@ -407,8 +414,7 @@ begin
         status = p_status,
         error_message = p_error_message,
         credits_refunded = o.credits_used,
-        -- A worker that fails an operation may repeat the call; one that is cut off may not go on.
-        lease_token = case when p_status = 'cancelled' then null else o.lease_token end,
+        lease_token = p_lease_token,
         lease_expires_at = null,
         completed_at = clock_timestamp()
     where o.id = p_operation.id
@@ -417,7 +423,7 @@ begin
 end;
 $$;
 
-revoke execute on function private.end_operation(public.image_operations, text, text) from public;
+revoke execute on function private.end_operation(public.image_operations, text, text, uuid) from public;
 
 -- Cancels the caller's own operation and refunds it. A worker that runs it loses its lease.
 create function private.cancel_image_operation(p_operation_id uuid)
@@ -445,7 +451,7 @@ begin
             'Only pending and processing operations can be cancelled.');
     end if;
 
-    v_operation := private.end_operation(v_operation, 'cancelled', 'Cancelled by the owner.');
+    v_operation := private.end_operation(v_operation, 'cancelled', 'Cancelled by the owner.', null);
     perform private.refresh_images(array[v_operation.image_id]);
     return v_operation;
 end;
@@ -486,7 +492,8 @@ begin
             continue when not v_lost.is_last;
             perform private.end_operation(
                 v_operation, 'failed',
-                format('The operation was interrupted %s times and was given up.', v_operation.attempts));
+                format('The operation was interrupted %s times and was given up.', v_operation.attempts),
+                null);
         else
             update public.image_operations as o
             set
@@ -769,6 +776,9 @@ begin
     end if;
     perform private.check_api_usage(v_usage);
 
+    perform p.id from public.profiles as p
+    where p.id = (select o.user_id from public.image_operations as o where o.id = p_operation_id)
+    for key share;
     v_operation := private.lock_leased_operation(p_operation_id, p_lease_token, '{completed}');
     if v_operation.status = 'completed' then
         return v_operation;
@@ -876,7 +886,7 @@ begin
         where o.id = v_operation.id
         returning o.* into v_operation;
     else
-        v_operation := private.end_operation(v_operation, 'failed', v_message);
+        v_operation := private.end_operation(v_operation, 'failed', v_message, p_lease_token);
     end if;
     perform private.refresh_images(array[v_operation.image_id]);
     return v_operation;

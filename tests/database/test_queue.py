@@ -340,6 +340,8 @@ def test_an_operation_that_kills_its_workers_is_given_up_and_refunded_once(peopl
     (image,) = user.sql("select processing_status, processing_error from public.images")
     assert (image["processing_status"], image["processing_error"]) == ("failed", row["error_message"])
     assert people.service.call(SWEEP) == 0
+    with refused("PT409", "Lease lost"):
+        fail(people.service, job)
 
 
 def test_the_sweep_is_bounded_and_leaves_live_leases_alone(people: People, db: Connection) -> None:
