@@ -73,6 +73,7 @@ async def _run(settings: WorkerSettings, worker_id: str, engines: str) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, worker.stop)
         async with health.serve(settings, metrics), pool:
+            _check_operation_types(settings, pool)
             listener = asyncio.create_task(
                 wakeup.listen(settings.supabase_url, settings.supabase_secret_key.get_secret_value(), wake)
             )
@@ -82,6 +83,15 @@ async def _run(settings: WorkerSettings, worker_id: str, engines: str) -> None:
             finally:
                 listener.cancel()
                 await asyncio.gather(listener, return_exceptions=True)
+
+
+def _check_operation_types(settings: WorkerSettings, pool: Pool) -> None:
+    unknown = set(settings.operation_types or ()) - set(pool.providers)
+    if unknown:
+        raise SettingsError(
+            f"WORKER_OPERATION_TYPES names {', '.join(sorted(unknown))}, for which no engine is configured. "
+            f"Choose from {', '.join(sorted(pool.providers))}."
+        )
 
 
 def main() -> int:

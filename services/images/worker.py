@@ -79,10 +79,11 @@ class Worker:
         # Children that are being replaced cannot take work, so nothing is claimed for them.
         free = min(self._settings.concurrency, self._pool.warm) - len(self._jobs)
         if free <= 0:
-            self._metrics.looked()
+            if self._pool.warm:  # without a child that starts, the worker is stuck and says so
+                self._metrics.looked()
             return poll
         try:
-            leases = await self._queue.claim(free, self._operation_types())
+            leases = await self._queue.claim(free, self._settings.operation_types or self._pool.providers)
         except ApiUnavailableError as error:
             self._report_trouble("api_unreachable", error)
             wait, longest = self._trouble_wait, UNREACHABLE_WAIT[1]
@@ -99,11 +100,6 @@ class Worker:
         for lease in leases:
             self._start(lease)
         return 0 if leases else poll
-
-    def _operation_types(self) -> set[str]:
-        able = set(self._pool.providers)
-        wanted = self._settings.operation_types
-        return able if wanted is None else able & set(wanted)
 
     def _start(self, lease: Lease) -> None:
         task = asyncio.create_task(self._process(lease))

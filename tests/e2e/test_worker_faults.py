@@ -239,7 +239,7 @@ def test_a_worker_that_was_paused_until_its_lease_was_taken_changes_nothing(
 def test_killed_again_and_again_under_load_nothing_is_lost_or_done_twice(
     db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
-    operations = [upscale(person, orders("sleep", seconds=0.5)) for _ in range(10)]
+    operations = [upscale(person, orders("sleep", seconds=1)) for _ in range(10)]
     steady = start(CONCURRENCY=2)
     for _ in range(2):
         victim = start(CONCURRENCY=2)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import time
+from decimal import Decimal
 from typing import Any
 
 from services.images.engines import EngineError, EngineResult, ProviderCall
@@ -19,6 +20,7 @@ class FakeRunner:
         self.providers = {"upscale": "fake", "generate": "fake"}
 
     def __call__(self, operation_type: str, source: bytes | None, options: dict[str, Any]) -> EngineResult:
+        calls: tuple[ProviderCall, ...] = ()
         # The database knows the options of an upscale, so on the real stack the orders are in the picture.
         orders = json.loads(source) if source and source.startswith(b'{"do"') else options
         match orders.get("do", "echo"):
@@ -33,6 +35,8 @@ class FakeRunner:
                 bytearray(orders["megabytes"] << 20)
             case "refuse":
                 raise EngineError("This is not flat art.", calls=(ProviderCall("fake", cost=None),))
+            case "paid":
+                calls = (ProviderCall("fake", cost=Decimal("0.04")),)
             case "later":
                 raise EngineError("The provider is busy.", retryable=True, retry_after=7)
             case "bug":
@@ -45,6 +49,7 @@ class FakeRunner:
             width=1,
             height=1,
             thumbnail=b"thumbnail",
+            calls=calls,
             details={
                 "pid": os.getpid(),
                 "sha256": hashlib.sha256(data).hexdigest(),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -209,6 +212,14 @@ def test_storage_trouble_is_not_the_users_fault(api: ApiDouble, method: str, fau
     assert operation.report["p_retryable"] is True
 
 
+def test_what_a_provider_was_paid_is_recorded_even_if_the_result_cannot_be_stored(api: ApiDouble) -> None:
+    api.faults["POST /storage"] = "500"
+    operation = api.add("paid", max_attempts=1)
+    work(api)
+    assert operation.report["p_error_message"] == job.STORAGE_AWAY
+    assert [(call["api_provider"], call["cost"]) for call in operation.report["p_usage"]] == [("fake", 0.04)]
+
+
 # The lease
 
 
@@ -347,7 +358,7 @@ def test_only_the_wanted_types_are_taken(api: ApiDouble) -> None:
     async def test(running: Running) -> None:
         await running.until(lambda: taken.status == "completed")
 
-    work(api, test, operation_types="generate,colouring")
+    work(api, test, operation_types="generate")
     assert left.status == "pending"
     assert api.called("claim_image_operations")[0]["p_operation_types"] == ["generate"]
 
@@ -367,7 +378,7 @@ def test_an_outage_is_logged_once_and_over_within_a_second(api: ApiDouble, event
         if fault == "gone":
             await asyncio.to_thread(api.start)
         api.faults.clear()
-        assert await running.until(lambda: operation.status == "completed") < 1.2
+        assert await running.until(lambda: operation.status == "completed") < 1.5  # asked again after < 1 s
 
     work(api, test, poll_seconds=5)
     assert [event["event"] for event in events if event["event"].startswith("api_")] == [
@@ -406,6 +417,19 @@ def test_a_later_refusal_does_not_stop_it(api: ApiDouble, events: LogEvents, mon
         await running.until(lambda: operation.status == "completed")
 
     work(api, test)
+
+
+def test_a_type_that_no_engine_does_is_one_sentence() -> None:
+    script = (
+        "from services.images.__main__ import run; from services.images.settings import load_settings;"
+        "raise SystemExit(run(load_settings(), engines='tests.services.pool_runners:FakeRunner'))"
+    )
+    variables = {"SUPABASE_URL": "http://127.0.0.1:1", "SUPABASE_SECRET_KEY": "k", "WORKER_OPERATION_TYPES": "colour"}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "names colour, for which no engine is configured. Choose from generate, upscale." in ended.stderr
 
 
 # Stopping
