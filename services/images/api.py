@@ -7,9 +7,9 @@ a request that the project understood and refused is ApiRefusedError.
 from __future__ import annotations
 
 import httpx
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from services.images.settings import WorkerSettings
-from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 # A picture of 50 MiB may take a while, but an open connection that says nothing for this long is dead.
 HTTP_TIMEOUT = httpx.Timeout(30, connect=5)

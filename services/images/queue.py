@@ -13,10 +13,10 @@ import httpx
 import stamina
 from postgrest.exceptions import APIError
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from supabase import AsyncClient
 
 from services.images.api import ApiRefusedError, ApiUnavailableError
 from services.images.engines import ProviderCall
-from supabase import AsyncClient
 
 RPC_TIMEOUT = 10.0  # seconds
 LEASE_GONE = frozenset({"PT404", "PT409"})  # the operation is gone, or is somebody else's by now

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import httpx
 import stamina
 from storage3.exceptions import StorageApiError
+from supabase import AsyncClient
 
 from services.images.api import ApiRefusedError, ApiUnavailableError
 from services.images.engines import EngineError
-from supabase import AsyncClient
 
 MAX_SOURCE_BYTES = 50 << 20
 DOWNLOAD_TIMEOUT = 120.0  # seconds for a whole file
