@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,7 @@ def build_engines(settings: EngineSettings) -> dict[str, Engine]:
 
     The offline engines need no key and are the default; `generate` goes to OpenAI when its key is set.
     """
+    _limit_threads(settings.engine_threads)
     from services.images.engines.background import BorderKeyEngine
     from services.images.engines.generate import TemplateLetteringEngine
     from services.images.engines.upscale import Waifu2xEngine
@@ -84,6 +86,15 @@ def run_operation(engine: Engine, source: bytes | None, raw_options: Mapping[str
         raise EngineError(
             "The picture needs more memory than one operation may use. Make it smaller and try again."
         ) from error
+
+
+def _limit_threads(threads: int) -> None:
+    # The libraries read these once, when they are loaded.
+    for name in ("VIPS_CONCURRENCY", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    import cv2
+
+    cv2.setNumThreads(threads)
 
 
 def _describe_invalid_options(operation_type: str, error: ValidationError) -> str:

@@ -51,6 +51,8 @@ _WHITE_IS_ZERO = 0
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 pyvips.block_untrusted_set(True)
+# Nothing is asked for twice, so a cache of operations would only hold memory.
+pyvips.cache_set_max(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,9 @@ _MIN_COLOR_PIXELS = 12
 
 # The enlarged picture that is traced; larger originals are enlarged less or shrunk.
 MAX_TRACED_PIXELS = 12_000_000
+# Photos turn into thousands of paths a megapixel, which no editor opens with pleasure.
+MAX_TRACED_PHOTO_PIXELS = 2_000_000
+MAX_SVG_BYTES = 20 * 1024 * 1024
 
 _FLAT_SPREAD = 6
 _LOSSY_FLAT_SPREAD = 20
@@ -78,13 +81,20 @@ class VtracerEngine:
         """Trace the file; the result is an SVG of the picture's size with a viewBox."""
         picture = decode(source)
         warnings = picture.warnings
-        if art_share(picture.pixels) < ART_SHARE:
+        is_art = art_share(picture.pixels) >= ART_SHARE
+        if not is_art:
             warnings = (
                 *warnings,
                 "The picture looks like a photo. Tracing is meant for flat art: the SVG will be large and "
                 "will not look like the photo.",
             )
-        svg, palette = trace(picture.pixels, options.colors, options.detail, lossy=picture.lossy)
+        limit = MAX_TRACED_PIXELS if is_art else MAX_TRACED_PHOTO_PIXELS
+        svg, palette = trace(picture.pixels, options.colors, options.detail, limit, lossy=picture.lossy)
+        if len(svg) > MAX_SVG_BYTES:
+            raise EngineError(
+                f"The SVG would be {len(svg) / 1024**2:.0f} MB; the limit is {MAX_SVG_BYTES // 1024**2} MB. "
+                'Choose detail "low" or fewer colors, or use a picture without grain and shading.'
+            )
         scale = min(1.0, THUMBNAIL_SIDE / max(picture.width, picture.height))
         preview = render_svg(svg, max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         return EngineResult(
@@ -99,14 +109,16 @@ class VtracerEngine:
         )
 
 
-def trace(pixels: Pixels, colors: int | None, detail: Detail, *, lossy: bool) -> tuple[str, list[str]]:
+def trace(
+    pixels: Pixels, colors: int | None, detail: Detail, max_pixels: int = MAX_TRACED_PIXELS, *, lossy: bool
+) -> tuple[str, list[str]]:
     """Trace RGB or RGBA pixels; returns the SVG text and its palette as `#rrggbb`, commonest first.
 
-    Transparent areas stay unpainted. Raises EngineError when nothing is visible.
+    Transparent areas stay unpainted. At most `max_pixels` are traced, after enlarging or shrinking. Raises EngineError when nothing is visible.
     """
     height, width = pixels.shape[:2]
     tracing = _TRACINGS[detail]
-    scale = min(float(tracing.enlargement), (MAX_TRACED_PIXELS / (width * height)) ** 0.5)
+    scale = min(float(tracing.enlargement), (max_pixels / (width * height)) ** 0.5)
     if scale < 1:
         pixels, scale = _shrink(pixels, scale), 1.0
     visible = pixels[..., 3] >= 128 if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], bool)
