@@ -114,7 +114,8 @@ def trace(
 ) -> tuple[str, list[str]]:
     """Trace RGB or RGBA pixels; returns the SVG text and its palette as `#rrggbb`, commonest first.
 
-    Transparent areas stay unpainted. At most `max_pixels` are traced, after enlarging or shrinking. Raises EngineError when nothing is visible.
+    Transparent areas stay unpainted. At most `max_pixels` are traced, after enlarging or shrinking.
+    Raises EngineError when nothing is visible.
     """
     height, width = pixels.shape[:2]
     tracing = _TRACINGS[detail]
