@@ -424,19 +424,16 @@ def test_cancelling_failing_and_sweeping_at_once_refunds_once(people: People, db
     assert people.service.rows("verify_ledger") == []
 
 
-def test_one_job_behind_a_thousand_starts_within_as_many_starts_as_there_are_slots(
-    people: People, db: Connection
-) -> None:
-    slots = 4
-    busy, _ = queue(people, 60)
+@pytest.mark.parametrize("slots", [1, 4])
+def test_one_job_behind_a_crowd_starts_within_as_many_starts_as_there_are_slots(people: People, slots: int) -> None:
+    queue(people, 60)
     running = claim(people.service, p_limit=slots)
-    newcomer, (waiting,) = queue(people)
+    _, (waiting,) = queue(people)
     starts = []
     for job in running:
         complete(people.service, job)
         starts += [started["id"] for started in claim(people.service)]
     assert waiting in starts
-    assert newcomer.id != busy.id
 
 
 @pytest.mark.parametrize("slots", [1, 3])
