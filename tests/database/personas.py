@@ -7,6 +7,7 @@ rolled back.
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -154,23 +155,15 @@ def refused(sqlstate: str, message: str = "") -> Iterator[Any]:
         assert diagnosis.message_hint
 
 
-def together(db_url: str, tasks: Sequence[Callable[[Connection], T]]) -> list[T | psycopg.Error]:
-    """Run the tasks at the same moment, each on a connection of its own; a database error is a result."""
+def together(db_url: str, tasks: Sequence[Callable[[Connection], T]]) -> list[T]:
+    """Run the tasks at the same moment, each on a connection of its own; the first error is raised here."""
     start = threading.Barrier(len(tasks))
-    results: list[T | psycopg.Error | None] = [None] * len(tasks)
 
-    def run(index: int, task: Callable[[Connection], T]) -> None:
+    def run(task: Callable[[Connection], T]) -> T:
         with connect(db_url) as connection:
             start.wait(30)
-            try:
-                results[index] = task(connection)
-            except psycopg.Error as error:
-                results[index] = error
+            return task(connection)
 
-    threads = [threading.Thread(target=run, args=(index, task)) for index, task in enumerate(tasks)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-        assert not thread.is_alive()
-    return [result for result in results if result is not None]
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        running = [pool.submit(run, task) for task in tasks]
+        return [task.result(120) for task in running]

@@ -1,6 +1,8 @@
 """Requesting and cancelling operations: prices, options, owners, refunds, and what the image shows."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -16,7 +18,7 @@ from services.images.engines.options import (
     UpscaleOptions,
     VectorizeOptions,
 )
-from tests.database.personas import Connection, People, Person, Row, refused, together
+from tests.database.personas import Connection, People, Person, Row, connect, refused, together
 
 REQUEST, CANCEL = "request_image_operation", "cancel_image_operation"
 pytestmark = pytest.mark.usefixtures("empty_queue")
@@ -165,7 +167,7 @@ def test_requests_at_once_spend_the_balance_exactly(people: People, db_url: str)
                 assert error.diag.sqlstate == "PT402"  # noqa: PT017
         return done
 
-    assert sum(count for count in together(db_url, [send] * 6) if isinstance(count, int)) == 10
+    assert sum(together(db_url, [send] * 6)) == 10
     assert people.balance(user) == 0
     assert people.service.rows("verify_ledger") == []
 
@@ -488,5 +490,34 @@ def test_accounts_deleted_while_they_request_and_workers_claim_leave_nothing(peo
 
     tasks: list[Callable[[Connection], None]] = [claims, claims]
     tasks += [partial(work, user, image) for user, image in zip(users, images, strict=True)]
-    assert together(db_url, tasks) == []
+    together(db_url, tasks)
     assert people.service.rows("verify_ledger") == []
+
+
+def _wait_until_blocked(db: Connection, pid: int) -> None:
+    """Return once the server process `pid` waits for a lock."""
+    for _ in range(500):
+        (row,) = db.execute("select cardinality(pg_blocking_pids(%s)) as blockers", (pid,)).fetchall()
+        if row["blockers"]:
+            return
+        time.sleep(0.01)
+    pytest.fail("The statement was never blocked.")
+
+
+def test_an_account_deleted_while_a_worker_completes_does_not_deadlock(
+    people: People, db: Connection, db_url: str
+) -> None:
+    user = people.new()
+    request(user, people.image(user))
+    job = claim(people)
+    with connect(db_url) as worker, connect(db_url) as deleter, ThreadPoolExecutor(2) as pool:
+        # Holding the log stops the worker when it has locked the operation and is about to write.
+        with db.transaction():
+            db.execute("lock table public.api_usage_logs in share mode")
+            completing = pool.submit(complete, people.service.on(worker), job)
+            _wait_until_blocked(db, worker.info.backend_pid)
+            deleting = pool.submit(deleter.execute, "delete from auth.users where id = %s", (user.id,))
+            _wait_until_blocked(db, deleter.info.backend_pid)
+        assert completing.result(30)["status"] == "completed"
+        deleting.result(30)
+    assert db.execute("select 1 from public.profiles where id = %s", (user.id,)).fetchall() == []
