@@ -128,6 +128,8 @@ def _looks_like_svg(data: bytes) -> bool:
 def _decode_raster(data: bytes, formats: tuple[str, ...]) -> Picture:
     try:
         with warnings.catch_warnings():
+            # Odd metadata is nobody's concern here, it is dropped.
+            warnings.simplefilter("ignore", UserWarning)
             # Pillow only warns between one and two times the limit.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=formats) as image:
@@ -176,7 +178,9 @@ def _to_picture(image: Image.Image, data: bytes) -> Picture:
     warning: tuple[str, ...] = ()
     lossy = source_format == "JPEG" or (source_format == "WEBP" and not _is_lossless_webp(data))
     profile = image.info.get("icc_profile")
-    image = _to_eight_bits(ImageOps.exif_transpose(image))
+    # Turning makes a plain image of it, which no longer knows its tags.
+    white_is_zero = _is_white_zero(image)
+    image = _to_eight_bits(ImageOps.exif_transpose(image), white_is_zero)
     if image.mode == "CMYK":
         warning = ("The picture was converted from CMYK to RGB; colours outside RGB are brought in.",)
     alpha: Pixels | None = None
@@ -208,11 +212,11 @@ def _is_lossless_webp(data: bytes) -> bool:
     return False
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
+def _to_eight_bits(image: Image.Image, white_is_zero: bool) -> Image.Image:
     """Bring any Pillow mode to L, RGB, RGBA or CMYK without clipping."""
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.uint32)
-        if _is_white_zero(image):
+        if white_is_zero:
             grey = 65535 - grey
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
     if image.mode in ("L", "RGB", "RGBA", "CMYK"):

@@ -1,0 +1,122 @@
+"""The options of each operation: what is accepted, what is filled in, what is refused."""
+
+from __future__ import annotations
+
+import pickle
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from services.images.engines import OPTIONS_MODELS, EngineError, EngineSettings, ProviderCall, build_engines
+from tests.services.engine_support import refusal
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "upscale": {"input": None, "scale": 4, "denoise": "auto", "style": "auto"},
+    "background_removal": {"input": None, "holes": "auto", "tolerance": None},
+    "vectorize": {"input": None, "colors": None, "detail": "medium"},
+    "generate": {"prompt": "Hi", "size": 2400, "color": None, "font": "auto"},
+}
+
+ACCEPTED: list[tuple[str, dict[str, Any]]] = [
+    ("upscale", {"scale": 2}),
+    ("upscale", {"input": "0f7b7a1c-5d7e-4c59-9f5e-0d4a2a1f7c11"}),
+    ("background_removal", {"tolerance": 1}),
+    ("background_removal", {"tolerance": 50.0}),
+    ("background_removal", {"tolerance": None, "holes": "remove"}),
+    ("vectorize", {"colors": 2}),
+    ("vectorize", {"colors": 64, "detail": "high"}),
+    ("generate", {"prompt": "x" * 300, "size": 256}),
+    ("generate", {"prompt": "  Hi  ", "size": 4096, "color": "#A1b2C3", "font": "serif"}),
+]
+
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("upscale", {"scale": 3}),
+    ("upscale", {"scale": "4"}),
+    ("upscale", {"scale": True}),
+    ("upscale", {"denoise": "heavy"}),
+    ("upscale", {"sharpen": True}),
+    ("upscale", {"input": "the last one"}),
+    ("background_removal", {"tolerance": 0.5}),
+    ("background_removal", {"tolerance": 51}),
+    ("background_removal", {"tolerance": "6"}),
+    ("background_removal", {"tolerance": True}),
+    ("background_removal", {"tolerance": float("nan")}),
+    ("background_removal", {"holes": None}),
+    ("vectorize", {"colors": 1}),
+    ("vectorize", {"colors": 65}),
+    ("vectorize", {"colors": 2.5}),
+    ("vectorize", {"detail": "max"}),
+    ("generate", {}),
+    ("generate", {"prompt": "   "}),
+    ("generate", {"prompt": "x" * 301}),
+    ("generate", {"prompt": 5}),
+    ("generate", {"prompt": "Hi", "size": 255}),
+    ("generate", {"prompt": "Hi", "size": 4097}),
+    ("generate", {"prompt": "Hi", "color": "red"}),
+    ("generate", {"prompt": "Hi", "color": "#12345"}),
+    ("generate", {"prompt": "Hi", "color": "#123456\n"}),
+    ("generate", {"prompt": "Hi", "font": "comic"}),
+    ("generate", {"prompt": "Hi", "input": "0f7b7a1c-5d7e-4c59-9f5e-0d4a2a1f7c11"}),
+]
+
+
+@pytest.mark.parametrize("operation_type", DEFAULTS)
+def test_what_is_left_out_has_a_default(operation_type: str) -> None:
+    given = {"prompt": "Hi"} if operation_type == "generate" else {}
+    assert OPTIONS_MODELS[operation_type].model_validate(given).model_dump() == DEFAULTS[operation_type]
+
+
+@pytest.mark.parametrize(("operation_type", "options"), ACCEPTED)
+def test_options_within_the_bounds_are_accepted(operation_type: str, options: dict[str, Any]) -> None:
+    OPTIONS_MODELS[operation_type].model_validate(options)
+
+
+@pytest.mark.parametrize(("operation_type", "options"), REFUSED)
+def test_other_options_are_refused(operation_type: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        OPTIONS_MODELS[operation_type].model_validate(options)
+
+
+@pytest.mark.parametrize("operation_type", OPTIONS_MODELS)
+def test_every_option_is_described_in_the_schema(operation_type: str) -> None:
+    schema = OPTIONS_MODELS[operation_type].model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert all(field.get("description") for field in schema["properties"].values())
+
+
+def test_wrong_options_are_a_permanent_error_that_names_the_option() -> None:
+    error = refusal("upscale", b"", scale=3)
+    assert "scale" in error.message
+
+
+def test_errors_survive_the_way_between_processes() -> None:
+    call = ProviderCall("openai", cost=Decimal("0.04"), status_code=429)
+    error = pickle.loads(  # noqa: S301
+        pickle.dumps(EngineError("busy", retryable=True, retry_after=2.5, calls=(call,)))
+    )
+    assert (error.message, str(error), error.retryable, error.retry_after) == ("busy", "busy", True, 2.5)
+    assert error.calls == (call,)
+
+
+def test_settings_survive_the_way_between_processes_and_hide_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    settings = pickle.loads(pickle.dumps(EngineSettings()))  # noqa: S301
+    assert settings.openai_api_key.get_secret_value() == "sk-secret"
+    assert "sk-secret" not in repr(settings)
+
+
+def test_the_engines_need_no_key_and_a_key_brings_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    offline = {name: engine.name for name, engine in build_engines(EngineSettings()).items()}
+    assert offline == {
+        "upscale": "waifu2x",
+        "background_removal": "border_key",
+        "vectorize": "vtracer",
+        "generate": "template_lettering",
+    }
+    monkeypatch.setenv("OPENAI_API_KEY", " ")
+    assert build_engines(EngineSettings())["generate"].name == "template_lettering"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    assert build_engines(EngineSettings())["generate"].name == "openai"
