@@ -173,11 +173,11 @@ def request(user: User, step: Step, images: dict[str, str]) -> None:
 
 def watch(user: User, todo: list[Step], process: subprocess.Popen[bytes], console: Console) -> None:
     """Show a bar for each operation until all have ended."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(16), TextColumn("{task.fields[status]}"))
     deadline = time.monotonic() + WAIT_SECONDS
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         bars = {
-            step.row["id"]: progress.add_task(f"{step.title:<28}", total=None, start=False, status="waiting")
+            step.row["id"]: progress.add_task(f"{step.title:<27}", total=None, start=False, status="waiting")
             for step in todo
         }
         while not all(step.ended for step in todo):
@@ -192,6 +192,8 @@ def watch(user: User, todo: list[Step], process: subprocess.Popen[bytes], consol
                 step.row = by_id[step.row["id"]]
                 show(progress, bars[step.row["id"]], step)
     for step in todo:
+        if step.fails:
+            console.print(f"[yellow]![/yellow] {step.title}: {step.row['error_message']}", highlight=False)
         if step.row["status"] != ("failed" if step.fails else "completed"):
             raise StackError(
                 f"{step.title} ended as {step.row['status']}: {step.row['error_message']} See {worker_log()}."
@@ -206,7 +208,7 @@ def show(progress: Progress, bar: Any, step: Step) -> None:
     elif step.ended and not progress.tasks[bar].finished:
         words = "[green]completed[/green]"
         if step.row["status"] != "completed":
-            words = f"[yellow]{step.row['status']}, refunded[/yellow]: {step.row['error_message']}"
+            words = "[yellow]refunded[/yellow]"
         progress.start_task(bar)
         progress.update(bar, total=1, completed=1, status=words)
 
@@ -250,7 +252,7 @@ def print_ledger(stack: StackStatus, user: User, console: Console) -> None:
     """Print the user's transactions as he may read them, and let the database check its own books."""
     rows = cast(
         list[dict[str, Any]],
-        user.client.table("credit_transactions").select("*").order("created_at").execute().data,
+        user.client.table("credit_transactions").select("*").order("seq").execute().data,
     )
     table = Table(title="\nThe ledger", title_style="bold")
     for heading, justify in (("Type", "left"), ("Description", "left"), ("Change", "right"), ("Balance", "right")):
