@@ -114,7 +114,12 @@ def test_a_stranger_sees_and_touches_nothing(owner: Person, stranger: Person) ->
 
 
 def test_an_image_row_cannot_point_into_somebody_elses_folder(owner: Person, stranger: Person) -> None:
-    for url in (f"originals/{owner.id}/a.png", f"results/{stranger.id}/a.png", f"originals/{stranger.id}/../x"):
+    for url in (
+        f"originals/{owner.id}/a.png",
+        f"results/{stranger.id}/a.png",
+        f"originals/{stranger.id}/../x",
+        "originals//x",
+    ):
         row = {"user_id": stranger.id, "original_filename": "a.png", "original_url": url}
         assert refused(stranger.api.table("images").insert(row)).code
     row = {"user_id": owner.id, "original_filename": "a.png", "original_url": f"originals/{owner.id}/a.png"}
