@@ -44,6 +44,8 @@ OPTIONS_MODELS: dict[str, type[BaseModel]] = {
     "generate": GenerateOptions,
 }
 
+_TOO_LITTLE_MEMORY = "The picture needs more memory than one operation may use. Make it smaller and try again."
+
 
 def build_engines(settings: EngineSettings) -> dict[str, Engine]:
     """Build the configured engine of each operation, by operation type.
@@ -80,12 +82,17 @@ def run_operation(engine: Engine, source: bytes | None, raw_options: Mapping[str
         options = engine.options_model.model_validate(raw_options)
     except ValidationError as error:
         raise EngineError(_describe_invalid_options(engine.operation_type, error)) from error
+    import cv2
+
     try:
         return engine.run(source, options)
     except MemoryError as error:
-        raise EngineError(
-            "The picture needs more memory than one operation may use. Make it smaller and try again."
-        ) from error
+        raise EngineError(_TOO_LITTLE_MEMORY) from error
+    except cv2.error as error:
+        # OpenCV has an error of its own for the same thing.
+        if getattr(error, "code", None) != cv2.Error.StsNoMem:
+            raise
+        raise EngineError(_TOO_LITTLE_MEMORY) from error
 
 
 def _limit_threads(threads: int) -> None:
