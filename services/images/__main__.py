@@ -1,7 +1,5 @@
 """`python -m services.images`: run the images worker with settings from the environment."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import secrets

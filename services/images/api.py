@@ -4,8 +4,6 @@ Trouble that passes (no connection, no answer in time, 5xx, 429) is ApiUnavailab
 a request that the project understood and refused is ApiRefusedError.
 """
 
-from __future__ import annotations
-
 import httpx
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 

@@ -1,7 +1,5 @@
 """What the worker tells the outside: /healthz for supervisors, /metrics for Prometheus."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

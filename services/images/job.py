@@ -1,7 +1,5 @@
 """One claimed operation, from its claim to exactly one ending: completed, failed, released or lease lost."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from enum import StrEnum

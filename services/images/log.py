@@ -1,7 +1,5 @@
 """Structured logs on standard error: JSON for machines, colours on a terminal."""
 
-from __future__ import annotations
-
 import logging
 import sys
 

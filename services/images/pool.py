@@ -7,8 +7,6 @@ Children are plain subprocesses and not `multiprocessing` ones: those would impo
 with all of the command line, into every child, before memory is limited.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

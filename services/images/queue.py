@@ -1,7 +1,5 @@
 """The queue as the worker sees it: the five functions of the database that move an operation."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Settings of the images worker, read from the environment."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Pictures in and out of Supabase Storage. Objects are named `bucket/key`, as in the `*_url` columns."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable
 from urllib.parse import quote

@@ -4,8 +4,6 @@ Delivery is at most once, so an event only says "look now". The `realtime` clien
 few failed reconnections; here each connection is used once and a new client is made when it ends.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -4,8 +4,6 @@ It looks into the queue at its start, whenever it is woken (an insert, a freed s
 few seconds. What it is told is never trusted to be complete; the queue is what counts.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

@@ -46,6 +46,7 @@ class WorkerProcess:
             self.process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=PROJECT,
+                stdout=output,
                 stderr=output,
                 env=os.environ
                 | {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
@@ -304,7 +305,7 @@ def test_it_survives_a_restart_of_the_database(tmp_path: Path) -> None:
             until(lambda: status(person, running) == "processing")
             own_stack.postgres.stop()
             until(lambda: worker.said("api_unreachable"))
-            own_stack.postgres.start()
+            own_stack.up()  # starts the gateway, too, where it went down with its database
             assert until(lambda: worker.said("api_back")) < LONGEST_RECOVERY
             waiting = upscale(person, orders("echo"))
             until(lambda: {status(person, running), status(person, waiting)} == {"completed"})

@@ -4,8 +4,6 @@ It stands in for the real stack only where a test needs a fault that the real on
 that never comes, is cut off or is lost, or a lease that is gone at a certain call.
 """
 
-from __future__ import annotations
-
 import asyncio
 import email
 import socket

@@ -1,7 +1,5 @@
 """Runners for children under test: what they do is said by the options of each operation, or by its source."""
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import json

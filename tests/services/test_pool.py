@@ -1,7 +1,5 @@
 """Child processes that crash, hang, leak or outlive their parent."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,7 +1,5 @@
 """The worker against an API that can be made to fail at any point."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os
