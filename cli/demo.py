@@ -83,7 +83,7 @@ def run(stack: StackStatus, output: Path, console: Console) -> None:
     )
     for file in files.values():
         console.print(f"  {file}", highlight=False, soft_wrap=True)
-    console.print("The stack is still running: [bold]dtf status[/bold] tells where, [bold]dtf down[/bold] stops it.")
+    console.print("The stack is still running: .venv/bin/dtf status tells where, .venv/bin/dtf down stops it.")
 
 
 def worker_log() -> Path:
