@@ -11,8 +11,11 @@
 //   - an object, array, number or boolean passed to a jsonb argument of an RPC arrives as such, not as a string;
 //   - the first request no longer grants everything on every table to anon, authenticated and service_role: the
 //     roles are made by bootstrap.sql, and what they may do is decided by the migrations alone;
-//   - /realtime/v1 says clearly that nothing listens there yet.
+//   - /realtime/v1 says clearly that nothing listens there yet;
+//   - the postgres driver may throw outside any request when its server goes away (a write to a socket that is gone):
+//     the serving process then ends, and its parent starts the next.
 
+import cluster from "node:cluster";
 import { readFileSync } from "node:fs";
 import { chdir } from "node:process";
 import { serve } from "@hono/node-server";
@@ -45,7 +48,12 @@ const postgresTypes = {
 function connect() {
   const connection = createPostgresConnection({
     url: settings.database_url,
-    postgresOptions: { max: settings.database_connections, types: postgresTypes, onnotice: () => {} },
+    postgresOptions: {
+      max: settings.database_connections,
+      types: postgresTypes,
+      onnotice: () => {},
+      backoff: () => 0.2, // seconds; its own goes up to 20, long after the database is back
+    },
   });
   connection.rlsState = "active"; // "unknown" makes it create roles and grant them everything
   return connection;
@@ -81,24 +89,41 @@ function realtimeUnavailable() {
   return Response.json({ error: "realtime_unavailable", message }, { status: 503 });
 }
 
-const app = await createApp();
-if (flag === "--provision") {
+function answer(app) {
+  return async (request, env) => {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/health") return Response.json({ status: "ok" });
+    if (pathname.startsWith("/realtime/v1")) return realtimeUnavailable();
+    const response = await app.fetch(request, { peerAddress: env.incoming.socket.remoteAddress ?? null });
+    const signs = request.method === "POST" && /^\/storage\/v1\/object\/(upload\/)?sign\//.test(pathname);
+    return signs && response.ok ? mendSignedUrls(response) : response;
+  };
+}
+
+/** Keep one serving process alive: a crash costs the requests under way, new ones wait for the next process. */
+function supervise() {
+  let hasServed = false;
+  cluster.on("listening", () => (hasServed = true));
+  cluster.on("exit", (_worker, status) => (hasServed ? cluster.fork() : process.exit(status ?? 1)));
+  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(0));
+  cluster.fork();
+}
+
+async function serveRequests() {
+  const app = await createApp();
+  const server = serve({ fetch: answer(app), port: settings.port, hostname: "127.0.0.1" });
+  server.on("error", (error) => {
+    console.error(`The gateway cannot listen on 127.0.0.1:${settings.port}: ${error.message}`);
+    process.exit(1);
+  });
+}
+
+async function provision() {
+  const app = await createApp();
   await app.ensureSystemSchema();
   process.exit(0);
 }
 
-async function fetch(request, env) {
-  const { pathname } = new URL(request.url);
-  if (pathname === "/health") return Response.json({ status: "ok" });
-  if (pathname.startsWith("/realtime/v1")) return realtimeUnavailable();
-  const response = await app.fetch(request, { peerAddress: env.incoming.socket.remoteAddress ?? null });
-  const signs = request.method === "POST" && /^\/storage\/v1\/object\/(upload\/)?sign\//.test(pathname);
-  return signs && response.ok ? mendSignedUrls(response) : response;
-}
-
-const server = serve({ fetch, port: settings.port, hostname: "127.0.0.1" });
-server.on("error", (error) => {
-  console.error(`The gateway cannot listen on 127.0.0.1:${settings.port}: ${error.message}`);
-  process.exit(1);
-});
-for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(0));
+if (flag === "--provision") await provision();
+else if (cluster.isPrimary) supervise();
+else await serveRequests();

@@ -55,7 +55,7 @@ class Gateway:
 
     def start(self, port: int | None = None) -> None:
         """Start on `port`, or on the port of last time where it is free, or on any free one."""
-        processes.stop(self.processes(), signal.SIGTERM)
+        self.stop()
         self.state.api_port = port or free_port(self.state.api_port)
         self._write_settings()
         command = [str(NODE), str(SCRIPT), str(self.directory)]
@@ -63,11 +63,15 @@ class Gateway:
         processes.wait_until(self._answers, process, START_SECONDS, "The gateway", self.log)
 
     def stop(self) -> None:
-        """End the process; requests under way are cut off."""
-        processes.stop(self.processes(), signal.SIGTERM)
+        """End it; requests under way are cut off."""
+        running = self.processes()
+        ids = {process.pid for process in running}
+        # The serving process ends with the parent that watches over it; ended first, it would be replaced.
+        processes.stop([process for process in running if process.info["ppid"] not in ids], signal.SIGTERM)
+        processes.stop(running, signal.SIGTERM)
 
     def processes(self) -> list[psutil.Process]:
-        """The server process, if it is there."""
+        """The parent that watches over the gateway, and the process that serves, as far as they are there."""
         return processes.find([str(SCRIPT), str(self.directory)])
 
     def _answers(self) -> bool:

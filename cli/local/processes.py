@@ -21,7 +21,7 @@ def find(arguments: Sequence[str]) -> list[psutil.Process]:
     """Running processes whose command line contains `arguments` in this order, one after the other."""
     wanted = list(arguments)
     found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
+    for process in psutil.process_iter(["cmdline", "status", "ppid"]):
         command = process.info["cmdline"] or []
         if process.info["status"] == psutil.STATUS_ZOMBIE:
             continue

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -111,6 +112,30 @@ def test_up_mends_a_stack_whose_parts_were_killed(own_stack: Stack, kill: Callab
     assert [row["id"] for row in notes(own_stack.up())] == [1]
 
 
+def test_the_gateway_replaces_its_serving_process(own_stack: Stack) -> None:
+    status = own_stack.up()
+    newest = max(own_stack.gateway.processes(), key=psutil.Process.create_time)
+    newest.kill()
+    newest.wait()
+    assert [row["id"] for row in notes(status)] == [1]
+
+
+def test_the_gateway_outlives_its_database(own_stack: Stack) -> None:
+    status = own_stack.up()
+    own_stack.postgres.stop()
+    with pytest.raises(APIError):
+        notes(status)
+    own_stack.postgres.start()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            assert [row["id"] for row in notes(status)] == [1]
+            return
+        except (APIError, httpx.TransportError):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 def test_up_from_two_processes_at_once_starts_one_stack(own_stack: Stack) -> None:
     statuses: list[StackStatus] = []
     threads = [
@@ -123,7 +148,7 @@ def test_up_from_two_processes_at_once_starts_one_stack(own_stack: Stack) -> Non
         thread.join()
     assert len(statuses) == 2
     assert statuses[0] == statuses[1]
-    assert len(own_stack.gateway.processes()) == 1
+    assert len(own_stack.gateway.processes()) == 2  # one that serves, and its parent
 
 
 def test_two_folders_run_side_by_side(own_stack: Stack, tmp_path: Path) -> None:
@@ -289,7 +314,8 @@ class TestSupabaseStart:
         )
 
     def test_older_key_names_are_understood(self, docker_project: Path) -> None:
-        old = {"API_URL": "http://a", "DB_URL": "postgresql://p:q@h:1/b", "ANON_KEY": "anon", "SERVICE_ROLE_KEY": "service"}
+        old = {"API_URL": "http://a", "DB_URL": "postgresql://p:q@h:1/b"}
+        old |= {"ANON_KEY": "anon", "SERVICE_ROLE_KEY": "service"}
         self.cli(docker_project, f"echo '{json.dumps(old)}'")
         status = DockerStack(docker_project).status()
         assert status is not None
