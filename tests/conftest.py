@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -29,9 +28,3 @@ def stack(local_stack: Stack) -> StackStatus:
     status = local_stack.status()
     assert status is not None
     return status
-
-
-@pytest.fixture(scope="session")
-def samples() -> Path:
-    """The sample pictures that the demonstration uses."""
-    return PROJECT / "cli" / "samples"

@@ -5,11 +5,7 @@ After each fault the same must hold: one ending for each operation, and credits 
 
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,48 +18,14 @@ import pytest
 from PIL import Image, ImageDraw
 from psycopg.rows import DictRow, dict_row
 
-from cli.local.stack import PROJECT, Stack, StackStatus
+from cli.local.stack import Stack, StackStatus
 from cli.local.state import free_port
 from tests.e2e.people import Person, give_credits, operator, sign_up
+from tests.e2e.worker_process import WorkerProcess, until
+from tests.services.hostile_files import SIZED, SVG, animated, bomb, truncated
 
 CREDITS = 20
 LONGEST_RECOVERY = 2.0  # seconds; the worker asks at least once a second, the rest is for a busy machine
-FAKE_ENGINES = "tests.services.pool_runners:FakeRunner"
-RUN_WITH_FAKES = (
-    "import sys; from services.images.__main__ import run; from services.images.settings import load_settings;"
-    f"sys.exit(run(load_settings(), engines={FAKE_ENGINES!r}))"
-)
-
-
-class WorkerProcess:
-    """`python -m services.images`, with fake engines unless told otherwise."""
-
-    def __init__(self, stack: StackStatus, log: Path, *, real: bool, **settings: Any) -> None:
-        self.log = log
-        variables = {"CONCURRENCY": 1, "LEASE_SECONDS": 2, "POLL_SECONDS": 0.3, "SHUTDOWN_GRACE_SECONDS": 10} | settings
-        command = ["-m", "services.images"] if real else ["-c", RUN_WITH_FAKES]
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=PROJECT,
-                stdout=output,
-                stderr=output,
-                env=os.environ
-                | {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
-                | {f"WORKER_{name}": str(value) for name, value in variables.items()},
-            )
-        until(lambda: self.said("worker_started") or self.process.poll() is not None, 60)
-        assert self.process.poll() is None, log.read_text()
-
-    def said(self, event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == event]
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def wait(self, seconds: float = 15) -> int:
-        return self.process.wait(seconds)
 
 
 @pytest.fixture
@@ -103,23 +65,14 @@ def connect(stack: StackStatus) -> Iterator[psycopg.Connection[DictRow]]:
         yield connection
 
 
-def until(condition: Callable[[], Any], seconds: float = 20) -> float:
-    """Wait for a condition; returns how long it took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "the condition did not come true"
-        time.sleep(0.02)
-    return time.monotonic() - started
-
-
 def orders(do: str, **more: Any) -> bytes:
     """A "picture" that tells the fake engine what to do."""
     return json.dumps({"do": do} | more).encode()
 
 
-def upscale(person: Person, picture: bytes) -> str:
+def upscale(person: Person, picture: bytes, media_type: str = "image/png") -> str:
     """Upload and ask for an upscale; returns the operation's id."""
-    return str(person.request(person.upload("art.png", picture), "upscale")["id"])
+    return str(person.request(person.upload("art", picture, media_type), "upscale")["id"])
 
 
 def status(person: Person, operation_id: str) -> str:
@@ -305,7 +258,7 @@ def test_it_survives_a_restart_of_the_database(tmp_path: Path) -> None:
             until(lambda: status(person, running) == "processing")
             own_stack.postgres.stop()
             until(lambda: worker.said("api_unreachable"))
-            own_stack.up()  # starts the gateway, too, where it went down with its database
+            own_stack.postgres.start()
             assert until(lambda: worker.said("api_back")) < LONGEST_RECOVERY
             waiting = upscale(person, orders("echo"))
             until(lambda: {status(person, running), status(person, waiting)} == {"completed"})
@@ -341,27 +294,49 @@ def test_a_poison_picture_fails_is_refunded_and_the_next_one_is_done(
 
 
 HOSTILE = {
-    "empty": (b"", "image/png"),
-    "truncated": (png(Image.effect_noise((64, 64), 90))[:700], "image/png"),
-    "not a picture": (b"<html><body>hello</body></html>", "image/png"),
-    "huge drawing": (b'<svg xmlns="http://www.w3.org/2000/svg" width="100000" height="100000"/>', "image/svg+xml"),
+    "empty": (b"", "image/png", "is empty"),
+    "truncated": (truncated("PNG"), "image/png", "damaged or incomplete"),
+    "not a picture": (b"<html><body>hello</body></html>", "image/png", "Upload"),
+    "decompression bomb": (bomb(50_000, 50_000), "image/png", "64 million pixels"),
+    "animation": (animated("GIF"), "image/gif", "animation of 3 frames"),
+    "huge drawing": (f'{SVG} width="100000" height="100000"/>'.encode(), "image/svg+xml", "100000 x 100000 px"),
+    "drawing with a local file": (
+        f'{SIZED}<image href="/etc/passwd" width="9" height="9"/></svg>'.encode(),
+        "image/svg+xml",
+        "outside",
+    ),
 }
 
 
 def test_hostile_pictures_fail_are_refunded_and_the_worker_goes_on(
-    stack: StackStatus, db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
+    local_stack: Stack,
+    stack: StackStatus,
+    db: psycopg.Connection[DictRow],
+    person: Person,
+    start: Callable[..., WorkerProcess],
 ) -> None:
-    images = [person.upload("art", data, media_type) for data, media_type in HOSTILE.values()]
+    reasons = {upscale(person, data, media_type): reason for data, media_type, reason in HOSTILE.values()}
     missing = person.upload("gone.png", b"soon gone")
-    row: Any = person.api.table("images").select("original_url").eq("id", missing).single().execute().data
-    operator(stack).storage.from_("originals").remove([row["original_url"].partition("/")[2]])
-    hostile = [str(person.request(image, "upscale")["id"]) for image in [*images, missing]]
+    operator(stack).storage.from_("originals").remove([original(person, missing)])
+    reasons[str(person.request(missing, "upscale")["id"])] = "not in storage"
+    # Storage takes no file above the limit, so this one grows where it lies.
+    large = person.upload("large.png", b"small")
+    objects = local_stack.directory / "project" / "supabase" / ".temp" / "storage" / "originals"
+    (objects / original(person, large)).write_bytes(bytes(60 << 20))
+    reasons[str(person.request(large, "upscale")["id"])] = "larger than 50 MiB"
+
     start(real=True, LEASE_SECONDS=10)
-    until(lambda: all(status(person, operation) in {"failed", "completed"} for operation in hostile), 60)
-    for name, operation_id in zip([*HOSTILE, "missing"], hostile, strict=True):
+    until(lambda: all(status(person, operation) in {"failed", "completed"} for operation in reasons), 60)
+    for operation_id, reason in reasons.items():
         operation = person.operation(operation_id)
-        assert (operation["status"], operation["attempts"]) == ("failed", 1), name
-        assert len(operation["error_message"]) > 20, name
+        assert (operation["status"], operation["attempts"]) == ("failed", 1), reason
+        assert reason in operation["error_message"]
     fine = upscale(person, png(Image.new("RGB", (16, 16), (250, 10, 10))))
     until(lambda: status(person, fine) == "completed", 30)
-    assert_ledger(db, person, completed=1, failed=len(hostile))
+    assert_ledger(db, person, completed=1, failed=len(reasons))
+
+
+def original(person: Person, image_id: str) -> str:
+    """The key of an image's upload in the bucket."""
+    row: Any = person.api.table("images").select("original_url").eq("id", image_id).single().execute().data
+    return str(row["original_url"]).partition("/")[2]

@@ -74,9 +74,7 @@ def _inside(radius: float) -> Image.Image:
     return mask
 
 
-def _polygon(
-    draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], color: tuple[int, int, int]
-) -> None:
+def _polygon(draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], color: tuple[int, int, int]) -> None:
     draw.polygon([(x * MASTER, y * MASTER) for x, y in points], fill=color)
 
 

@@ -1,0 +1,37 @@
+"""`dtf demo` as a newcomer runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from cli.local.stack import PROJECT, Stack, StackStatus
+
+
+def test_the_demonstration_leaves_four_good_results_and_a_ledger_that_adds_up(
+    local_stack: Stack, stack: StackStatus, tmp_path: Path
+) -> None:
+    output = tmp_path / "demo-output"
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "demo", "--output", str(output)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+        env={**os.environ, "DTF_DIRECTORY": str(local_stack.directory)},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "adds up to the balance of 6 credits" in done.stdout
+    for name, size in (("1-upscaled-photo", (1804, 1200)), ("2-background-removed", (1000, 1000))):
+        with Image.open(output / f"{name}.png") as result:
+            assert result.size == size
+    with Image.open(output / "4-lettering.png") as lettering:
+        assert lettering.mode == "RGBA"
+    assert (output / "3-vectorized.svg").read_text().startswith("<svg")
+    page = (output / "index.html").read_text()
+    for picture in output.glob("*.*g"):
+        assert picture.name in page
+    assert "Refused and refunded" in page
