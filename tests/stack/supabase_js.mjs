@@ -33,6 +33,10 @@ const refused = await supabase.rpc("request_image_operation", { p_image_id: null
 assert.equal(refused.status, 400);
 assert.equal(typeof JSON.parse(refused.error.details), "object");
 
+const empty = await supabase.from("images").insert({ user_id: user.id, original_filename: "" });
+assert.deepEqual([empty.status, empty.error.code], [400, "23514"]);
+assert.match(empty.error.message, /violates check constraint "images_original_filename_check"$/);
+
 // Files: uploaded as a browser does (a form whose file has no name), replaced, listed, signed for up- and download.
 const key = `${user.id}/one.png`;
 await ok(files.upload(key, picture("first"), { cacheControl: "60" }));
@@ -47,8 +51,33 @@ assert.equal(listed.find(({ name }) => name === "one.png").metadata.mimetype, "i
 
 const signed = await ok(files.createSignedUrl(key, 60));
 assert.equal(await (await fetch(signed.signedUrl)).text(), "second");
-const [many] = await ok(files.createSignedUrls([key], 60));
-assert.equal(await (await fetch(many.signedUrl)).text(), "second");
+const [there, missing] = await ok(files.createSignedUrls([key, `${user.id}/missing.png`], 60));
+assert.equal(await (await fetch(there.signedUrl)).text(), "second");
+// A page of another origin may ask, and read every answer.
+const preflight = await fetch(`${process.env.SUPABASE_URL}/auth/v1/token`, {
+  method: "OPTIONS",
+  headers: {
+    origin: "http://page.example",
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "apikey,content-type",
+  },
+});
+assert.deepEqual([preflight.ok, preflight.headers.get("access-control-allow-headers")], [true, "apikey,content-type"]);
+for (const path of ["rest/v1/operation_prices", "auth/v1/user", "storage/v1/object/sign/originals"]) {
+  const sign = path.startsWith("storage");
+  const response = await fetch(`${process.env.SUPABASE_URL}/${path}`, {
+    method: sign ? "POST" : "GET",
+    body: sign ? JSON.stringify({ paths: [key], expiresIn: 60 }) : undefined,
+    headers: {
+      apikey: process.env.SUPABASE_PUBLISHABLE_KEY,
+      authorization: `Bearer ${(await supabase.auth.getSession()).data.session.access_token}`,
+      "content-type": "application/json",
+      origin: "http://page.example",
+    },
+  });
+  assert.deepEqual([path, response.status, response.headers.get("access-control-allow-origin")], [path, 200, "*"]);
+}
+assert.deepEqual([typeof missing.error, missing.signedUrl], ["string", null]);
 const { token } = await ok(files.createSignedUploadUrl(`${user.id}/three.png`));
 await ok(files.uploadToSignedUrl(`${user.id}/three.png`, token, picture("three")));
 assert.equal(await read(`${user.id}/three.png`), "three");
