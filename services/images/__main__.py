@@ -12,7 +12,7 @@ import structlog
 from services.images import health, wakeup
 from services.images.api import ApiRefusedError, connect, http_client
 from services.images.log import configure_logging
-from services.images.pool import ChildError, Pool
+from services.images.pool import ChildError, Pool, hide_from_children
 from services.images.queue import Queue
 from services.images.settings import SettingsError, WorkerSettings, load_settings
 from services.images.storage import Storage
@@ -27,6 +27,7 @@ def run(settings: WorkerSettings, *, engines: str = "services.images.child:Engin
     `engines` is the `module:name` that each child process calls for what it runs.
     """
     configure_logging()
+    hide_from_children()
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     structlog.contextvars.bind_contextvars(worker_id=worker_id)
     try:

@@ -5,34 +5,36 @@ flood of memory costs one operation and not the worker. Started by `services.ima
 
     python -c 'from services.images.child import main; main()' PARENT_PID MEMORY_LIMIT_MB module:factory
 
-and not with -m, which would pickle the classes of this module as those of `__main__`. The factory is called
-once, before the first request, and returns a `Runner`. Frames in both directions are an 8-byte big-endian
-length and a pickle.
+and not with -m, which would load this module twice, for the factory is in it. The factory is called once,
+before the first request, and returns a `Runner`. `services.images.frames` says what goes through the pipes.
 """
-
-from __future__ import annotations
 
 import contextlib
 import ctypes
 import faulthandler
 import importlib
 import os
-import pickle
 import queue
 import signal
-import struct
 import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
-if TYPE_CHECKING:
-    from services.images.engines import EngineError, EngineResult
+from services.images.engines import EngineError, EngineResult, EngineSettings, build_engines, run_operation
+from services.images.frames import (
+    PREFIX,
+    Crashed,
+    Ready,
+    Reply,
+    Request,
+    decode_request,
+    encode_reply,
+    read_lengths,
+)
 
-FRAME_HEADER = struct.Struct(">Q")
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
@@ -45,42 +47,15 @@ class Runner(Protocol):
         """Run one operation. Raises EngineError when there is no result."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One operation to run."""
-
-    operation_type: str
-    source: bytes | None
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The first frame of a child: it is warm and can do these operations."""
-
-    providers: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Crashed:
-    """The runner raised something else than EngineError."""
-
-    traceback: str
-
-
 class EngineRunner:
     """Runs the configured engines."""
 
     def __init__(self) -> None:
-        from services.images.engines import EngineSettings, build_engines
-
         self._engines = build_engines(EngineSettings())
         self.providers = {name: engine.name for name, engine in self._engines.items()}
 
     def __call__(self, operation_type: str, source: bytes | None, options: dict[str, Any]) -> EngineResult:
         """Run one operation with its engine."""
-        from services.images.engines import run_operation
-
         return run_operation(self._engines[operation_type], source, options)
 
 
@@ -99,36 +74,41 @@ def main() -> None:
 
     module, _, factory = factory_path.partition(":")
     runner: Runner = getattr(importlib.import_module(module), factory)()
-    _write_frame(outgoing, pickle.dumps(Ready(dict(runner.providers))))
+    _write_frame(outgoing, encode_reply(Ready(dict(runner.providers))))
     while True:
         _write_frame(outgoing, _answer(runner, requests.get()))
 
 
-def _answer(runner: Runner, request: Request) -> bytes:
-    from services.images.engines import EngineError
-
-    reply: EngineResult | EngineError | Crashed
+def _answer(runner: Runner, request: Request) -> list[bytes]:
     try:
-        reply = runner(request.operation_type, request.source, request.options)
-    except EngineError as error:
-        reply = error
+        reply: Reply
+        try:
+            reply = runner(request.operation_type, request.source, request.options)
+        except EngineError as error:
+            reply = error
+        return encode_reply(reply)  # fails when an engine's details are not JSON
     except Exception:  # noqa: BLE001 - a fault of one engine is reported, the child goes on
-        reply = Crashed(traceback.format_exc())
-    return pickle.dumps(reply, protocol=pickle.HIGHEST_PROTOCOL)
+        return encode_reply(Crashed(traceback.format_exc()))
 
 
 def _read_requests(incoming: BinaryIO, requests: queue.SimpleQueue[Request]) -> None:
-    """Pass requests on; the end of the pipe ends the process at once, even in the middle of a job."""
-    while header := incoming.read(FRAME_HEADER.size):
-        frame = incoming.read(FRAME_HEADER.unpack(header)[0])
-        requests.put(pickle.loads(frame))  # noqa: S301 - the parent wrote it
-    os._exit(0)
-
-
-def _write_frame(outgoing: BinaryIO, payload: bytes) -> None:
+    """Pass requests on. The end of the pipe ends the process at once, even in the middle of a job, and so does
+    a request that cannot be read: its caller would wait for an answer that nobody works on."""
+    status = 1
     try:
-        outgoing.write(FRAME_HEADER.pack(len(payload)))
-        outgoing.write(payload)
+        while prefix := incoming.read(PREFIX.size):
+            header, source, _ = (incoming.read(length) for length in read_lengths(prefix))
+            requests.put(decode_request(header, source))
+        status = 0
+    except Exception:  # noqa: BLE001 - the process ends here
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _write_frame(outgoing: BinaryIO, frame: list[bytes]) -> None:
+    try:
+        outgoing.writelines(frame)
         outgoing.flush()
     except BrokenPipeError:  # the parent is gone
         os._exit(0)

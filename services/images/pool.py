@@ -5,12 +5,22 @@ too long, when the caller gives up, after a number of calls, or when it dies; no
 
 Children are plain subprocesses and not `multiprocessing` ones: those would import the parent's main module,
 with all of the command line, into every child, before memory is limited.
+
+What the isolation gives: a file that crashes, hangs or floods a child costs its own operation. A file that
+takes a child over finds neither the service key in the child's environment nor a way to run code in the
+worker, whose frames are checked data. `hide_from_children` also closes the worker's memory and environment
+in /proc to children, as long as the worker does not run as root.
+
+What it does not give: children run as the worker's user, with its files and its network. One that was taken
+over can read what that user can read, the providers' keys (OPENAI_*), and the pictures that the same child
+gets afterwards (WORKER_RECYCLE_AFTER=1 gives every operation a child of its own); as root it can read the
+service key too. So run the worker as a user of its own, in a container with nothing else in it.
 """
 
 import asyncio
 import contextlib
+import ctypes
 import os
-import pickle
 import random
 import signal
 import sys
@@ -19,12 +29,28 @@ from typing import Any, Self
 
 import structlog
 
-from services.images.child import FRAME_HEADER, Crashed, Ready, Request
 from services.images.engines import EngineError, EngineResult
+from services.images.frames import (
+    PREFIX,
+    Crashed,
+    FrameError,
+    Ready,
+    Reply,
+    Request,
+    decode_reply,
+    encode_request,
+    read_lengths,
+)
 
 START_TIMEOUT = 60.0  # seconds until a child must have loaded its libraries
 RESTART_BACKOFF = (0.5, 30.0)  # seconds, first and longest wait after a child that could not start
 PIPE_BUFFER = 4 << 20  # bytes read ahead
+PR_SET_DUMPABLE = 4  # <sys/prctl.h>
+
+# What children see of the worker's environment; everything else, the project's key above all, stays out.
+CHILD_VARIABLES = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "REQUESTS_CA_BUNDLE"})
+CHILD_PREFIXES = ("LC_", "SSL_CERT_", "ENGINE_", "OPENAI_", "PYTHON")
+CHILD_SUFFIXES = ("_THREADS", "_PROXY", "_proxy")  # a hosted provider may be behind a proxy
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +65,10 @@ class ChildDeathError(ChildError):
 
 class ChildTimeoutError(ChildError):
     """The call took longer than allowed; its child was killed."""
+
+
+class ChildFrameError(ChildError):
+    """The child sent something that is no answer; it was killed."""
 
 
 class ChildCrashError(ChildError):
@@ -79,26 +109,33 @@ class Child:
         """Process id."""
         return self._process.pid
 
-    async def receive(self) -> Any:
-        """Wait for the next frame. Raises ChildDeathError."""
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended, as far as is known."""
+        return self._process.returncode is None
+
+    async def receive(self) -> Reply:
+        """Wait for the next frame. Raises ChildDeathError and ChildFrameError."""
         stdout = self._process.stdout
         assert stdout is not None  # noqa: S101 - it was asked for
         try:
-            (length,) = FRAME_HEADER.unpack(await stdout.readexactly(FRAME_HEADER.size))
-            return pickle.loads(await stdout.readexactly(length))  # noqa: S301 - our own child
+            lengths = read_lengths(await stdout.readexactly(PREFIX.size))
+            header, data, thumbnail = [await stdout.readexactly(length) for length in lengths]
+            return decode_reply(header, data, thumbnail)
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise ChildDeathError(await self._describe_end()) from error
+        except FrameError as error:
+            raise ChildFrameError(f"child process {self.pid}: {error}") from error
 
-    async def call(self, request: Request) -> Any:
-        """Send one request and wait for the answer. Raises ChildDeathError."""
+    async def call(self, request: Request) -> Reply:
+        """Send one request and wait for the answer. Raises ChildDeathError and ChildFrameError."""
         stdin = self._process.stdin
         assert stdin is not None  # noqa: S101 - it was asked for
         self.calls += 1
-        payload = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
         # A child that is dead already shows in the answer.
         with contextlib.suppress(ConnectionError):
-            stdin.write(FRAME_HEADER.pack(len(payload)))
-            stdin.write(payload)
+            for piece in encode_request(request):
+                stdin.write(piece)  # not joined: a source may be large
             await stdin.drain()
         return await self.receive()
 
@@ -177,11 +214,13 @@ class Pool:
         Raises EngineError as the engine raised it and ChildError when there was no answer. Cancelling
         kills the child.
         """
-        child = await self._idle.get()
+        child = await self._take_idle()
         reusable = False
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await child.call(Request(operation_type, source, options))
+            if isinstance(answer, Ready):
+                raise ChildFrameError(f"child process {child.pid} answered that it is ready")
             reusable = child.calls < self._recycle_after
         except TimeoutError:
             raise ChildTimeoutError(f"{operation_type} took longer than {self._timeout:g} s") from None
@@ -194,7 +233,6 @@ class Pool:
             raise answer
         if isinstance(answer, Crashed):
             raise ChildCrashError(answer.traceback)
-        assert isinstance(answer, EngineResult)  # noqa: S101 - the third and last kind of answer
         return answer
 
     async def close(self) -> None:
@@ -204,6 +242,13 @@ class Pool:
         await asyncio.gather(*self._replacements, return_exceptions=True)
         await asyncio.gather(*(child.stop() for child in self._children))
         self._children.clear()
+
+    async def _take_idle(self) -> Child:
+        """Wait for a free child, passing over those that have died since they were free."""
+        while not (child := await self._idle.get()).alive:
+            log.warning("idle_child_died", pid=child.pid)
+            self._replace(child)
+        return child
 
     def _replace(self, child: Child) -> None:
         self._children.discard(child)
@@ -230,7 +275,9 @@ class Pool:
         child = await Child.start(self._factory, self._memory_limit_mb, self._threads)
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                ready: Ready = await child.receive()
+                ready = await child.receive()
+            if not isinstance(ready, Ready):
+                raise ChildFrameError(f"child process {child.pid} answered before it was asked")
         except TimeoutError:
             await child.stop()
             raise ChildTimeoutError(f"a child process was not ready after {START_TIMEOUT:g} s") from None
@@ -242,9 +289,23 @@ class Pool:
         return child
 
 
+def hide_from_children() -> None:
+    """Close this process's memory and environment in /proc to other processes of its user (Linux only).
+
+    Children start with an environment without the service key, but could read it from their parent. Root can
+    still. Taking the key out of `os.environ` would not help: /proc shows the environment as it was at the start.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 def _child_environment(threads: int) -> dict[str, str]:
-    """The worker's environment without the project's keys, and with a share of the cores."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SUPABASE_")}
+    """What children may know of the worker's environment, with a share of the cores."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in CHILD_VARIABLES or name.startswith(CHILD_PREFIXES) or name.endswith(CHILD_SUFFIXES)
+    }
     limit = str(threads)
     return environment | {
         "ENGINE_THREADS": limit,

@@ -6,8 +6,10 @@ import json
 import os
 import time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+from services.images import child
 from services.images.engines import EngineError, EngineResult, ProviderCall
 
 
@@ -27,6 +29,15 @@ class FakeRunner:
             case "spin_in_c":
                 # PyDLL keeps the interpreter lock: no other thread of the child can run meanwhile.
                 ctypes.PyDLL(None).sleep(int(orders["seconds"]))
+            case "meet":
+                # Comes back only when as many children as are expected are here at the same time.
+                folder = Path(orders["folder"])
+                (folder / str(os.getpid())).touch()
+                while len(list(folder.iterdir())) < orders["expected"]:
+                    time.sleep(0.01)
+            case "forge":
+                forged = [bytes.fromhex(orders["frame"])]
+                child.encode_reply = lambda _: forged  # type: ignore[assignment, attr-defined]
             case "segfault":
                 ctypes.string_at(0)
             case "allocate":
@@ -52,7 +63,7 @@ class FakeRunner:
                 "pid": os.getpid(),
                 "sha256": hashlib.sha256(data).hexdigest(),
                 "threads": os.environ["OMP_NUM_THREADS"],
-                "sees_secret": "SUPABASE_SECRET_KEY" in os.environ,
+                "variables": sorted(os.environ),
             },
         )
 
