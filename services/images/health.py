@@ -27,7 +27,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._operations = Counter(
             "dtf_worker_operations",
-            "Operations by what happened to them: claimed, completed, failed, released, lease_lost.",
+            "Operations by what happened to them: claimed, completed, failed, released, lease_lost, unreported, "
+            "crashed.",
             ("operation_type", "event"),
             registry=self.registry,
         )

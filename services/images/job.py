@@ -1,4 +1,4 @@
-"""One claimed operation, from its claim to exactly one ending: completed, failed, released or lease lost."""
+"""One claimed operation, from its claim to exactly one ending, an `Outcome`."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ import structlog
 from services.images.api import ApiRefusedError, ApiUnavailableError
 from services.images.engines import EngineError, EngineResult, ProviderCall
 from services.images.pool import ChildCrashError, ChildError, ChildTimeoutError, Pool
-from services.images.queue import Completion, Failure, Lease, LeaseLostError, Queue
+from services.images.queue import Completion, Failure, Lease, LeaseLostError, OutcomeUnknownError, Queue
 from services.images.storage import Storage
 
 HEARTBEATS_PER_LEASE = 3
@@ -26,12 +26,18 @@ log = structlog.get_logger(__name__)
 
 
 class Outcome(StrEnum):
-    """How a job ended."""
+    """How a job ended.
+
+    After UNREPORTED (the report got no answer that settles the matter) and CRASHED (a fault of the worker)
+    the database knows better, or the lease runs out and the operation is done again.
+    """
 
     COMPLETED = "completed"
     FAILED = "failed"
     RELEASED = "released"
     LEASE_LOST = "lease_lost"
+    UNREPORTED = "unreported"
+    CRASHED = "crashed"
 
 
 class Job:
@@ -46,6 +52,8 @@ class Job:
         self._pool = pool
         self._hand_back = hand_back
         self._uploaded: list[str] = []
+        self._may_be_completed = False
+        self._calls: tuple[ProviderCall, ...] = ()
         self._started = time.monotonic()
 
     async def run(self) -> Outcome:
@@ -75,16 +83,16 @@ class Job:
             await self._queue.release(self._lease)
         except LeaseLostError as error:
             return await self._lost(str(error))
-        except (ApiUnavailableError, ApiRefusedError) as error:
-            return self._abandoned(error)
+        except (ApiUnavailableError, ApiRefusedError, OutcomeUnknownError) as error:
+            return await self._unreported(error)
         await self._remove_uploads()
+        self._log_unconfirmed_calls()
         log.info("operation_released")
         return Outcome.RELEASED
 
     async def _work(self) -> Completion | Failure:
         """Download, run the engine, upload. Writes nothing to the database and raises nothing."""
         operation = self._operation
-        calls: tuple[ProviderCall, ...] = ()
         provider = self._pool.providers.get(operation.operation_type)
         try:
             result = await self._pool.run(
@@ -92,26 +100,28 @@ class Job:
                 await self._storage.download(operation.input_url) if operation.input_url else None,
                 operation.options,
             )
-            calls = result.calls
+            self._calls = result.calls
             output = await self._store(result)
         except EngineError as error:
-            return Failure(error.message, error.retryable, error.retry_after, provider, calls or error.calls)
+            self._calls = self._calls or error.calls
+            return Failure(error.message, error.retryable, error.retry_after, provider, self._calls)
         except ChildCrashError as error:
             log.error("engine_crashed", traceback=str(error))
-            return Failure(OUR_FAULT, api_provider=provider, calls=calls)
+            return Failure(OUR_FAULT, api_provider=provider)
         except ChildTimeoutError as error:
+            # For good, or a picture made to take long would hold a slot as often as there are attempts.
             log.warning("engine_timed_out", error=str(error))
-            return Failure(TOOK_TOO_LONG, api_provider=provider)
+            return Failure(TOOK_TOO_LONG, retryable=False, api_provider=provider)
         except ChildError as error:
             log.warning("engine_died", error=str(error))
             return Failure(ENGINE_STOPPED, api_provider=provider)
         except ApiUnavailableError as error:
             log.warning("storage_unreachable", error=str(error))
-            return Failure(STORAGE_AWAY, api_provider=provider, calls=calls)
+            return Failure(STORAGE_AWAY, api_provider=provider, calls=self._calls)
         except Exception:
             log.exception("operation_crashed")
-            return Failure(OUR_FAULT, api_provider=provider, calls=calls)
-        return Completion(str(provider), output, time.monotonic() - self._started, calls)
+            return Failure(OUR_FAULT, api_provider=provider, calls=self._calls)
+        return Completion(str(provider), output, time.monotonic() - self._started, self._calls)
 
     async def _store(self, result: EngineResult) -> dict[str, Any]:
         """Upload result and thumbnail under names of this lease alone, and describe them."""
@@ -151,40 +161,57 @@ class Job:
                     await asyncio.sleep(min(0.5, interval / 4, lease.seconds_left))
 
     async def _settle(self, verdict: Completion | Failure) -> Outcome:
+        if isinstance(verdict, Failure):
+            return await self._fail(verdict)
+        self._may_be_completed = True
         try:
-            if isinstance(verdict, Failure):
-                return await self._fail(verdict)
             await self._queue.complete(self._lease, verdict)
         except LeaseLostError as error:
+            self._may_be_completed = False
             return await self._lost(str(error))
-        except ApiUnavailableError as error:
-            return self._abandoned(error)
+        except (ApiUnavailableError, OutcomeUnknownError) as error:
+            return await self._unreported(error)
         except ApiRefusedError as error:
-            log.error("report_refused", error=str(error))
-            if isinstance(verdict, Failure):
-                return self._abandoned(error)
-            return await self._settle(Failure(OUR_FAULT, api_provider=verdict.api_provider, calls=verdict.calls))
+            log.error("completion_refused", error=str(error))
+            return await self._fail(Failure(OUR_FAULT, api_provider=verdict.api_provider, calls=verdict.calls))
         log.info("operation_completed", seconds=round(verdict.processing_time, 3), **_size(verdict))
         return Outcome.COMPLETED
 
     async def _fail(self, failure: Failure) -> Outcome:
-        status = await self._queue.fail(self._lease, failure)
+        try:
+            status = await self._queue.fail(self._lease, failure)
+        except LeaseLostError as error:
+            return await self._lost(str(error))
+        except (ApiUnavailableError, ApiRefusedError, OutcomeUnknownError) as error:
+            return await self._unreported(error)
         log.info("operation_failed", reason=failure.message, status=status)
+        self._may_be_completed = False
         await self._remove_uploads()
         return Outcome.FAILED
 
     async def _lost(self, reason: str) -> Outcome:
         log.warning("lease_lost", reason=reason)
+        self._log_unconfirmed_calls()
         await self._remove_uploads()
         return Outcome.LEASE_LOST
 
-    def _abandoned(self, error: Exception) -> Outcome:
-        """Leave the operation to its lease. Uploads stay, for the report may have been heard."""
+    async def _unreported(self, error: Exception) -> Outcome:
+        """Leave the operation to its lease."""
         log.error("report_not_delivered", error=str(error))
-        return Outcome.LEASE_LOST
+        self._log_unconfirmed_calls()
+        await self._remove_uploads()
+        return Outcome.UNREPORTED
+
+    def _log_unconfirmed_calls(self) -> None:
+        """Log the calls of providers that may be missing in the database, which takes them with a report only."""
+        for call in self._calls:
+            log.warning(
+                "provider_call_not_confirmed", api_provider=call.api_provider, model=call.model, cost=str(call.cost)
+            )
 
     async def _remove_uploads(self) -> None:
-        if not self._uploaded:
+        """Remove what was uploaded, unless it may belong to a completed operation by now."""
+        if not self._uploaded or self._may_be_completed:
             return
         try:
             await self._storage.remove(self._uploaded)

@@ -17,11 +17,15 @@ from services.images.api import ApiRefusedError, ApiUnavailableError
 from services.images.engines import ProviderCall
 
 RPC_TIMEOUT = 10.0  # seconds
-LEASE_GONE = frozenset({"PT404", "PT409"})  # the operation is gone, or is somebody else's by now
+LEASE_LOST_CODE = "PT409"
 
 
 class LeaseLostError(Exception):
     """The operation is no longer this worker's: nothing may be written for it."""
+
+
+class OutcomeUnknownError(Exception):
+    """A report was turned down after an earlier try of it that got no answer and may have been heard."""
 
 
 class Operation(BaseModel):
@@ -149,9 +153,11 @@ class Queue:
         """Deliver the last word on an operation.
 
         Repeated while the API is away, which is safe because the database gives the first answer again.
-        Raises LeaseLostError, ApiRefusedError, and ApiUnavailableError when the lease has run out first;
-        then nobody here knows whether the word was heard.
+        Raises LeaseLostError and ApiRefusedError when the first answer says so. After a try without an answer
+        nobody here knows whether the word was heard: OutcomeUnknownError when a repeat is turned down,
+        ApiUnavailableError when the lease has run out first.
         """
+        unanswered = False
         async for attempt in stamina.retry_context(
             ApiUnavailableError,
             attempts=None,
@@ -161,7 +167,15 @@ class Queue:
             wait_jitter=0.5,
         ):
             with attempt:
-                return await self._call_with_lease(function, lease, params)
+                try:
+                    return await self._call_with_lease(function, lease, params)
+                except ApiUnavailableError:
+                    unanswered = True
+                    raise
+                except (LeaseLostError, ApiRefusedError) as error:
+                    if unanswered:
+                        raise OutcomeUnknownError(f"after a try without an answer: {error}") from error
+                    raise
         raise AssertionError("stamina ends by returning or raising")
 
     async def _call_with_lease(self, function: str, lease: Lease, params: dict[str, Any]) -> Any:
@@ -178,7 +192,7 @@ class Queue:
         except httpx.RequestError as error:
             raise ApiUnavailableError(f"{function}: {type(error).__name__} {error}".rstrip()) from error
         except APIError as error:
-            if error.code in LEASE_GONE:
+            if error.code == LEASE_LOST_CODE:
                 raise LeaseLostError(error.message) from error
             raise ApiRefusedError(f"{function} was refused: {error.code} {error.message}") from error
 

@@ -97,7 +97,25 @@ async def _read_bounded(response: httpx.Response) -> bytes:
 
 async def _refusal(response: httpx.Response) -> Exception:
     await response.aread()
-    # A missing object is answered with 404, or with 400 and "statusCode": "404" in the body.
-    if response.status_code == 404 or '"404"' in response.text or "not_found" in response.text:
+    if _lacks_object(response):
         return EngineError("The picture is not in storage. Upload it again.")
-    return ApiRefusedError(f"{response.request.url.path} was refused with status {response.status_code}")
+    return ApiRefusedError(
+        f"{response.request.url.path} was refused with status {response.status_code}: {response.text[:200]}"
+    )
+
+
+def _lacks_object(response: httpx.Response) -> bool:
+    """Whether Storage itself says that it has no such object.
+
+    It does so with a 400 or 404 and "statusCode": "404" in the body. A missing bucket looks much the same, and
+    a wrong address is a 404 as well, but these are the operator's and no reason to upload the picture again.
+    """
+    try:
+        body = response.json()
+    except ValueError:
+        return False
+    return (
+        isinstance(body, dict)
+        and (str(body.get("statusCode")) == "404" or body.get("code") == "NoSuchKey")
+        and "bucket" not in str(body.get("message")).lower()
+    )

@@ -118,12 +118,13 @@ class Worker:
         )
         job = Job(lease, queue=self._queue, storage=self._storage, pool=self._pool, hand_back=self._hand_back)
         self._metrics.claimed(operation.operation_type)
-        started, outcome = time.monotonic(), Outcome.LEASE_LOST
+        started, outcome = time.monotonic(), Outcome.UNREPORTED
         try:
             # A claim that was answered after the signal to stop goes back untouched.
             outcome = await (job.release() if self._stopping else job.run())
         except Exception:
             log.exception("job_crashed")
+            outcome = Outcome.CRASHED
         finally:
             self._metrics.finished(operation.operation_type, outcome, time.monotonic() - started)
 

