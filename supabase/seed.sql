@@ -15,16 +15,17 @@ values
 ('a0000000-0000-4000-8000-000000000050', '50 credits', 50, 29.99, 'Fifty credits, bought once.', 3)
 on conflict (id) do nothing;
 
--- USD per operation. The built-in engines run on the worker itself. For OpenAI it is what one square image of
--- gpt-image-1 in medium quality cost on its price list (https://openai.com/api/pricing) on the date;
--- a call that reports its own cost does not use it.
+-- USD per operation. The built-in engines run on the worker itself. OpenAI bills tokens, and the worker works each
+-- call's cost out from the tokens that the reply reports; its row only stands in when a reply reports none.
+-- It is a round estimate for one picture: check it against your model and quality on
+-- https://openai.com/api/pricing, and add a row with a newer date when prices change.
 insert into public.api_costs (api_provider, operation_type, cost_per_operation, effective_date)
 values
 ('waifu2x', 'upscale', 0, '2025-01-01'),
 ('border_key', 'background_removal', 0, '2025-01-01'),
 ('vtracer', 'vectorize', 0, '2025-01-01'),
 ('template_lettering', 'generate', 0, '2025-01-01'),
-('openai', 'generate', 0.042, '2025-05-01')
+('openai', 'generate', 0.05, '2026-11-01')
 on conflict (api_provider, operation_type, effective_date) do nothing;
 
 insert into public.email_templates (name, subject, html_content, text_content)

@@ -13,7 +13,8 @@ create table public.api_costs (
 );
 
 comment on table public.api_costs is
-'Price list of the providers: the newest active row whose date has come counts. Closed: the service role only.';
+'Price list of the providers: the newest active row whose date has come counts, and only for a successful call that '
+'does not know its own cost. Closed: the service role only.';
 
 alter table public.api_costs enable row level security;
 
@@ -38,6 +39,8 @@ create table public.api_usage_logs (
 comment on table public.api_usage_logs is
 'One row per call of a provider, failed calls too: response_time in seconds, cost in USD, null when unknown. '
 'Closed: the service role only.';
+comment on column public.api_usage_logs.cost is
+'USD: what the call reported, 0 included; else the list price if the call succeeded; else null.';
 
 create index idx_api_usage_logs_user_id on public.api_usage_logs (user_id);
 create index idx_api_usage_logs_created_at on public.api_usage_logs (created_at);
@@ -49,19 +52,23 @@ alter table public.api_usage_logs enable row level security;
 grant select, insert on public.api_usage_logs to service_role;
 
 -- What one operation costs at a provider today, in USD; null when the price list does not say.
+-- In plpgsql, which keeps the plan for the session; language sql would plan it at every call.
 create function private.api_cost(p_api_provider text, p_operation_type text)
 returns numeric
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-    select c.cost_per_operation
-    from public.api_costs as c
-    where
-        c.api_provider = p_api_provider and c.operation_type = p_operation_type
-        and c.is_active and c.effective_date <= current_date
-    order by c.effective_date desc
-    limit 1;
+begin
+    return (
+        select c.cost_per_operation from public.api_costs as c
+        where
+            c.api_provider = p_api_provider and c.operation_type = p_operation_type
+            and c.is_active and c.effective_date <= current_date
+        order by c.effective_date desc
+        limit 1
+    );
+end;
 $$;
 
 revoke execute on function private.api_cost(text, text) from public;
@@ -136,6 +143,8 @@ $$;
 revoke execute on function private.is_number_between(jsonb, numeric, numeric) from public;
 
 -- Logs the provider calls of one attempt. Returns their cost in USD, null when no cost is known.
+-- The list price stands in for an unknown cost of a successful call only: providers do not bill a request that they
+-- refused or never answered, and where one did, nobody knows how much.
 create function private.log_api_usage(p_operation public.image_operations, p_usage jsonb)
 returns numeric
 language plpgsql
@@ -159,10 +168,11 @@ begin
             nullif(c.call -> 'response_data', 'null'),
             (c.call ->> 'status_code')::numeric::integer,
             (c.call ->> 'response_time')::numeric,
-            coalesce(
-                (c.call ->> 'cost')::numeric,
-                private.api_cost(c.call ->> 'api_provider', p_operation.operation_type)
-            ),
+            case
+                when c.call ->> 'cost' is not null then (c.call ->> 'cost')::numeric
+                when c.call ->> 'error_message' is null and coalesce((c.call ->> 'status_code')::numeric, 0) < 400
+                    then private.api_cost(c.call ->> 'api_provider', p_operation.operation_type)
+            end,
             left(c.call ->> 'error_message', 2000)
         from jsonb_array_elements(p_usage) as c (call)
         returning cost
