@@ -44,6 +44,9 @@ comment on table public.profiles is
 'One row per account. A user reads his own row and edits his name, company, phone and avatar; '
 'an admin reads all rows and may edit the same columns. credits_remaining, total_credits_* and ledger_version '
 'are a cache of the ledger that only the ledger functions write.';
+comment on column public.profiles.email is
+'The address in auth.users, unique. An account without one (sign-up by phone) has <id>@no-email.invalid; '
+'send nothing to .invalid.';
 comment on column public.profiles.credits_remaining is 'The balance_after of the newest credit transaction.';
 comment on column public.profiles.total_credits_purchased is 'Sum of the purchase transactions.';
 comment on column public.profiles.total_credits_used is

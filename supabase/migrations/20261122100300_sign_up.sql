@@ -1,11 +1,14 @@
 -- Sign-up: from an account in auth.users to a profile with its first credits.
 
--- Makes the profile of a new account and its first ledger entry.
--- Runs as the owner because Auth's own role has no rights in public.
-create function private.handle_new_user()
-returns trigger
+-- Makes the profile of an account and its first ledger entry.
+--
+-- An address belongs to one profile. Auth keeps addresses unique among its own accounts, but lets a single sign-on
+-- account have the address of another; such a second account is refused here, because mail, receipts and the operator
+-- could not tell the two apart. Auth shows the person 'Database error saving new user' and logs this message.
+-- An account that signed up by phone has no address and gets one under .invalid, which can never receive mail.
+create function private.create_profile(p_user_id uuid, p_email text, p_metadata jsonb)
+returns void
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare
@@ -13,14 +16,46 @@ declare
 begin
     insert into public.profiles (id, email, first_name, last_name)
     values (
-        new.id,
-        -- An account that signed up by phone has no address; .invalid can never receive mail.
-        coalesce(new.email, new.id || '@no-email.invalid'),
-        left(nullif(trim(new.raw_user_meta_data ->> 'first_name'), ''), 100),
-        left(nullif(trim(new.raw_user_meta_data ->> 'last_name'), ''), 100)
-    );
+        p_user_id,
+        coalesce(p_email, p_user_id || '@no-email.invalid'),
+        left(nullif(trim(p_metadata ->> 'first_name'), ''), 100),
+        left(nullif(trim(p_metadata ->> 'last_name'), ''), 100)
+    )
+    on conflict (email) do nothing;
+    if not found then
+        perform private.refuse_taken_address(p_user_id);
+    end if;
     perform private.post_credit_transaction(
-        new.id, c_free_credits, 'bonus', 'Free credits for a new account', null, 'sign-up');
+        p_user_id, c_free_credits, 'bonus', 'Free credits for a new account', null, 'sign-up');
+end;
+$$;
+
+revoke execute on function private.create_profile(uuid, text, jsonb) from public;
+
+create function private.refuse_taken_address(p_user_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform private.refuse(
+        'PT409', 'Another account already uses the e-mail address of account ' || p_user_id,
+        jsonb_build_object('user_id', p_user_id),
+        'Sign in to the other account, or change or delete one of the two in Auth.');
+end;
+$$;
+
+revoke execute on function private.refuse_taken_address(uuid) from public;
+
+-- Runs as the owner because Auth's own role has no rights in public.
+create function private.handle_new_user()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    perform private.create_profile(new.id, new.email, new.raw_user_meta_data);
     return new;
 end;
 $$;
@@ -30,6 +65,34 @@ revoke execute on function private.handle_new_user() from public;
 create trigger handle_new_user
 after insert on auth.users
 for each row execute function private.handle_new_user();
+
+-- Makes the profiles of accounts that have none, with their free credits, and returns how many: for accounts older
+-- than the trigger. Running it again makes none. Two accounts on one address stop it, and name themselves.
+create function private.create_missing_profiles()
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_user record;
+    v_count integer := 0;
+begin
+    for v_user in
+        select u.id, u.email, u.raw_user_meta_data from auth.users as u
+        where not exists (select 1 from public.profiles as p where p.id = u.id)
+        order by u.created_at, u.id
+    loop
+        perform private.create_profile(v_user.id, v_user.email, v_user.raw_user_meta_data);
+        v_count := v_count + 1;
+    end loop;
+    return v_count;
+end;
+$$;
+
+revoke execute on function private.create_missing_profiles() from public;
+
+-- The project may have users already. Creating the trigger has locked auth.users, so nobody slips in between.
+select private.create_missing_profiles();
 
 -- Carries a changed address into the profile: a stale one would also block the next owner of that address.
 create function private.handle_user_email()
@@ -41,6 +104,11 @@ as $$
 begin
     update public.profiles set email = coalesce(new.email, new.id || '@no-email.invalid') where id = new.id;
     return new;
+exception
+    -- The address is the only unique column that this writes.
+    when unique_violation then
+        perform private.refuse_taken_address(new.id);
+        return null;
 end;
 $$;
 

@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from tests.database.personas import Connection, People
+from tests.database.personas import Connection, People, refused
 
 
 def _sign_up(db: Connection, email: str | None, metadata: str = "{}") -> str:
@@ -35,6 +35,35 @@ def test_a_changed_address_reaches_the_profile_and_frees_the_old_one(people: Peo
     assert user.sql("select email from public.profiles") == [{"email": new_email}]
     with db.transaction(force_rollback=True):
         _sign_up(db, user.email)
+
+
+def test_accounts_older_than_the_project_get_their_profile_and_credits_once(people: People, db: Connection) -> None:
+    older, other = people.new(), people.new()
+    phone_only = _sign_up(db, None)
+    db.execute("delete from public.profiles where id = any(%s::uuid[])", ([str(older.id), phone_only],))
+    counts = [db.execute("select private.create_missing_profiles() as made").fetchall()[0]["made"] for _ in range(2)]
+    assert counts == [2, 0]
+    assert older.sql("select email from public.profiles") == [{"email": older.email}]
+    assert [(entry["transaction_type"], entry["amount"]) for entry in people.ledger(older)] == [("bonus", 2)]
+    assert people.balance(other) == 2
+    assert people.service.rows("verify_ledger") == []
+    db.execute("delete from auth.users where id = %s", (phone_only,))
+
+
+def test_a_second_account_on_an_address_is_refused_with_the_reason(people: People, db: Connection) -> None:
+    # Auth allows it to single sign-on accounts; the local Auth may hold its own unique index against it.
+    user, second = people.new(), people.new()
+    db.execute("update public.profiles set email = %s where id = %s", (f"{uuid4()}@example.test", second.id))
+    with db.transaction(force_rollback=True):
+        db.execute("delete from public.profiles where id = %s", (second.id,))
+        with refused("PT409", "Another account already uses the e-mail address"), db.transaction():
+            db.execute("select private.create_profile(%s, %s, null)", (second.id, user.email))
+        db.execute("update public.profiles set email = 'taken@example.test' where id = %s", (user.id,))
+        with refused("PT409", "Another account already uses the e-mail address"), db.transaction():
+            _sign_up(db, "taken@example.test")
+    with refused("PT409", "Another account already uses the e-mail address"), db.transaction():
+        db.execute("update public.profiles set email = 'taken@example.test' where id = %s", (user.id,))
+        db.execute("update auth.users set email = 'taken@example.test' where id = %s", (second.id,))
 
 
 def test_a_profile_goes_with_its_account(people: People, db: Connection) -> None:
