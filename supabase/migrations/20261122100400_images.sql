@@ -41,6 +41,8 @@ create index idx_images_user_id on public.images (user_id);
 create index idx_images_processing_status on public.images (processing_status);
 create index idx_images_created_at on public.images (created_at);
 create index idx_images_expires_at on public.images (expires_at);
+-- Whether an uploaded object is in use. A hash, because a name of 1024 characters may be too long for a B-tree.
+create index idx_images_original_url on public.images using hash (original_url);
 
 create trigger update_images_updated_at
 before update on public.images
@@ -173,6 +175,62 @@ grant insert (collection_id, image_id) on public.image_collection_items to authe
 grant delete on public.image_collection_items to authenticated;
 grant select, insert, update, delete on public.image_collection_items to service_role;
 
+-- Bounds what one account, or one collection, may hold: without it a free account fills the table in a few requests.
+-- The trigger's arguments: the table that owns the rows, their column with its id, the most rows, and what to call it.
+--
+-- It runs once for each statement, so a bulk insert stays one. The owners' rows are locked first, in the order of
+-- their ids, and counted after: two inserts at once cannot both take the last place. The lock is the ledger's own;
+-- inserting a row that merely references the owner does not wait for it.
+-- It comes after the new rows, which keeps the order of locks: nobody else can see those yet, let alone wait for them.
+create function private.limit_rows()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_owner_table constant text := tg_argv[0];
+    c_owner_column constant text := tg_argv[1];
+    c_most_rows constant integer := tg_argv[2];
+    v_owner_id uuid;
+begin
+    execute format(
+        'select t.id from public.%I as t where t.id in (select i.%I from inserted as i) order by t.id for no key update',
+        c_owner_table, c_owner_column);
+    execute format(
+        'select o.id from (select distinct i.%2$I as id from inserted as i) as o '
+        'where exists (select 1 from public.%1$I as t where t.%2$I = o.id offset $1) limit 1',
+        tg_table_name, c_owner_column)
+    into v_owner_id using c_most_rows;
+    if v_owner_id is not null then
+        perform private.refuse(
+            'PT429', format('The limit of %s %s is reached', c_most_rows, tg_argv[3]),
+            jsonb_build_object('table', tg_table_name, 'limit', c_most_rows, c_owner_column, v_owner_id),
+            'Delete some that you no longer need, then try again.');
+    end if;
+    return null;
+end;
+$$;
+
+revoke execute on function private.limit_rows() from public;
+
+create trigger limit_images
+after insert on public.images
+referencing new table as inserted
+for each statement execute function private.limit_rows('profiles', 'user_id', 10000, 'images in an account');
+
+create trigger limit_image_collections
+after insert on public.image_collections
+referencing new table as inserted
+for each statement execute function private.limit_rows('profiles', 'user_id', 1000, 'collections in an account');
+
+create trigger limit_image_collection_items
+after insert on public.image_collection_items
+referencing new table as inserted
+for each statement execute function private.limit_rows(
+    'image_collections', 'collection_id', 5000, 'images in a collection'
+);
+
 -- Counts a download of the caller's own image and returns the new count.
 create function private.record_image_download(p_image_id uuid)
 returns integer
@@ -257,9 +315,11 @@ with check (
     and (select private.is_active())
 );
 
+-- Results too: nobody but the owner decides how long his pictures stay. Browsers remove objects through the Storage
+-- API, which removes the bytes with the row; deleting the row by SQL would leave them.
 create policy "Users delete objects in their own folders" on storage.objects
 for delete to authenticated
 using (
-    bucket_id in ('originals', 'avatars')
+    bucket_id in ('originals', 'results', 'avatars')
     and (storage.foldername(name))[1] = (select auth.uid())::text
 );

@@ -218,6 +218,7 @@ def test_an_owner_writes_no_result_on_his_image(world: World, column: str) -> No
         "fail_image_operation('{id}', '{id}', 'x', true)",
         "release_image_operation('{id}', '{id}')",
         "requeue_lost_image_operations()",
+        "orphaned_storage_objects()",
     ],
 )
 def test_browsers_call_none_of_the_services_functions(world: World, call: str) -> None:
@@ -321,7 +322,7 @@ def test_an_image_cannot_be_inserted_for_somebody_else(people: People) -> None:
 STORAGE = {
     #            anon  owner stranger inactive admin service
     "originals": "0-00 yyyy  0-00     0-00     y-00  yyyy",
-    "results": "  0-00 y-00  0-00     0-00     y-00  yyyy",
+    "results": "  0-00 y-0y  0-00     0-00     y-00  yyyy",
     "avatars": "  0-00 yyyy  0-00     0-00     y-00  yyyy",
 }
 
