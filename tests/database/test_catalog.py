@@ -65,6 +65,18 @@ def test_every_function_fixes_its_search_path_and_none_is_open_to_everybody(db: 
         assert not {"public", "anon"} & set(function["executors"] or []), function["name"]
 
 
+def test_what_a_lease_token_opens_is_closed_to_browsers(db: Connection) -> None:
+    # Owners read the tokens of their operations, as they read the whole row.
+    takers = [
+        function
+        for function in db.execute(FUNCTIONS, {"roles": list(ROLES)}).fetchall()
+        if "lease_token" in function["name"]
+    ]
+    assert len(takers) > 4
+    for function in takers:
+        assert set(function["executors"] or []) <= {"service_role"}, function["name"]
+
+
 def test_no_definer_function_is_exposed_or_lets_a_browser_name_a_user(db: Connection) -> None:
     for function in db.execute(FUNCTIONS, {"roles": list(ROLES)}).fetchall():
         if function["is_definer"]:

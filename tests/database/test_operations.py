@@ -141,6 +141,33 @@ def test_the_same_key_and_request_get_the_first_operation(people: People) -> Non
     assert request(other, people.image(other), p_idempotency_key="k")["id"] != first["id"]
 
 
+@pytest.mark.parametrize("price", [1, 0])
+def test_a_key_outlives_its_image_and_never_charges_again(people: People, db: Connection, price: int) -> None:
+    user = people.new(credits=9)
+    image = people.image(user)
+    db.execute("update public.operation_prices set credits = %s where operation_type = 'upscale'", (price,))
+    try:
+        operation = request(user, image, p_idempotency_key="k")
+        made = request(user, None, "generate", p_options={"prompt": "x"}, p_idempotency_key="g")
+        for job in (claim(people), claim(people)):
+            complete(people.service, job)
+        user.sql("delete from public.images")
+        balance = people.balance(user)
+        for again, first in (
+            (partial(request, user, image, p_idempotency_key="k"), operation),
+            (partial(request, user, None, "generate", p_options={"prompt": "x"}, p_idempotency_key="g"), made),
+        ):
+            with refused("PT410", "deleted with its image") as caught:
+                again()
+            assert str(first["id"]) in (caught.value.diag.message_detail or "")
+        with refused("PT409", "another request"):
+            request(user, people.image(user), p_idempotency_key="k")
+        assert people.balance(user) == balance
+        assert people.service.rows("claim_image_operations", p_worker_id="test") == []
+    finally:
+        db.execute("update public.operation_prices set credits = 1 where operation_type = 'upscale'")
+
+
 def test_the_same_key_sent_many_times_at_once_makes_one_operation(people: People, db_url: str) -> None:
     user = people.new(credits=9)
     image = people.image(user)

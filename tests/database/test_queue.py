@@ -143,7 +143,7 @@ def test_a_completed_operation_has_its_result_cost_and_log(people: People, db: C
 def test_the_cost_of_an_operation_counts_its_failed_attempts(people: People, db: Connection) -> None:
     queue(people)
     (job,) = claim(people.service)
-    call = {"api_provider": "openai", "model": "gpt-image-1", "status_code": 500, "response_time": 2.5, "cost": 0.01}
+    call = {"api_provider": "openai", "model": "a-model", "status_code": 500, "response_time": 2.5, "cost": 0.01}
     fail(people.service, job, p_api_provider="openai", p_usage=[call, call | {"cost": 0.02, "error_message": "x"}])
     make_due(db)
     (job,) = claim(people.service)
@@ -151,7 +151,7 @@ def test_the_cost_of_an_operation_counts_its_failed_attempts(people: People, db:
     assert row["api_cost"] == Decimal("0.04")
     logs = db.execute("select * from public.api_usage_logs where operation_id = %s", (job["id"],)).fetchall()
     assert sorted(log["status_code"] for log in logs) == [200, 500, 500]
-    assert {log["model"] for log in logs} == {"gpt-image-1"}
+    assert {log["model"] for log in logs} == {"a-model"}
 
 
 def test_an_unknown_cost_is_looked_up_in_the_price_list(people: People, db: Connection) -> None:
@@ -176,6 +176,38 @@ def test_an_unknown_cost_is_looked_up_in_the_price_list(people: People, db: Conn
         usage = [{"api_provider": provider, "cost": None}, {"api_provider": provider, "cost": 0.5}]
         assert complete(people.service, second, p_api_provider=provider, p_usage=usage)["api_cost"] == Decimal("2.5")
     assert complete(people.service, first, p_api_provider=provider)["api_cost"] is None
+
+
+@pytest.mark.parametrize(
+    ("call", "cost"),
+    [
+        ({}, 2),
+        ({"cost": None, "status_code": 200}, 2),
+        ({"cost": 0}, 0),
+        ({"cost": 0, "status_code": 429, "error_message": "Too many requests"}, 0),
+        ({"cost": 0.5, "status_code": 500}, Decimal("0.5")),
+        ({"status_code": 400}, None),
+        ({"status_code": 429, "error_message": "Too many requests"}, None),
+        ({"status_code": None, "error_message": "Connection refused"}, None),
+        ({"status_code": 200, "error_message": "The prompt was refused"}, None),
+    ],
+    ids=str,
+)
+def test_the_list_price_stands_in_for_successful_calls_only(
+    people: People, db: Connection, call: dict[str, Any], cost: Decimal | None
+) -> None:
+    provider = f"provider-{uuid4()}"
+    queue(people)
+    (job,) = claim(people.service)
+    with db.transaction(force_rollback=True):
+        db.execute(
+            "insert into public.api_costs (api_provider, operation_type, cost_per_operation, effective_date)"
+            " values (%s, 'upscale', 2, '2026-01-01')",
+            (provider,),
+        )
+        row = fail(people.service, job, p_usage=[{"api_provider": provider} | call])
+        (log,) = db.execute("select cost from public.api_usage_logs where operation_id = %s", (job["id"],)).fetchall()
+        assert (row["api_cost"], log["cost"]) == (cost, cost)
 
 
 def test_completing_again_with_the_same_lease_gives_the_same_answer(people: People, db: Connection) -> None:
@@ -465,13 +497,52 @@ def test_a_user_who_comes_back_does_not_jump_the_queue_again_and_again(people: P
 def test_paying_plans_start_first_but_a_free_user_does_not_starve(people: People, db: Connection) -> None:
     free, (waiting,) = queue(people)
     queue(people, 40, plan="starter")
-    assert waiting not in {job["id"] for job in claim(people.service, p_limit=5)}
+    first = claim(people.service, p_limit=5)
+    assert waiting not in {job["id"] for job in first}
+    for job in first:
+        complete(people.service, job)
     db.execute(
         "update public.image_operations set created_at = now() - interval '6 minutes' where user_id = %s", (free.id,)
     )
-    starts = [job["id"] for _ in range(35) for job in claim(people.service)]
+    starts = []
+    for _ in range(35):
+        (job,) = claim(people.service)
+        complete(people.service, job)
+        starts.append(job["id"])
     # One claim in four looks at the free queue first: 35 misses in a row have a chance of 1 in 20,000.
     assert waiting in starts
+
+
+def test_an_account_with_slow_jobs_does_not_hold_every_worker(people: People) -> None:
+    slow, _ = queue(people, 20)
+    alone = [claim(people.service)[0] for _ in range(6)]
+    assert {job["user_id"] for job in alone} == {slow.id}  # nobody else waits
+    quick, _ = queue(people, 20)
+    running = list(alone)
+    starts = []
+    for _ in range(10):
+        (job,) = claim(people.service)
+        starts.append(job["user_id"])
+        if job["user_id"] == quick.id:
+            complete(people.service, job)
+        else:
+            running.append(job)
+    assert starts == [quick.id] * 10
+    # Below the bound again, the two take turns; and a worker that can serve the slow account only, does.
+    for job in running[:4]:
+        complete(people.service, job)
+    assert slow.id in {job["user_id"] for _ in range(2) for job in claim(people.service)}
+    for job in claim(people.service, p_limit=100):
+        complete(people.service, job)
+    assert claim(people.service) == []
+
+
+def test_the_bound_on_running_jobs_passes_over_a_types_only_customer(people: People) -> None:
+    user, _ = queue(people, 6)
+    other = people.new()
+    request(other, people.image(other), "vectorize")
+    jobs = [job for _ in range(6) for job in claim(people.service, p_operation_types=["upscale"])]
+    assert [job["user_id"] for job in jobs] == [user.id] * 6
 
 
 def test_a_retry_keeps_its_place_and_does_not_pull_newcomers_ahead(people: People, db: Connection) -> None:

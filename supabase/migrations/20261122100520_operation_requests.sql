@@ -1,0 +1,309 @@
+-- Image operations, the owner's side: request and cancel.
+
+-- The idempotency keys of requests. They stay as long as the account: an operation goes when its image is deleted,
+-- but its charge stays in the ledger, and its key must never charge again. So operation_id is no foreign key.
+create table private.operation_requests (
+    user_id uuid not null references public.profiles (id) on delete cascade,
+    idempotency_key text not null check (char_length(idempotency_key) between 1 and 200),
+    -- SHA-256: it recognises the request, and keeps nothing of the prompt of a deleted picture.
+    fingerprint bytea not null,
+    operation_id uuid not null,
+    created_at timestamptz not null default now(),
+    primary key (user_id, idempotency_key)
+);
+
+comment on table private.operation_requests is
+'Which request came under which idempotency key. Only request_image_operation reads and writes it.';
+
+alter table private.operation_requests enable row level security;
+
+-- The operation that was requested under a key, null when the key is new. Expects the profile locked.
+create function private.find_requested_operation(p_user_id uuid, p_idempotency_key text, p_fingerprint bytea)
+returns public.image_operations
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_request private.operation_requests;
+    v_operation public.image_operations;
+begin
+    select r.* into v_request from private.operation_requests as r
+    where r.user_id = p_user_id and r.idempotency_key = p_idempotency_key;
+    if not found then
+        return null;
+    elsif v_request.fingerprint <> p_fingerprint then
+        perform private.refuse(
+            'PT409', 'The idempotency key was used for another request',
+            jsonb_build_object('idempotency_key', p_idempotency_key, 'operation_id', v_request.operation_id),
+            'Use a new key for a new request.');
+    end if;
+
+    select o.* into v_operation from public.image_operations as o where o.id = v_request.operation_id;
+    if not found then
+        perform private.refuse(
+            'PT410', 'The operation of this idempotency key was deleted with its image',
+            jsonb_build_object('idempotency_key', p_idempotency_key, 'operation_id', v_request.operation_id),
+            'Nothing was charged again. Use a new key to request a new operation.');
+    end if;
+    return v_operation;
+end;
+$$;
+
+revoke execute on function private.find_requested_operation(uuid, text, bytea) from public;
+
+-- Requests an operation for the caller: checks, charges and queues in one transaction.
+-- Its cheap checks come first; from the profile's lock on, the caller's requests run one after the other.
+create function private.request_image_operation(
+    p_image_id uuid,
+    p_operation_type text,
+    p_options jsonb,
+    p_idempotency_key text
+)
+returns public.image_operations
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    -- Far above what a person waits for, and it bounds what one account can put into the queue.
+    c_most_unfinished constant integer := 1000;
+    v_options constant jsonb := coalesce(p_options, '{}');
+    v_fingerprint constant bytea := sha256(convert_to(
+        jsonb_build_object('image_id', p_image_id, 'operation_type', p_operation_type, 'options', v_options)::text,
+        'UTF8'
+    ));
+    v_profile public.profiles;
+    v_price integer;
+    v_image public.images;
+    v_input_url text;
+    v_operation public.image_operations;
+begin
+    perform private.check_operation_options(p_operation_type, v_options);
+    if char_length(p_idempotency_key) not between 1 and 200 then
+        perform private.refuse(
+            'PT400', 'The idempotency key must have 1 to 200 characters', '{"argument": "p_idempotency_key"}',
+            'Pass for example a random UUID.');
+    end if;
+
+    select p.* into v_profile from public.profiles as p where p.id = (select auth.uid()) for no key update;
+    if not found then
+        perform private.refuse('PT401', 'You are not signed in', '{}', 'Sign in and send the access token.');
+    end if;
+
+    if p_idempotency_key is not null then
+        v_operation := private.find_requested_operation(v_profile.id, p_idempotency_key, v_fingerprint);
+        if v_operation.id is not null then
+            return v_operation;
+        end if;
+    end if;
+
+    if not v_profile.is_active then
+        perform private.refuse(
+            'PT403', 'This account is deactivated', '{}', 'Ask the support to activate it again.');
+    end if;
+    if (
+        select count(*) from public.image_operations as o
+        where o.user_id = v_profile.id and o.status in ('pending', 'processing')
+    ) >= c_most_unfinished then
+        perform private.refuse(
+            'PT429', format('You have %s unfinished operations, the most allowed', c_most_unfinished),
+            jsonb_build_object('limit', c_most_unfinished), 'Wait until some are finished, or cancel some.');
+    end if;
+
+    select p.credits into v_price from public.operation_prices as p
+    where p.operation_type = p_operation_type and p.is_active;
+    if not found then
+        perform private.refuse(
+            'PT409', format('The operation %s is not offered at the moment', p_operation_type),
+            jsonb_build_object('operation_type', p_operation_type),
+            'The active rows of operation_prices list what is offered.');
+    end if;
+
+    v_image := private.find_operation_image(v_profile.id, p_image_id, p_operation_type, v_options);
+    if p_operation_type <> 'generate' then
+        v_input_url := private.find_operation_input(v_image, v_options);
+    end if;
+
+    v_operation.id := gen_random_uuid();
+    if v_price > 0 then
+        perform private.post_credit_transaction(
+            v_profile.id, -v_price, 'usage', 'Image operation: ' || p_operation_type,
+            jsonb_build_object('operation_id', v_operation.id, 'operation_type', p_operation_type),
+            'operation:' || v_operation.id || ':charge');
+    end if;
+
+    insert into public.image_operations (
+        id, image_id, user_id, operation_type, options, input_data, credits_used, idempotency_key, priority, queue_tag
+    )
+    select
+        v_operation.id, v_image.id, v_profile.id, p_operation_type, v_options,
+        jsonb_build_object('image_id', p_image_id, 'url', v_input_url), v_price, p_idempotency_key,
+        plan.priority,
+        greatest(
+            private.served_queue_tag(plan.priority),
+            1 + (
+                select max(o.queue_tag) from public.image_operations as o
+                where
+                    o.user_id = v_profile.id and o.status in ('pending', 'processing')
+                    and o.priority = plan.priority
+            )
+        )
+    from (
+        select (case when v_profile.subscription_status in ('basic', 'starter') then 10 else 0 end)::smallint
+    ) as plan (priority)
+    returning * into v_operation;
+    if p_idempotency_key is not null then
+        insert into private.operation_requests (user_id, idempotency_key, fingerprint, operation_id)
+        values (v_profile.id, p_idempotency_key, v_fingerprint, v_operation.id);
+    end if;
+
+    perform private.refresh_images(array[v_image.id]);
+    return v_operation;
+end;
+$$;
+
+revoke execute on function private.request_image_operation(uuid, text, jsonb, text) from public;
+grant execute on function private.request_image_operation(uuid, text, jsonb, text) to authenticated;
+
+-- The image that an operation works on, locked; `generate` without an image makes one.
+-- Somebody else's image is as unknown as one that does not exist.
+create function private.find_operation_image(
+    p_user_id uuid,
+    p_image_id uuid,
+    p_operation_type text,
+    p_options jsonb
+)
+returns public.images
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_image public.images;
+begin
+    if p_image_id is null and p_operation_type = 'generate' then
+        insert into public.images (user_id, original_filename)
+        values (p_user_id, left(p_options ->> 'prompt', 100) || '.png')
+        returning * into v_image;
+        return v_image;
+    end if;
+
+    select i.* into v_image from public.images as i
+    where i.id = p_image_id and i.user_id = p_user_id
+    for no key update;
+    if not found then
+        perform private.refuse(
+            'PT404', 'Image not found', jsonb_build_object('image_id', p_image_id),
+            'Pass the id of one of your own images.');
+    end if;
+    return v_image;
+end;
+$$;
+
+revoke execute on function private.find_operation_image(uuid, uuid, text, jsonb) from public;
+
+-- The object that an operation reads, as bucket/key: the original, or the result named by the option `input`.
+create function private.find_operation_input(p_image public.images, p_options jsonb)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_url text := p_image.original_url;
+begin
+    if p_options ->> 'input' is not null then
+        select o.output_data ->> 'url' into v_url from public.image_operations as o
+        where o.id = (p_options ->> 'input')::uuid and o.image_id = p_image.id and o.status = 'completed';
+        if v_url is null then
+            perform private.refuse(
+                'PT404', 'The input is not a completed operation of this image',
+                jsonb_build_object('option', 'input', 'value', p_options -> 'input', 'image_id', p_image.id),
+                'Pass the id of a completed operation of the same image, or leave the option out.');
+        end if;
+    elsif v_url is null then
+        perform private.refuse(
+            'PT409', 'The image has no original to work on', jsonb_build_object('image_id', p_image.id),
+            'Upload the file and set original_url, or pass a completed operation as the option input.');
+    end if;
+    return v_url;
+end;
+$$;
+
+revoke execute on function private.find_operation_input(public.images, jsonb) from public;
+
+-- Cancels the caller's own operation and refunds it. A worker that runs it loses its lease.
+create function private.cancel_image_operation(p_operation_id uuid)
+returns public.image_operations
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_user_id constant uuid := auth.uid();
+    v_operation public.image_operations;
+begin
+    perform p.id from public.profiles as p where p.id = v_user_id for no key update;
+    select o.* into v_operation from public.image_operations as o
+    where o.id = p_operation_id and o.user_id = v_user_id
+    for no key update;
+    if not found then
+        perform private.refuse(
+            'PT404', 'Operation not found', jsonb_build_object('operation_id', p_operation_id),
+            'Pass the id of one of your own operations.');
+    elsif v_operation.status not in ('pending', 'processing') then
+        perform private.refuse(
+            'PT409', format('The operation is already %s', v_operation.status),
+            jsonb_build_object('operation_id', p_operation_id, 'status', v_operation.status),
+            'Only pending and processing operations can be cancelled.');
+    end if;
+
+    v_operation := private.end_operation(v_operation, 'cancelled', 'Cancelled by the owner.', null);
+    perform private.refresh_images(array[v_operation.image_id]);
+    return v_operation;
+end;
+$$;
+
+revoke execute on function private.cancel_image_operation(uuid) from public;
+grant execute on function private.cancel_image_operation(uuid) to authenticated;
+
+-- The public side: thin functions that run as the caller. In plpgsql, because it keeps plans for the session and
+-- language sql plans anew at every call.
+
+create function public.request_image_operation(
+    p_image_id uuid,
+    p_operation_type text,
+    p_options jsonb default '{}',
+    p_idempotency_key text default null
+)
+returns public.image_operations
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.request_image_operation(p_image_id, p_operation_type, p_options, p_idempotency_key);
+end;
+$$;
+
+comment on function public.request_image_operation(uuid, text, jsonb, text) is
+'Requests an operation on the caller''s own image, charges it and returns its row. generate takes a null image and '
+'makes one. With an idempotency key, the same request returns the first answer. Errors: 400 bad argument or option, '
+'402 insufficient credits, 403 deactivated account, 404 unknown image or input, 409 not offered, no original, or key '
+'used for another request, 410 the operation of the key was deleted with its image, 413 options too large, '
+'429 too many unfinished operations or images.';
+revoke execute on function public.request_image_operation(uuid, text, jsonb, text) from public;
+grant execute on function public.request_image_operation(uuid, text, jsonb, text) to authenticated;
+
+create function public.cancel_image_operation(p_operation_id uuid)
+returns public.image_operations
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.cancel_image_operation(p_operation_id);
+end;
+$$;
+
+comment on function public.cancel_image_operation(uuid) is
+'Cancels the caller''s own unfinished operation, refunds it and returns its row. Errors: 404 unknown operation, '
+'409 already finished.';
+revoke execute on function public.cancel_image_operation(uuid) from public;
+grant execute on function public.cancel_image_operation(uuid) to authenticated;

@@ -1,0 +1,394 @@
+-- Image operations, the workers' side: claim, extend, hand back, and take back what a dead worker held.
+
+-- Takes up to p_limit operations from workers whose lease ran out: back into the queue, or failed and refunded when
+-- the attempts are used up (a job that kills its worker must not loop for ever). Returns their images, which the
+-- caller refreshes. Whatever is locked is left for the next sweep.
+create function private.sweep_lost_operations(p_limit integer)
+returns uuid[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lost record;
+    v_operation public.image_operations;
+    v_image_ids uuid[] := '{}';
+begin
+    for v_lost in
+        select o.id, o.user_id, o.attempts >= o.max_attempts as is_last from public.image_operations as o
+        where o.status = 'processing' and o.lease_expires_at < now()
+        order by o.lease_expires_at
+        limit p_limit
+    loop
+        if v_lost.is_last then
+            perform p.id from public.profiles as p where p.id = v_lost.user_id for no key update skip locked;
+            continue when not found;
+        end if;
+        select o.* into v_operation from public.image_operations as o
+        where o.id = v_lost.id and o.status = 'processing' and o.lease_expires_at < now()
+        for no key update skip locked;
+        continue when not found;
+
+        if v_operation.attempts >= v_operation.max_attempts then
+            continue when not v_lost.is_last;
+            perform private.end_operation(
+                v_operation, 'failed',
+                format('The operation was interrupted %s times and was given up.', v_operation.attempts),
+                null);
+        else
+            update public.image_operations as o
+            set
+                status = 'pending', lease_token = null, lease_expires_at = null, worker_id = null, run_after = now(),
+                queue_tag = greatest(o.queue_tag, private.served_queue_tag(o.priority))
+            where o.id = v_operation.id;
+        end if;
+        v_image_ids := v_image_ids || v_operation.image_id;
+    end loop;
+    return v_image_ids;
+end;
+$$;
+
+revoke execute on function private.sweep_lost_operations(integer) from public;
+
+create function private.requeue_lost_image_operations(p_limit integer)
+returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_image_ids uuid[];
+begin
+    if p_limit is null or p_limit not between 1 and 1000 then
+        perform private.refuse(
+            'PT400', 'The limit must be between 1 and 1000', '{"argument": "p_limit"}', 'Call again for more.');
+    end if;
+    v_image_ids := private.sweep_lost_operations(p_limit);
+    perform private.refresh_images(v_image_ids);
+    return cardinality(v_image_ids);
+end;
+$$;
+
+revoke execute on function private.requeue_lost_image_operations(integer) from public;
+grant execute on function private.requeue_lost_image_operations(integer) to service_role;
+
+-- Refuses a lease outside 1 second to 1 hour, and returns when a lease taken now ends.
+-- Only this clock counts: a worker's own may be wrong.
+create function private.lease_end(p_lease_seconds integer)
+returns timestamptz
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if p_lease_seconds is null or p_lease_seconds not between 1 and 3600 then
+        perform private.refuse(
+            'PT400', 'The lease must last between 1 and 3600 seconds', '{"argument": "p_lease_seconds"}',
+            'Take 60 and extend it while you work.');
+    end if;
+    return clock_timestamp() + make_interval(secs => p_lease_seconds);
+end;
+$$;
+
+revoke execute on function private.lease_end(integer) from public;
+
+-- Claims operations for a worker and counts the attempt: an attempt that kills its worker counts too.
+--
+-- A CTE with `for update skip locked`, because `update … where id in (select … limit)` may claim too many.
+-- The settings keep one plan, on the queue's index, whatever the statistics say: planning costs more than the claim,
+-- and a table that grew since the last analyze otherwise turns it into a scan of all operations.
+--
+-- Paying plans go first, yet nobody starves: when the head of the free queue has waited for five minutes, one call
+-- in four serves that queue first.
+--
+-- Start tags are fair in starts, not in time: an account with slow jobs would come to hold every slot. So accounts that
+-- have c_most_running running are passed over while somebody else waits for a worker like this one. The bound is soft:
+-- calls at the same moment, or one call for many, may take an account beyond it.
+create function private.claim_image_operations(
+    p_worker_id text,
+    p_limit integer,
+    p_operation_types text[],
+    p_lease_seconds integer
+)
+returns table (
+    id uuid,
+    image_id uuid,
+    user_id uuid,
+    operation_type text,
+    options jsonb,
+    input_url text,
+    original_filename text,
+    attempts integer,
+    max_attempts integer,
+    lease_token uuid,
+    lease_expires_at timestamptz,
+    created_at timestamptz
+)
+language plpgsql
+security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+as $$
+#variable_conflict use_column
+declare
+    c_swept_per_claim constant integer := 10;
+    c_longest_wait constant interval := '5 minutes';
+    c_most_running constant integer := 4;
+    v_lease_end constant timestamptz := private.lease_end(p_lease_seconds);
+    v_highest_priority smallint := 32767;
+    v_swept_image_ids uuid[];
+    v_passed_over uuid[];
+    v_ids uuid[] := '{}';
+begin
+    if p_worker_id is null or char_length(p_worker_id) not between 1 and 200 then
+        perform private.refuse(
+            'PT400', 'The worker id must have 1 to 200 characters', '{"argument": "p_worker_id"}',
+            'Pass for example host name and process id.');
+    elsif p_limit is null or p_limit not between 1 and 100 then
+        perform private.refuse(
+            'PT400', 'The limit must be between 1 and 100', '{"argument": "p_limit"}', 'Claim as many as you have slots.');
+    end if;
+
+    v_swept_image_ids := private.sweep_lost_operations(c_swept_per_claim);
+
+    if random() < 0.25 and (
+        select o.created_at from public.image_operations as o
+        where o.status = 'pending' and o.priority = 0 and o.run_after <= now()
+        order by o.queue_tag, o.created_at
+        limit 1
+    ) < now() - c_longest_wait then
+        v_highest_priority := 0;
+    end if;
+
+    v_passed_over := array(
+        select o.user_id from public.image_operations as o
+        where o.status = 'processing'
+        group by o.user_id
+        having count(*) >= c_most_running
+    );
+    loop
+        with due as (
+            select o.id from public.image_operations as o
+            where
+                o.status = 'pending'
+                and o.priority <= v_highest_priority
+                and o.run_after <= now()
+                and (p_operation_types is null or o.operation_type = any (p_operation_types))
+                and o.user_id <> all (v_passed_over)
+            order by o.priority desc, o.queue_tag, o.created_at
+            limit p_limit - cardinality(v_ids)
+            for no key update skip locked
+        ),
+        claimed as (
+            update public.image_operations as o
+            set
+                status = 'processing',
+                attempts = o.attempts + 1,
+                worker_id = p_worker_id,
+                lease_token = gen_random_uuid(),
+                lease_expires_at = v_lease_end,
+                started_at = clock_timestamp()
+            from due
+            where o.id = due.id
+            returning o.id
+        )
+        select v_ids || array_agg(c.id) into v_ids from claimed as c;
+        exit when cardinality(v_ids) = p_limit or v_passed_over = '{}';
+        v_passed_over := '{}';
+    end loop;
+
+    -- All images in one order, before the first is written.
+    perform i.id from public.images as i
+    where i.id = any (
+        v_swept_image_ids
+        || array(select o.image_id from public.image_operations as o where o.id = any (v_ids))
+    )
+    order by i.id
+    for no key update;
+    if v_swept_image_ids <> '{}' then
+        perform private.refresh_images(v_swept_image_ids);
+    end if;
+
+    return query
+    with shown as (
+        -- A running operation decides alone what its image shows.
+        update public.images as i
+        set processing_status = 'processing', processing_error = null
+        from (
+            select distinct o.image_id from public.image_operations as o where o.id = any (v_ids)
+        ) as c
+        where i.id = c.image_id
+        returning i.id, i.original_filename
+    )
+    select
+        o.id, o.image_id, o.user_id, o.operation_type, o.options, o.input_data ->> 'url', i.original_filename,
+        o.attempts, o.max_attempts, o.lease_token, o.lease_expires_at, o.created_at
+    from public.image_operations as o
+    inner join shown as i on i.id = o.image_id
+    where o.id = any (v_ids)
+    order by o.priority desc, o.queue_tag, o.created_at;
+end;
+$$;
+
+revoke execute on function private.claim_image_operations(text, integer, text[], integer) from public;
+grant execute on function private.claim_image_operations(text, integer, text[], integer) to service_role;
+
+-- Locks an operation for the holder of its lease. Where the same holder has settled it already (its status is in
+-- p_settled), the row comes back as it is, because the answer to the first call may have been lost.
+-- The caller tells the two apart by the status.
+create function private.lock_leased_operation(p_operation_id uuid, p_lease_token uuid, p_settled text[])
+returns public.image_operations
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_operation public.image_operations;
+begin
+    select o.* into v_operation from public.image_operations as o where o.id = p_operation_id for no key update;
+    if p_lease_token is null
+        or v_operation.lease_token is distinct from p_lease_token
+        or v_operation.status <> all (array['processing'] || p_settled)
+    then
+        perform private.refuse(
+            'PT409', format('Lease lost on operation %s', p_operation_id),
+            jsonb_build_object('operation_id', p_operation_id),
+            'Drop the work: another worker has the operation, or it was cancelled or deleted.');
+    end if;
+    return v_operation;
+end;
+$$;
+
+revoke execute on function private.lock_leased_operation(uuid, uuid, text[]) from public;
+
+create function private.extend_image_operation_lease(p_operation_id uuid, p_lease_token uuid, p_lease_seconds integer)
+returns timestamptz
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_operation public.image_operations;
+begin
+    v_operation := private.lock_leased_operation(p_operation_id, p_lease_token, '{}');
+    update public.image_operations as o
+    set lease_expires_at = private.lease_end(p_lease_seconds)
+    where o.id = v_operation.id
+    returning o.lease_expires_at into v_operation.lease_expires_at;
+    return v_operation.lease_expires_at;
+end;
+$$;
+
+revoke execute on function private.extend_image_operation_lease(uuid, uuid, integer) from public;
+grant execute on function private.extend_image_operation_lease(uuid, uuid, integer) to service_role;
+
+create function private.release_image_operation(p_operation_id uuid, p_lease_token uuid)
+returns public.image_operations
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_operation public.image_operations;
+begin
+    v_operation := private.lock_leased_operation(p_operation_id, p_lease_token, '{pending}');
+    if v_operation.status = 'pending' then
+        return v_operation;
+    end if;
+    update public.image_operations as o
+    set
+        status = 'pending', attempts = o.attempts - 1, lease_expires_at = null, worker_id = null, run_after = now()
+    where o.id = v_operation.id
+    returning o.* into v_operation;
+    perform private.refresh_images(array[v_operation.image_id]);
+    return v_operation;
+end;
+$$;
+
+revoke execute on function private.release_image_operation(uuid, uuid) from public;
+grant execute on function private.release_image_operation(uuid, uuid) to service_role;
+
+create function public.claim_image_operations(
+    p_worker_id text,
+    p_limit integer default 1,
+    p_operation_types text[] default null,
+    p_lease_seconds integer default 60
+)
+returns table (
+    id uuid,
+    image_id uuid,
+    user_id uuid,
+    operation_type text,
+    options jsonb,
+    input_url text,
+    original_filename text,
+    attempts integer,
+    max_attempts integer,
+    lease_token uuid,
+    lease_expires_at timestamptz,
+    created_at timestamptz
+)
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return query
+    select c.* from private.claim_image_operations(p_worker_id, p_limit, p_operation_types, p_lease_seconds) as c;
+end;
+$$;
+
+comment on function public.claim_image_operations(text, integer, text[], integer) is
+'Leases up to p_limit (1 to 100) waiting operations to a worker, for p_lease_seconds (1 to 3600). input_url is '
+'bucket/key, null for generate. Takes operations back from workers whose lease ran out first.';
+revoke execute on function public.claim_image_operations(text, integer, text[], integer) from public;
+grant execute on function public.claim_image_operations(text, integer, text[], integer) to service_role;
+
+create function public.extend_image_operation_lease(
+    p_operation_id uuid,
+    p_lease_token uuid,
+    p_lease_seconds integer default 60
+)
+returns timestamptz
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.extend_image_operation_lease(p_operation_id, p_lease_token, p_lease_seconds);
+end;
+$$;
+
+comment on function public.extend_image_operation_lease(uuid, uuid, integer) is
+'Extends a lease to p_lease_seconds from now and returns its end. Error: 409 lease lost.';
+revoke execute on function public.extend_image_operation_lease(uuid, uuid, integer) from public;
+grant execute on function public.extend_image_operation_lease(uuid, uuid, integer) to service_role;
+
+create function public.release_image_operation(p_operation_id uuid, p_lease_token uuid)
+returns public.image_operations
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.release_image_operation(p_operation_id, p_lease_token);
+end;
+$$;
+
+comment on function public.release_image_operation(uuid, uuid) is
+'Hands an operation back unharmed, for a worker that stops: pending at once, the attempt not counted. '
+'Error: 409 lease lost.';
+revoke execute on function public.release_image_operation(uuid, uuid) from public;
+grant execute on function public.release_image_operation(uuid, uuid) to service_role;
+
+create function public.requeue_lost_image_operations(p_limit integer default 100)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.requeue_lost_image_operations(p_limit);
+end;
+$$;
+
+comment on function public.requeue_lost_image_operations(integer) is
+'Takes up to p_limit (1 to 1000) operations back from workers whose lease ran out and returns how many.';
+revoke execute on function public.requeue_lost_image_operations(integer) from public;
+grant execute on function public.requeue_lost_image_operations(integer) to service_role;

@@ -1,0 +1,251 @@
+-- Image operations, the workers' side: how an operation ends, completed or failed.
+
+-- Refuses a result that names objects outside the operation's own folder: final_url and later operations trust it.
+create function private.check_operation_output(p_operation public.image_operations, p_output jsonb)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_folder constant text := format('results/%s/%s/', p_operation.user_id, p_operation.id);
+    v_field text;
+begin
+    if p_output is null or jsonb_typeof(p_output) <> 'object' then
+        perform private.refuse(
+            'PT400', 'The output must be a JSON object', '{"argument": "p_output"}', 'Pass url, thumbnail_url, ….');
+    elsif octet_length(p_output::text) > 64 * 1024 then
+        perform private.refuse(
+            'PT413', 'The output is larger than 64 KiB', '{"argument": "p_output"}', 'Store large data as an object.');
+    end if;
+    foreach v_field in array array['url', 'thumbnail_url']
+    loop
+        if jsonb_typeof(p_output -> v_field) is distinct from 'string'
+            or not starts_with(p_output ->> v_field, v_folder)
+            or p_output ->> v_field !~ '^[A-Za-z0-9._/-]*[A-Za-z0-9]$'
+            or p_output ->> v_field ~ '//|[.][.]'
+            or char_length(p_output ->> v_field) > 1024
+        then
+            perform private.refuse(
+                'PT400', format('The %s must lie in %s', v_field, v_folder),
+                jsonb_build_object('argument', 'p_output', 'field', v_field, 'folder', v_folder),
+                'Upload the result there first.');
+        end if;
+    end loop;
+end;
+$$;
+
+revoke execute on function private.check_operation_output(public.image_operations, jsonb) from public;
+
+create function private.complete_image_operation(
+    p_operation_id uuid,
+    p_lease_token uuid,
+    p_api_provider text,
+    p_output jsonb,
+    p_processing_time numeric,
+    p_usage jsonb
+)
+returns public.image_operations
+language plpgsql
+security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    v_operation public.image_operations;
+    v_usage jsonb := coalesce(p_usage, '[]');
+    v_cost numeric;
+begin
+    if p_api_provider is null or char_length(p_api_provider) not between 1 and 100 then
+        perform private.refuse(
+            'PT400', 'The provider must have 1 to 100 characters', '{"argument": "p_api_provider"}',
+            'Pass the name of the engine.');
+    elsif not coalesce(p_processing_time between 0 and 10000000, true) then
+        perform private.refuse(
+            'PT400', 'The processing time must be seconds, 0 or more', '{"argument": "p_processing_time"}',
+            'Pass null when it is unknown.');
+    end if;
+    perform private.check_api_usage(v_usage);
+
+    perform p.id from public.profiles as p
+    where p.id = (select o.user_id from public.image_operations as o where o.id = p_operation_id)
+    for key share;
+    v_operation := private.lock_leased_operation(p_operation_id, p_lease_token, '{completed}');
+    if v_operation.status = 'completed' then
+        return v_operation;
+    end if;
+    perform private.check_operation_output(v_operation, p_output);
+
+    if v_usage = '[]' then
+        v_usage := jsonb_build_array(
+            jsonb_build_object('api_provider', p_api_provider, 'response_time', p_processing_time));
+    end if;
+    v_cost := private.log_api_usage(v_operation, v_usage);
+
+    -- Before the other operations of the image are looked at below: of two that end at once, the second sees the first.
+    perform i.id from public.images as i where i.id = v_operation.image_id for no key update;
+    update public.image_operations as o
+    set
+        status = 'completed',
+        api_provider = p_api_provider,
+        output_data = p_output,
+        processing_time = p_processing_time,
+        api_cost = case when v_cost is null then o.api_cost else coalesce(o.api_cost, 0) + v_cost end,
+        error_message = null,
+        lease_expires_at = null,
+        completed_at = clock_timestamp()
+    where o.id = v_operation.id
+    returning o.* into v_operation;
+
+    -- What private.refresh_images would show, in the same write as the result: the newest ended well, so only another
+    -- operation at work can decide otherwise, and `max` puts processing before pending.
+    update public.images as i
+    set
+        processed_url = p_output ->> 'url',
+        thumbnail_url = p_output ->> 'thumbnail_url',
+        processing_status = coalesce(
+            (
+                select max(o.status) from public.image_operations as o
+                where o.image_id = i.id and o.status in ('pending', 'processing')
+            ),
+            'completed'
+        ),
+        processing_error = null
+    where i.id = v_operation.image_id;
+    return v_operation;
+end;
+$$;
+
+revoke execute on function private.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) from public;
+grant execute on function private.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) to service_role;
+
+-- How long an operation waits after its n-th failed attempt: 5 s doubled each time up to 10 minutes, of which a
+-- random half is dropped so that operations that failed together do not come back together.
+create function private.retry_delay(p_attempts integer)
+returns interval
+language sql
+volatile
+set search_path = ''
+as $$
+    select make_interval(secs => least(600, 5 * 2 ^ least(p_attempts - 1, 10)) * (0.5 + random() / 2));
+$$;
+
+revoke execute on function private.retry_delay(integer) from public;
+
+create function private.fail_image_operation(
+    p_operation_id uuid,
+    p_lease_token uuid,
+    p_error_message text,
+    p_retryable boolean,
+    p_retry_after_seconds integer,
+    p_api_provider text,
+    p_usage jsonb
+)
+returns public.image_operations
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_longest_retry_after constant integer := 86400;
+    -- A failure must always be recorded, so an unusable message is mended rather than refused.
+    v_message constant text := coalesce(nullif(left(trim(p_error_message), 2000), ''), 'The operation failed.');
+    v_usage constant jsonb := coalesce(p_usage, '[]');
+    v_operation public.image_operations;
+    v_cost numeric;
+begin
+    perform private.check_api_usage(v_usage);
+    -- The last failure refunds, so the profile comes first. An unknown operation is refused below.
+    perform p.id from public.profiles as p
+    where p.id = (select o.user_id from public.image_operations as o where o.id = p_operation_id)
+    for no key update;
+    v_operation := private.lock_leased_operation(p_operation_id, p_lease_token, '{pending,failed}');
+    if v_operation.status <> 'processing' then
+        return v_operation;
+    end if;
+
+    v_cost := private.log_api_usage(v_operation, v_usage);
+    update public.image_operations as o
+    set
+        api_provider = coalesce(left(nullif(p_api_provider, ''), 100), o.api_provider),
+        api_cost = case when v_cost is null then o.api_cost else coalesce(o.api_cost, 0) + v_cost end
+    where o.id = v_operation.id;
+
+    if p_retryable and v_operation.attempts < v_operation.max_attempts then
+        update public.image_operations as o
+        set
+            status = 'pending',
+            error_message = v_message,
+            lease_expires_at = null,
+            worker_id = null,
+            run_after = clock_timestamp() + greatest(
+                private.retry_delay(o.attempts),
+                -- `greatest` passes over a null, and so would `least`.
+                case
+                    when p_retry_after_seconds is not null
+                        then make_interval(secs => least(p_retry_after_seconds, c_longest_retry_after))
+                end
+            ),
+            queue_tag = greatest(o.queue_tag, private.served_queue_tag(o.priority))
+        where o.id = v_operation.id
+        returning o.* into v_operation;
+    else
+        v_operation := private.end_operation(v_operation, 'failed', v_message, p_lease_token);
+    end if;
+    perform private.refresh_images(array[v_operation.image_id]);
+    return v_operation;
+end;
+$$;
+
+revoke execute on function private.fail_image_operation(uuid, uuid, text, boolean, integer, text, jsonb) from public;
+grant execute on function private.fail_image_operation(uuid, uuid, text, boolean, integer, text, jsonb) to service_role;
+
+create function public.complete_image_operation(
+    p_operation_id uuid,
+    p_lease_token uuid,
+    p_api_provider text,
+    p_output jsonb,
+    p_processing_time numeric,
+    p_usage jsonb default '[]'
+)
+returns public.image_operations
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.complete_image_operation(
+        p_operation_id, p_lease_token, p_api_provider, p_output, p_processing_time, p_usage);
+end;
+$$;
+
+comment on function public.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) is
+'Records the result, the image''s result columns and the provider calls, and returns the row; the same token again '
+'returns it again. url and thumbnail_url must lie in results/<owner>/<operation>/. p_processing_time in seconds. '
+'Errors: 400 bad argument, 409 lease lost, 413 too large.';
+revoke execute on function public.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) from public;
+grant execute on function public.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) to service_role;
+
+create function public.fail_image_operation(
+    p_operation_id uuid,
+    p_lease_token uuid,
+    p_error_message text,
+    p_retryable boolean,
+    p_retry_after_seconds integer default null,
+    p_api_provider text default null,
+    p_usage jsonb default '[]'
+)
+returns public.image_operations
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.fail_image_operation(
+        p_operation_id, p_lease_token, p_error_message, p_retryable, p_retry_after_seconds, p_api_provider, p_usage);
+end;
+$$;
+
+comment on function public.fail_image_operation(uuid, uuid, text, boolean, integer, text, jsonb) is
+'Records a failed attempt and returns the row: pending again after a delay (at least p_retry_after_seconds, at most '
+'a day), or failed and refunded when it was permanent or the last. Errors: 400 bad usage, 409 lease lost.';
+revoke execute on function public.fail_image_operation(uuid, uuid, text, boolean, integer, text, jsonb) from public;
+grant execute on function public.fail_image_operation(uuid, uuid, text, boolean, integer, text, jsonb) to service_role;
