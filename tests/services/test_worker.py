@@ -534,7 +534,7 @@ def test_a_stopped_worker_finishes_what_it_has_and_takes_no_more(api: ApiDouble)
     second = api.add()
 
     async def test(running: Running) -> None:
-        await running.until(lambda: first.status == "processing")
+        await running.until(lambda: bool(running.worker._jobs))
         running.worker.stop()
         await running.task
 
@@ -546,7 +546,7 @@ def test_what_does_not_finish_within_the_grace_is_handed_back(api: ApiDouble) ->
     operation = api.add("sleep", **nap(2 * NEVER_SOON))
 
     async def test(running: Running) -> None:
-        await running.until(lambda: operation.status == "processing")
+        await running.until(lambda: bool(running.worker._jobs))
         running.worker.stop()
         await running.until(running.task.done)
 
@@ -558,7 +558,7 @@ def test_the_second_signal_hands_back_at_once(api: ApiDouble) -> None:
     operation = api.add("sleep", **nap(2 * NEVER_SOON))
 
     async def test(running: Running) -> None:
-        await running.until(lambda: operation.status == "processing")
+        await running.until(lambda: bool(running.worker._jobs))
         running.worker.stop()
         running.worker.stop()
         await running.until(running.task.done)
@@ -588,7 +588,7 @@ def test_stopping_while_the_api_is_away_takes_no_longer_than_allowed(
     operation = api.add("sleep", **nap(2 * NEVER_SOON))
 
     async def test(running: Running) -> None:
-        await running.until(lambda: operation.status == "processing")
+        await running.until(lambda: bool(running.worker._jobs))
         api.faults["rpc"] = "silent"
         running.worker.stop()
         running.worker.stop()
