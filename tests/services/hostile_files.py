@@ -48,6 +48,32 @@ def multiplying_svg() -> bytes:
     return f'{SIZED}<defs><rect id="a0" width="9" height="9"/>{levels}</defs><use href="#a9"/></svg>'.encode()
 
 
+def use_chain(length: int) -> bytes:
+    links = "".join(f'<g id="a{link}"><use href="#a{link + 1}"/></g>' for link in range(length))
+    return f'{SIZED}{links}<rect id="a{length}" width="9" height="9"/></svg>'.encode()
+
+
+def slow_svg(side: int) -> bytes:
+    """Less than 300 bytes that take minutes to draw at 7900 px a side."""
+    noise = '<filter id="f"><feTurbulence baseFrequency="0.5" numOctaves="20"/></filter>'
+    return (
+        f'{SVG}width="{side}" height="{side}">{noise}<rect width="100%" height="100%" filter="url(#f)"/></svg>'
+    ).encode()
+
+
+def tiff_of_pages(pages: int) -> bytes:
+    """A TIFF of so many pages of one pixel."""
+    # ImageWidth, ImageLength, BitsPerSample, Compression, Photometric, Strip{Offsets,ByteCounts}
+    tags = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 0), (279, 1)]
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
+    size = 2 + len(entries) + 4
+    directories = (
+        struct.pack("<H", len(tags)) + entries + struct.pack("<I", 8 + size * (page + 1) if page + 1 < pages else 0)
+        for page in range(pages)
+    )
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(directories)
+
+
 def truncated(file_format: str) -> bytes:
     whole = encode(badge_on(256, (255, 255, 255)), file_format)
     return whole[: len(whole) // 2]

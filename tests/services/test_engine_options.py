@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.images.engines import OPTIONS_MODELS, EngineError, EngineSettings, ProviderCall, build_engines
+from services.images.engines import (
+    OPTIONS_MODELS,
+    EngineError,
+    EngineResult,
+    EngineSettings,
+    ProviderCall,
+    VectorizeOptions,
+    build_engines,
+    run_operation,
+)
 from tests.services.engine_support import refusal
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -89,6 +98,27 @@ def test_every_option_is_described_in_the_schema(operation_type: str) -> None:
 def test_wrong_options_are_a_permanent_error_that_names_the_option() -> None:
     error = refusal("upscale", b"", scale=3)
     assert "scale" in error.message
+
+
+class Failing:
+    name = "failing"
+    operation_type = "vectorize"
+    options_model = VectorizeOptions
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def run(self, source: bytes | None, options: VectorizeOptions) -> EngineResult:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(MemoryError(), "more memory"), (RecursionError("maximum recursion depth"), "too deeply")]
+)
+def test_a_picture_that_asks_too_much_is_refused_for_good(error: Exception, reason: str) -> None:
+    with pytest.raises(EngineError, match=reason) as caught:
+        run_operation(Failing(error), b"", {})
+    assert not caught.value.retryable
 
 
 def test_errors_survive_the_way_between_processes() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +16,21 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms
 
-from services.images.engines import EngineError
+from services.images.engines import EngineError, svg
 from services.images.engines.decode import MAX_FILE_BYTES, Picture, Pixels, decode
 from tests.services.art import badge_on, encode
-from tests.services.hostile_files import SIZED, SVG, animated, bomb, multiplying_svg, text_bomb, truncated
+from tests.services.hostile_files import (
+    SIZED,
+    SVG,
+    animated,
+    bomb,
+    multiplying_svg,
+    slow_svg,
+    text_bomb,
+    tiff_of_pages,
+    truncated,
+    use_chain,
+)
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "an empty file": (lambda: b"", "The file is empty"),
@@ -33,7 +48,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "an animated GIF": (lambda: animated("GIF"), "animation of 3 frames"),
     "an animated PNG": (lambda: animated("PNG"), "animation of 3 frames"),
     "an animated WebP": (lambda: animated("WEBP"), "animation of 3 frames"),
-    "a TIFF of three pages": (lambda: animated("TIFF"), "3 pages"),
+    "a TIFF of three pages": (lambda: animated("TIFF"), "several pages"),
     "a PDF": (lambda: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", "PDF"),
     "a web page": (lambda: b"<!DOCTYPE html><html><body>Hi</body></html>", "Upload"),
     "noise": (lambda: np.random.default_rng(1).bytes(5000), "unknown type"),
@@ -45,6 +60,13 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "an SVG that breaks off": (lambda: (SIZED + "<rect").encode(), "not well-formed"),
     "an SVG that nests": (lambda: (SIZED + "<g>" * 999 + "</g>" * 999 + "</svg>").encode(), "nested"),
     "an SVG that multiplies": (multiplying_svg, "unfolds"),
+    "an SVG of 21 MB": (lambda: (SIZED + " " * 21 * 1024**2 + "</svg>").encode(), "The SVG is 21 MB; the limit is 20"),
+    "an SVG whose references are nested": (lambda: use_chain(600), "more than 200 levels"),
+    "an SVG whose references are nested endlessly": (lambda: use_chain(50_000), "more than 200 levels"),
+    "an SVG with default attributes": (
+        lambda: ('<!DOCTYPE svg [<!ATTLIST rect fill CDATA "red">]>' + SIZED + "</svg>").encode(),
+        "default attributes",
+    ),
     "an SVG with entities": (
         lambda: (
             '<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]>' + SIZED + "<text>&x;</text></svg>"
@@ -75,6 +97,83 @@ def test_is_refused_for_good_with_a_reason(make: Callable[[], bytes], reason: st
         decode(make())
     assert reason in caught.value.message
     assert not caught.value.retryable
+
+
+def repeated(text: str, size: int) -> str:
+    return text * (size // len(text))
+
+
+# Whatever is repeated, reading takes time in proportion to its length.
+REPETITIVE: dict[str, Callable[[int], str]] = {
+    "unclosed comments": lambda size: f'{SIZED}<g style="{repeated("/* ", size)}"/></svg>',
+    "comments": lambda size: f'{SIZED}<g style="{repeated("/**/", size)}"/></svg>',
+    "unclosed comments of a style sheet": lambda size: f"{SIZED}<style>{repeated('/* ', size)}</style></svg>",
+    "nested style sheets": lambda size: f"{SIZED}{'<style>' * 190}{repeated('a{} ', size)}{'</style>' * 190}</svg>",
+    "escapes": lambda size: f'{SIZED}<g class="{repeated(chr(92) + "61 ", size)}"/></svg>',
+    "backslashes": lambda size: f'{SIZED}<g class="{repeated(chr(92), size)}"/></svg>',
+    "addresses": lambda size: f'{SIZED}<g class="{repeated("url(", size)}"/></svg>',
+    "blanks in an address": lambda size: f'{SIZED}<g class="url({repeated(" ", size)}"/></svg>',
+    "digits of a length": lambda size: f'{SVG}width="{repeated("1", size)}!" height="1"/>',
+    "blanks of a length": lambda size: f'{SVG}width="1{repeated(" ", size)}!" height="1"/>',
+    "digits of a viewBox": lambda size: f'{SVG}viewBox="0 0 1 {repeated("1", size)}"/>',
+    "numbers of a viewBox": lambda size: f'{SVG}viewBox="{repeated("1, ", size)}"/>',
+    "blanks of a reference": lambda size: f'{SIZED}<use href="{repeated(" ", size)}#"/></svg>',
+    "escapes of an embedded picture": lambda size: f'{SIZED}<image href="data:image/png,{repeated("%", size)}"/></svg>',
+    "parameters of an embedded picture": lambda size: f'{SIZED}<image href="data:{repeated(";", size)}"/></svg>',
+    "a long namespace": lambda size: f'{SIZED}<g xmlns:x="{repeated("u", size)}">{repeated("<x:a/>", size)}</g></svg>',
+    "a long default attribute": lambda size: (
+        f'<?xml version="1.0"?><!DOCTYPE svg [<!ATTLIST a b CDATA "{repeated("u", size)}">]>'
+        f"{SIZED}{repeated('<a/>', size)}</svg>"
+    ),
+    "references to one element": lambda size: SIZED + '<g id="a"/>' + repeated('<use href="#a"/>', size) + "</svg>",
+    "comments of the file": lambda size: f"{SIZED}{repeated('<!---->', size)}</svg>",
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", REPETITIVE.values(), ids=REPETITIVE)
+def test_reading_takes_time_in_proportion_to_the_file(make: Callable[[int], str]) -> None:
+    for size in (10_000, 100_000, 1_000_000):
+        started = time.perf_counter()
+        with contextlib.suppress(EngineError):
+            decode(make(size).encode())
+        # About 0.2 s; in quadratic time it would be minutes.
+        assert time.perf_counter() - started < 10
+
+
+@pytest.mark.timeout(60)
+def test_the_pages_of_a_tiff_are_not_counted() -> None:
+    with pytest.raises(EngineError, match="several pages"):
+        decode(tiff_of_pages(200_000))
+
+
+def test_an_svg_that_takes_too_long_to_draw_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svg, "MAX_DRAWING_SECONDS", 1)
+    started = time.perf_counter()
+    with pytest.raises(EngineError, match="more than 1 s to draw at 7900 x 7900 px") as caught:
+        decode(slow_svg(7900))
+    assert "Flatten its effects" in caught.value.message
+    assert not caught.value.retryable
+    assert time.perf_counter() - started < 20
+
+
+def test_an_svg_that_ends_the_drawing_process_is_refused() -> None:
+    # Each level of see-through groups needs 250 MB, and resvg ends its process when there is no more.
+    groups = '<g opacity="0.9">' * 20 + '<rect width="7900" height="7900"/><rect width="9" height="9"/>' + "</g>" * 20
+    program = (
+        "import resource, sys; from services.images.engines import EngineError; "
+        "from services.images.engines.decode import decode\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "try: decode(sys.stdin.buffer.read())\n"
+        "except EngineError as error: print(error.retryable, error.message)"
+    )
+    drawn = subprocess.run(
+        [sys.executable, "-c", program],
+        input=f'{SVG}width="7900" height="7900">{groups}</svg>'.encode(),
+        capture_output=True,
+        check=True,
+    )
+    assert drawn.stdout.startswith(b"False The SVG is too complex to draw"), drawn.stdout
 
 
 @pytest.mark.parametrize("element", OUTSIDE.values(), ids=OUTSIDE)

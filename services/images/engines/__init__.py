@@ -44,6 +44,7 @@ OPTIONS_MODELS: dict[str, type[BaseModel]] = {
     "generate": GenerateOptions,
 }
 
+_TOO_DEEP = "The picture is nested too deeply to be read. Flatten it, or save it as PNG, and try again."
 _TOO_LITTLE_MEMORY = "The picture needs more memory than one operation may use. Make it smaller and try again."
 
 
@@ -51,6 +52,7 @@ def build_engines(settings: EngineSettings) -> dict[str, Engine]:
     """Build the configured engine of each operation, by operation type.
 
     The offline engines need no key and are the default; `generate` goes to OpenAI when its key is set.
+    Raises RuntimeError when an engine's files are not installed.
     """
     _limit_threads(settings.engine_threads)
     from services.images.engines.background import BorderKeyEngine
@@ -86,6 +88,8 @@ def run_operation(engine: Engine, source: bytes | None, raw_options: Mapping[str
 
     try:
         return engine.run(source, options)
+    except RecursionError as error:
+        raise EngineError(_TOO_DEEP) from error
     except MemoryError as error:
         raise EngineError(_TOO_LITTLE_MEMORY) from error
     except cv2.error as error:

@@ -161,12 +161,17 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _check_single(image: Image.Image) -> None:
-    frames = getattr(image, "n_frames", 1)
     # An MPO's other frames are previews and depth maps; the first is the photo.
-    if frames == 1 or image.format == "MPO":
+    if image.format == "MPO":
         return
     if image.format == "TIFF":
-        raise EngineError(f"The TIFF has {frames} pages. Save the page you want as a file of its own.")
+        # Pillow takes quadratic time to count a TIFF's pages.
+        if getattr(image, "is_animated", False):
+            raise EngineError("The TIFF has several pages. Save the page you want as a file of its own.")
+        return
+    frames = getattr(image, "n_frames", 1)
+    if frames == 1:
+        return
     raise EngineError(
         f"The picture is an animation of {frames} frames. Save the frame you want as a PNG and upload that."
     )

@@ -1,7 +1,8 @@
 """SVG files: checked for anything that reaches outside the file, then drawn to pixels by resvg.
 
-resvg opens local files named by an href and aborts the process on absurd sizes, so both are settled here
-before it sees the file.
+resvg opens local files named by an href, so references are settled here before it sees the file; what it
+costs to draw is bounded by drawing in a process of limited time. All checks take time in proportion to the
+file's size.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import base64
 import binascii
 import io
 import re
+import signal
+import subprocess
+import sys
 import warnings
-from importlib.resources import files
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 import numpy as np
 import numpy.typing as npt
-import resvg_py
 from PIL import Image
 
+from services.images.engines import draw_svg
 from services.images.engines.base import EngineError
 
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
@@ -29,8 +34,17 @@ SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 MIN_LONG_SIDE = 1024
 # Drawings with a physical size are drawn at the print resolution.
 PRINT_DPI = 300.0
+# Also the most that tracing may return, so that its results are accepted as uploads.
+MAX_SVG_BYTES = 20 * 1024 * 1024
 MAX_ELEMENTS = 200_000
 MAX_DEPTH = 200
+# Every element below a namespace's declaration carries its whole name while the file is read.
+_MAX_NAMESPACE_CHARACTERS = 1000
+# No length or viewBox that a program writes is longer.
+_MAX_NUMBER_CHARACTERS = 200
+# Processor time. At 64 million pixels it is enough for a blur of everything or two gradients of full size
+# on one 2026 server core; thousands of ordinary shapes take a tenth of it.
+MAX_DRAWING_SECONDS = 20
 # All pictures embedded in one file together.
 MAX_EMBEDDED_PIXELS = 64_000_000
 
@@ -42,17 +56,9 @@ _EMBEDDED_TYPES = {
     "image/webp": "WEBP",
 }
 _INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "q": 1 / 101.6, "pt": 1 / 72, "pc": 1 / 6}
-_LENGTH = re.compile(r"\s*\+?(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*([a-zA-Z%]*)\s*\Z")
+_LENGTH = re.compile(r"\+?(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*([a-zA-Z%]*)")
 _CSS_URL = re.compile(r"(?:url|src|image)\(\s*[\"']?\s*([^\"')]*)", re.IGNORECASE)
 _CSS_ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
-_FONT_FILES = (
-    ("font_manrope", "Manrope-Regular.ttf"),
-    ("font_manrope", "Manrope-Bold.ttf"),
-    ("font_source_serif_pro", "SourceSerifPro-Regular.ttf"),
-    ("font_source_serif_pro", "SourceSerifPro-Bold.ttf"),
-    ("font_fredoka_one", "FredokaOne-Regular.ttf"),
-    ("font_amatic_sc", "AmaticSC-Bold.ttf"),
-)
 
 
 def rasterize_svg(
@@ -61,9 +67,14 @@ def rasterize_svg(
     """Draw an SVG file.
 
     Returns RGBA pixels of shape (height, width, 4) with straight alpha, the resolution if the drawing has
-    a physical size, and warnings. Raises EngineError (permanent) when the file is broken, too large or
-    refers to anything outside itself.
+    a physical size, and warnings. Raises EngineError (permanent) when the file is broken, too large, takes
+    too long to draw or refers to anything outside itself.
     """
+    if len(data) > MAX_SVG_BYTES:
+        raise EngineError(
+            f"The SVG is {len(data) / 1024**2:.0f} MB; the limit is {MAX_SVG_BYTES // 1024**2} MB. "
+            "Simplify its paths, or upload it as PNG."
+        )
     root = _parse(data)
     _refuse_outside_references(root)
     _refuse_multiplication(root)
@@ -80,26 +91,23 @@ def rasterize_svg(
 
 
 def render_svg(svg: str, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Draw trusted SVG text at exactly `width` by `height` px; RGBA with straight alpha."""
-    try:
-        png = resvg_py.svg_to_bytes(
-            svg_string=svg,
-            width=width,
-            height=height,
-            skip_system_fonts=True,
-            font_files=[str(files(package) / "files" / name) for package, name in _FONT_FILES],
-            font_family="Manrope",
-            sans_serif_family="Manrope",
-            monospace_family="Manrope",
-            serif_family="Source Serif Pro",
-            cursive_family="Amatic SC",
-            fantasy_family="Fredoka One",
-        )
-    except ValueError as error:
+    """Draw checked SVG text at exactly `width` by `height` px; RGBA with straight alpha.
+
+    Raises EngineError (permanent) when resvg cannot draw it within MAX_DRAWING_SECONDS of processor time.
+    """
+    program = [sys.executable, "-P", str(Path(draw_svg.__file__)), str(width), str(height), str(MAX_DRAWING_SECONDS)]
+    drawing = subprocess.run(program, input=svg.encode(), capture_output=True, check=False)
+    if drawing.returncode == draw_svg.NOT_DRAWN:
+        reason = drawing.stderr.decode(errors="replace").strip()
+        raise EngineError(f"The SVG could not be drawn ({reason}). Save it as plain SVG and upload it once more.")
+    if drawing.returncode != 0:
+        too_slow = drawing.returncode == -signal.SIGXCPU
+        problem = f"takes more than {MAX_DRAWING_SECONDS} s to draw" if too_slow else "is too complex to draw"
         raise EngineError(
-            f"The SVG could not be drawn ({error}). Save it as plain SVG and upload it once more."
-        ) from error
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            f"The SVG {problem} at {width} x {height} px. Flatten its effects (filters, masks, patterns) to "
+            "pixels or paths, or give it a smaller width and height, then upload it again."
+        )
+    with Image.open(io.BytesIO(drawing.stdout), formats=["PNG"]) as image:
         return np.asarray(image.convert("RGBA"))
 
 
@@ -123,6 +131,9 @@ def _check_structure(data: bytes) -> None:
         nonlocal depth, elements
         depth += 1
         elements += 1
+        for key, value in attributes.items():
+            if key.startswith("xmlns") and len(value) > _MAX_NAMESPACE_CHARACTERS:
+                raise EngineError("The SVG declares an endless namespace. Save it as plain SVG.")
         if depth > MAX_DEPTH or elements > MAX_ELEMENTS:
             raise EngineError(
                 f"The SVG has more than {MAX_ELEMENTS} elements or is nested more than {MAX_DEPTH} deep. "
@@ -133,12 +144,16 @@ def _check_structure(data: bytes) -> None:
         nonlocal depth
         depth -= 1
 
-    def entity(*declaration: object) -> None:
-        raise EngineError("The SVG declares XML entities, which are not accepted. Save it as plain SVG.")
+    def refuse(*declaration: object) -> None:
+        raise EngineError(
+            "The SVG declares XML entities or default attributes, which are not accepted. Save it as plain SVG."
+        )
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end
-    parser.EntityDeclHandler = entity
+    # Both repeat what they declare wherever it applies, so that a small file becomes a huge one.
+    parser.EntityDeclHandler = refuse
+    parser.AttlistDeclHandler = refuse
     parser.Parse(data, True)
 
 
@@ -149,24 +164,39 @@ def _local_name(tag: object) -> str:
 def _refuse_multiplication(root: ElementTree.Element) -> None:
     """Bound what `use` elements unfold to: a chain of them multiplies a few lines into millions."""
     by_id = {element.get("id"): element for element in root.iter() if element.get("id")}
-    unfolded: dict[ElementTree.Element, int] = {}
 
-    def count(element: ElementTree.Element) -> int:
-        if element not in unfolded:
-            # Elements that contain themselves are left out by resvg; the entry stops the recursion here.
-            unfolded[element] = 1
-            parts = list(element)
+    def parts(element: ElementTree.Element) -> Iterator[ElementTree.Element]:
+        yield from element
+        if _local_name(element.tag) == "use":
             for key, value in element.items():
-                if _local_name(key) == "href" and _local_name(element.tag) == "use":
-                    parts.extend(filter(None, [by_id.get(value.strip().removeprefix("#"))]))
-            unfolded[element] = 1 + sum(count(part) for part in parts)
-        return unfolded[element]
+                if _local_name(key) == "href" and (target := by_id.get(value.strip().removeprefix("#"))) is not None:
+                    yield target
 
-    if count(root) > MAX_ELEMENTS:
-        raise EngineError(
-            f"The SVG unfolds to more than {MAX_ELEMENTS} elements through its <use> references. "
-            "Simplify it or upload it as PNG."
-        )
+    # Elements and depth of what each element unfolds to. An element inside itself is left out by resvg and
+    # counts as one here: its entry is there before its parts are looked at.
+    unfolded: dict[ElementTree.Element, tuple[int, int]] = {root: (1, 1)}
+    open_elements = [(root, parts(root))]
+    while open_elements:
+        element, remaining = open_elements[-1]
+        part = next(remaining, None)
+        if part is not None:
+            if part not in unfolded:
+                unfolded[part] = (1, 1)
+                open_elements.append((part, parts(part)))
+                continue
+        else:
+            open_elements.pop()
+            if not open_elements:
+                return
+            element, part = open_elements[-1][0], element
+        (elements, depth), (part_elements, part_depth) = unfolded[element], unfolded[part]
+        elements, depth = elements + part_elements, max(depth, part_depth + 1)
+        unfolded[element] = elements, depth
+        if elements > MAX_ELEMENTS or depth > MAX_DEPTH:
+            raise EngineError(
+                f"The SVG unfolds to more than {MAX_ELEMENTS} elements, or to more than {MAX_DEPTH} levels, "
+                "through its <use> references. Simplify it or upload it as PNG."
+            )
 
 
 def _refuse_outside_references(root: ElementTree.Element) -> None:
@@ -184,18 +214,28 @@ def _refuse_outside_references(root: ElementTree.Element) -> None:
             else:
                 _check_css(value)
         if name == "style":
-            _check_css("".join(element.itertext()))
+            # Style elements inside this one come up themselves.
+            _check_css("".join([element.text or "", *(child.tail or "" for child in element)]))
 
 
 def _check_css(text: str) -> None:
     # Escapes and comments can hide a keyword from a plain search.
-    plain = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    plain = _strip_comments(text)
     plain = _CSS_ESCAPE.sub(lambda match: chr(int(match[1], 16) % 0x110000) if match[1] else match[2], plain)
     if "@import" in plain.lower():
         raise _outside_reference("@import")
     for target in _CSS_URL.findall(plain):
         if target.strip() and not target.lstrip().lower().startswith(("#", "data:")):
             raise _outside_reference(target)
+
+
+def _strip_comments(text: str) -> str:
+    # A regular expression would look for the end anew at every beginning.
+    parts, position = [], 0
+    while (start := text.find("/*", position)) >= 0 and (end := text.find("*/", start + 2)) >= 0:
+        parts.append(text[position:start])
+        position = end + 2
+    return "".join(parts) + text[position:]
 
 
 def _check_reference(value: str, budget: int) -> int:
@@ -278,7 +318,9 @@ def _output_size(root: ElementTree.Element) -> tuple[int, int, float | None]:
 
 def _length(text: str | None) -> tuple[float | None, bool]:
     """A length in CSS pixels (96 per inch), and whether it was given in a physical unit."""
-    match = _LENGTH.match(text or "")
+    text = (text or "").strip()
+    # The pattern tries every split of a long row of digits that something else follows.
+    match = _LENGTH.fullmatch(text) if len(text) <= _MAX_NUMBER_CHARACTERS else None
     if match is None:
         return None, False
     number, unit = float(match[1]), match[2].lower()
@@ -291,8 +333,11 @@ def _length(text: str | None) -> tuple[float | None, bool]:
 
 
 def _view_box(text: str | None) -> tuple[float, float] | None:
+    text = (text or "").strip()
+    if len(text) > _MAX_NUMBER_CHARACTERS:
+        return None
     try:
-        numbers = [float(part) for part in re.split(r"[\s,]+", (text or "").strip())]
+        numbers = [float(part) for part in re.split(r"[\s,]+", text)]
     except ValueError:
         return None
     if len(numbers) != 4 or not (0 < numbers[2] < 1e9 and 0 < numbers[3] < 1e9):
