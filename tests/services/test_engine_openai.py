@@ -134,6 +134,14 @@ def test_a_picture_comes_back_in_the_size_asked_for_with_its_cost(provider: Prov
     assert provider.authorizations == [f"Bearer {KEY}"]
 
 
+def assert_only_the_operator_learns(error: EngineError, *details: str) -> None:
+    """The user reads one neutral sentence, the usage log what to do."""
+    assert not error.retryable
+    assert error.message == ("This operation is not available at the moment; your credits are back. Try again later.")
+    for detail in details:
+        assert detail in str(error.calls[0].error_message)
+
+
 @pytest.mark.parametrize(
     ("size", "asked"), [(256, "1024x1024"), (1500, "1488x1488"), (2400, "1920x1920"), (4096, "1920x1920")]
 )
@@ -176,8 +184,7 @@ def test_retry_after_may_be_a_date(provider: Provider) -> None:
 def test_a_used_up_budget_is_not_retried(provider: Provider) -> None:
     provider.refuses(429, "insufficient_quota", "You exceeded your current quota.")
     error = failure(provider)
-    assert not error.retryable
-    assert "operator" in error.message
+    assert_only_the_operator_learns(error, "budget")
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 529])
@@ -200,19 +207,35 @@ def test_a_refused_prompt_is_permanent_and_says_what_to_do(provider: Provider, c
 
 def test_a_model_that_cannot_do_it_is_the_operators_business(provider: Provider) -> None:
     provider.refuses(400, "invalid_value", "Transparent background is not supported for this model.")
-    error = failure(provider)
-    assert not error.retryable
-    assert "OPENAI_IMAGE_MODEL" in error.message
-    assert error.calls[0].error_message is not None
-    assert "Transparent background" in error.calls[0].error_message
+    assert_only_the_operator_learns(failure(provider), "OPENAI_IMAGE_MODEL", "Transparent background")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "cost"),
+    [
+        (429, "rate_limit_exceeded", 0),
+        (429, "insufficient_quota", 0),
+        (400, "billing_hard_limit_reached", 0),
+        (401, "invalid_api_key", 0),
+        (400, "invalid_value", 0),
+        (503, None, 0),
+        # The picture may have been made before it was held back, or before the server failed.
+        (400, "moderation_blocked", None),
+        (500, None, None),
+        (504, None, None),
+    ],
+)
+def test_a_failed_call_costs_nothing_when_it_was_turned_away(
+    provider: Provider, status: int, code: str | None, cost: int | None
+) -> None:
+    provider.refuses(status, code, "No.")
+    assert failure(provider).calls[0].cost == cost
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_wrong_key_is_permanent_and_never_shown(provider: Provider, status: int) -> None:
     provider.refuses(status, "invalid_api_key", f"Incorrect API key provided: {KEY}.")
-    error = failure(provider)
-    assert not error.retryable
-    assert "OPENAI_API_KEY" in error.message
+    assert_only_the_operator_learns(failure(provider), "OPENAI_API_KEY")
 
 
 def test_a_slow_provider_is_retried(provider: Provider) -> None:
@@ -221,6 +244,7 @@ def test_a_slow_provider_is_retried(provider: Provider) -> None:
     error = failure(provider, timeout=0.2)
     assert error.retryable
     assert "0.2 s" in error.message
+    assert error.calls[0].cost is None, "it may have been at work"
     assert error.calls[0].status_code is None
 
 
@@ -228,6 +252,7 @@ def test_an_unreachable_provider_is_retried() -> None:
     error = failure(Provider(url="http://127.0.0.1:9/v1"))
     assert error.retryable
     assert "could not be reached" in error.message
+    assert error.calls[0].cost == 0
 
 
 @pytest.mark.parametrize(

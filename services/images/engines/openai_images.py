@@ -39,8 +39,16 @@ _MAX_RETRY_AFTER_SECONDS = 3600.0
 # Codes of prompts that were refused, rather than requests that were wrong.
 _REFUSAL_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
 _REFUSAL_PHRASE = "safety system"
-# 429 replies that waiting does not mend.
+_REFUSED = (
+    "OpenAI refused this prompt under its content rules. Describe the picture differently, without real "
+    "people, brands or violence."
+)
+_RETRYABLE_STATUSES = frozenset({408, 409, 429})
+# Replies that waiting does not mend.
 _NO_BUDGET_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+
+# What the user reads while only the operator can mend it; what to mend is in the call's error message.
+_NOT_AVAILABLE = "This operation is not available at the moment; your credits are back. Try again later."
 
 _PRICE_UNIT = Decimal(1_000_000)
 _MAX_LOGGED_ERROR = 300
@@ -158,8 +166,6 @@ class OpenAIImagesEngine:
         if isinstance(error, openai.APIStatusError):
             status = error.status_code
             response["request_id"] = error.request_id
-        # The reply to a wrong key repeats parts of the key.
-        message = "credentials rejected" if status in (401, 403) else error.message.replace(self._key, "…")
         return ProviderCall(
             api_provider=self.name,
             model=self._settings.openai_image_model,
@@ -167,8 +173,23 @@ class OpenAIImagesEngine:
             response_data=response,
             status_code=status,
             response_time=time.monotonic() - started,
-            error_message=message[:_MAX_LOGGED_ERROR],
+            cost=_failed_cost(error),
+            error_message=self._log_message(error)[:_MAX_LOGGED_ERROR],
         )
+
+    def _log_message(self, error: openai.APIError) -> str:
+        """What the operator reads in the usage log: the provider's reason and, if there is one, the remedy."""
+        if not isinstance(error, openai.APIStatusError):
+            return error.message
+        if error.status_code in (401, 403):
+            # The reply to a wrong key repeats parts of the key.
+            return "Credentials rejected. Check OPENAI_API_KEY and what it may use."
+        message = error.message.replace(self._key, "…")
+        if error.code in _NO_BUDGET_CODES:
+            return f"Raise the budget of the OpenAI project. {message}"
+        if _is_refusal(error) or error.status_code in _RETRYABLE_STATUSES or error.status_code >= 500:
+            return message
+        return f"Check OPENAI_IMAGE_MODEL and OPENAI_IMAGE_QUALITY. {message}"
 
     def _explain(self, error: openai.APIError, call: ProviderCall) -> EngineError:
         if isinstance(error, openai.APITimeoutError):
@@ -179,41 +200,41 @@ class OpenAIImagesEngine:
         if not isinstance(error, openai.APIStatusError):
             return EngineError("OpenAI could not be reached. It is tried again.", retryable=True, calls=(call,))
         status = error.status_code
-        if status == 429 and error.code not in _NO_BUDGET_CODES:
+        if error.code in _NO_BUDGET_CODES:
+            return EngineError(_NOT_AVAILABLE, calls=(call,))
+        if status == 429:
             return EngineError(
                 "OpenAI is busy (rate limit). It is tried again later.",
                 retryable=True,
                 retry_after=_retry_after(error),
                 calls=(call,),
             )
-        if status >= 500 or status in (408, 409):
+        if status >= 500 or status in _RETRYABLE_STATUSES:
             return EngineError(
                 f"OpenAI had a fault of its own (HTTP {status}). It is tried again.",
                 retryable=True,
                 retry_after=_retry_after(error),
                 calls=(call,),
             )
-        return EngineError(_permanent_reason(error, self._settings.openai_image_model), calls=(call,))
+        return EngineError(_REFUSED if _is_refusal(error) else _NOT_AVAILABLE, calls=(call,))
 
 
-def _permanent_reason(error: openai.APIStatusError, model: str) -> str:
-    status = error.status_code
-    if error.code in _REFUSAL_CODES or (status == 400 and _REFUSAL_PHRASE in error.message.lower()):
-        return (
-            "OpenAI refused this prompt under its content rules. Describe the picture differently, without "
-            "real people, brands or violence."
-        )
-    if status == 429:
-        return "OpenAI's budget for this service is used up. The operator must raise it before trying again."
-    if status in (401, 403):
-        return (
-            f"OpenAI did not accept this service's credentials (HTTP {status}). The operator must check "
-            "OPENAI_API_KEY and what it may use."
-        )
-    return (
-        f"OpenAI did not accept the request for the model {model} (HTTP {status}, {error.code or 'no code'}). "
-        "The operator must check OPENAI_IMAGE_MODEL; the reason is in the API usage log."
-    )
+def _is_refusal(error: openai.APIStatusError) -> bool:
+    return error.code in _REFUSAL_CODES or (error.status_code == 400 and _REFUSAL_PHRASE in error.message.lower())
+
+
+def _failed_cost(error: openai.APIError) -> Decimal | None:
+    """Nothing for a request that was turned away before any work; None where work may have been done.
+
+    OpenAI bills the tokens of finished work. A picture can be finished and then held back by moderation, or
+    lost with the connection.
+    """
+    if isinstance(error, openai.APIStatusError):
+        turned_away = (error.status_code < 500 and not _is_refusal(error)) or error.status_code == 503
+    else:
+        # By name, because the SDK has changed its HTTP library before; both kept these names.
+        turned_away = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
+    return Decimal(0) if turned_away else None
 
 
 def _unreadable(call: ProviderCall, reason: str) -> EngineError:
