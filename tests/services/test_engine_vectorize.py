@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,7 +13,7 @@ from skimage.metrics import structural_similarity
 from services.images.engines import vectorize
 from services.images.engines.svg import render_svg
 from tests.services.art import CORAL, CREAM, MUSTARD, NAVY, TEAL, Pixels, badge, badge_on, encode
-from tests.services.engine_support import overlap, refusal, run
+from tests.services.engine_support import PHOTO, overlap, refusal, run
 
 WHITE = (255, 255, 255)
 
@@ -30,6 +29,21 @@ def test_the_drawing_looks_like_the_art(detail: str) -> None:
     result = run("vectorize", encode(art, "PNG"), detail=detail)
     assert likeness(art, result.data) >= 0.97
     assert len(result.data) < 250_000
+
+
+@pytest.mark.parametrize("background", [WHITE, (20, 20, 20)])
+def test_no_other_colour_lies_under_the_background(background: tuple[int, int, int]) -> None:
+    art = badge_on(512, background)
+    svg = run("vectorize", encode(art, "PNG")).data
+    first, *rest = list(ElementTree.fromstring(svg))  # noqa: S314
+    assert first.get("fill") == "#{:02x}{:02x}{:02x}".format(*background)
+    canvas = (first.get("d") or "").removesuffix(" Z")
+    assert not [path for path in rest if (path.get("d") or "").startswith(canvas)]
+    # An edge between two pixels is mixed with nothing: no rim of a colour from below.
+    drawn = render_svg(svg.decode().replace('viewBox="0 0 1024 1024"', 'viewBox="-1 -1 1026 1026"'), 301, 301)
+    assert 0 < drawn[0, 150, 3] < 255
+    assert np.abs(drawn[0, 10:-10, :3].astype(int) - background).max() <= 2
+    assert likeness(art, svg) >= 0.97
 
 
 def test_a_jpeg_is_traced_as_well() -> None:
@@ -67,8 +81,8 @@ def test_transparent_areas_are_not_painted() -> None:
         assert np.asarray(thumbnail.convert("RGBA"))[0, 0, 3] == 0
 
 
-def test_a_photo_is_traced_with_a_warning(samples: Path) -> None:
-    result = run("vectorize", (samples / "photo.jpg").read_bytes(), colors=8, detail="low")
+def test_a_photo_is_traced_with_a_warning() -> None:
+    result = run("vectorize", PHOTO.read_bytes(), colors=8, detail="low")
     assert "photo" in result.warnings[0]
 
 

@@ -22,7 +22,7 @@ from services.images.engines.decode import Pixels, decode
 from services.images.engines.encode import encode_png
 from services.images.engines.measure import ART_SHARE, art_share
 from services.images.engines.options import VectorizeOptions
-from services.images.engines.svg import SVG_NAMESPACE, render_svg
+from services.images.engines.svg import MAX_SVG_BYTES, SVG_NAMESPACE, render_svg
 from services.images.engines.thumbnail import MAX_SIDE as THUMBNAIL_SIDE
 from services.images.engines.thumbnail import make_thumbnail
 
@@ -41,7 +41,6 @@ _MIN_COLOR_PIXELS = 12
 MAX_TRACED_PIXELS = 12_000_000
 # Photos turn into thousands of paths a megapixel, which no editor opens with pleasure.
 MAX_TRACED_PHOTO_PIXELS = 2_000_000
-MAX_SVG_BYTES = 20 * 1024 * 1024
 
 _FLAT_SPREAD = 6
 _LOSSY_FLAT_SPREAD = 20
@@ -67,6 +66,9 @@ _TRACINGS: dict[Detail, _Tracing] = {
     "high": _Tracing(enlargement=3, speckle=2),
 }
 
+# Fill, transform attribute and outline of a path.
+_Layer: TypeAlias = tuple[str, str, str]
+_SUBPATH = re.compile(r"M[^Z]*Z")
 _PATH = re.compile(r'<path d="([^"]*)" fill="#([0-9A-Fa-f]{6})" transform="translate\(([-\d.]+),([-\d.]+)\)"/>')
 
 
@@ -279,11 +281,29 @@ def _trace_paths(pixels: Pixels, palette: Pixels, speckle: int) -> list[str]:
         path_precision=1,
     )
     lab = _to_lab(palette)
-    paths = []
+    layers: list[_Layer] = []
     for outline, fill, x, y in _PATH.findall(traced):
         # vtracer averages the colours of small areas it merges.
         color = np.frombuffer(bytes.fromhex(fill), np.uint8)
         red, green, blue = palette[int(_nearest(_to_lab(color).reshape(1, 3), lab)[0])].tolist()
         move = f' transform="translate({x},{y})"' if (x, y) != ("0", "0") else ""
-        paths.append(f'<path fill="#{red:02x}{green:02x}{blue:02x}"{move} d="{outline.strip()}"/>')
-    return paths
+        layers.append((f"#{red:02x}{green:02x}{blue:02x}", move, outline.strip()))
+    return [f'<path fill="{color}"{move} d="{outline}"/>' for color, move, outline in _unhide_bottom(layers)]
+
+
+def _unhide_bottom(layers: list[_Layer]) -> list[_Layer]:
+    """Leave no layer under another one of the same outline, where it would show as a rim at the edge.
+
+    vtracer lays the canvas in one colour and over it the canvas in the next, with holes that let the first
+    one show. The same picture comes of the second without its holes, and the holes themselves painted on it
+    in the first colour.
+    """
+    while len(layers) > 1:
+        (below, at, outline), (above, above_at, pieces), *rest = layers
+        shape, *holes = _SUBPATH.findall(pieces)
+        if above_at != at or shape != outline:
+            break
+        layers = [(above, at, outline), *rest]
+        if holes:
+            return [layers[0], (below, at, " ".join(holes)), *rest]
+    return layers
