@@ -143,8 +143,8 @@ class Child:
         """Kill the child and wait until it is gone."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        # The only way to close all pipes at once; one left open outlives the loop if the wait is cancelled.
+        self._process._transport.close()  # type: ignore[attr-defined]
         await self._process.wait()
 
     async def _describe_end(self) -> str:
