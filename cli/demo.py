@@ -24,6 +24,7 @@ from rich.table import Table
 from supabase import Client, create_client
 
 from cli.local.errors import StackError
+from cli.local.processes import last_line
 from cli.local.stack import StackStatus, default_directory
 
 SAMPLES = Path(__file__).with_name("samples")
@@ -182,7 +183,7 @@ def watch(user: User, todo: list[Step], process: subprocess.Popen[bytes], consol
         }
         while not all(step.ended for step in todo):
             if process.poll() is not None:
-                raise StackError(f"The worker stopped. Its log is {worker_log()}.")
+                raise StackError(f"The worker stopped: {last_line(worker_log())} Its log is {worker_log()}.")
             if time.monotonic() > deadline:
                 raise StackError(f"The worker did not finish within {WAIT_SECONDS} s. Its log is {worker_log()}.")
             time.sleep(POLL_SECONDS)
@@ -243,7 +244,8 @@ def write_page(output: Path, todo: list[Step], files: dict[str, Path]) -> None:
             after = f'<figure><img src="{name}" alt="After"><figcaption>After: {caption}</figcaption></figure>'
         else:
             after = f"<p>Refused and refunded: {html.escape(step.row['error_message'])}</p>"
-        figures.append(f"<section><h2>{html.escape(step.title)}</h2><div>{before}{after}</div></section>")
+        title = f"{step.title}: {step.options['prompt']}" if "prompt" in step.options else step.title
+        figures.append(f"<section><h2>{html.escape(title)}</h2><div>{before}{after}</div></section>")
     page = (Path(__file__).with_name("demo.html").read_text()).replace("<!-- results -->", "\n".join(figures))
     (output / "index.html").write_text(page)
 

@@ -1,4 +1,5 @@
--- What an operator would otherwise type in first. Running it again changes nothing that was edited since.
+-- What an operator would otherwise type in first. The CLI runs it once for each database; later rows belong into a
+-- migration. Running it again by hand changes nothing that was edited since.
 
 insert into public.subscription_plans (name, description, monthly_price, credits_per_month, features, sort_order)
 values

@@ -98,8 +98,6 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything that belongs to this directory. The data stays."""
-        if not self.directory.exists():
-            return
         with self._locked():
             self.gateway.stop()
             self.postgres.stop()
@@ -118,7 +116,10 @@ class Stack:
         if api_port is None or port_is_free(api_port):
             return
         if api_port != self.state.api_port or not self.gateway.processes():
-            raise StackError(f"Port {api_port} is taken by another program. Stop it, or choose another with --port.")
+            raise StackError(
+                f"Port {api_port} is taken by another program, or needs more rights than yours (below 1024)."
+                " Choose another with --port."
+            )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

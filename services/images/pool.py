@@ -29,7 +29,7 @@ from typing import Any, Self
 
 import structlog
 
-from services.images.engines import EngineError, EngineResult
+from services.images.engines import EngineError, EngineResult, EngineSettings
 from services.images.frames import (
     PREFIX,
     Crashed,
@@ -48,8 +48,10 @@ PIPE_BUFFER = 4 << 20  # bytes read ahead
 PR_SET_DUMPABLE = 4  # <sys/prctl.h>
 
 # What children see of the worker's environment; everything else, the project's key above all, stays out.
-CHILD_VARIABLES = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "REQUESTS_CA_BUNDLE"})
-CHILD_PREFIXES = ("LC_", "SSL_CERT_", "ENGINE_", "OPENAI_", "PYTHON")
+CHILD_VARIABLES = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "REQUESTS_CA_BUNDLE"}) | {
+    name.upper() for name in EngineSettings.model_fields
+}
+CHILD_PREFIXES = ("LC_", "SSL_CERT_", "PYTHON")
 CHILD_SUFFIXES = ("_THREADS", "_PROXY", "_proxy")  # a hosted provider may be behind a proxy
 
 log = structlog.get_logger(__name__)

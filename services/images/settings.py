@@ -96,6 +96,6 @@ def _describe(problem: ErrorDetails) -> str:
     name = str(problem["loc"][0])
     variable = name if name.isupper() else f"WORKER_{name.upper()}"
     if problem["type"] == "missing":
-        return f"{variable} is not set: set it in the environment (`dtf status` shows the local values)."
+        return f"{variable} is not set: set it in the environment (`dtf status --json` prints the local values)."
     # The value itself is left out, because it may be a secret.
     return f"{variable} cannot be used: {problem['msg'].removeprefix('Value error, ')}."

@@ -151,6 +151,13 @@ def test_up_from_two_processes_at_once_starts_one_stack(own_stack: Stack) -> Non
     assert len(own_stack.gateway.processes()) == 2  # one that serves, and its parent
 
 
+def test_down_finds_what_runs_though_the_data_was_deleted(own_stack: Stack) -> None:
+    own_stack.up()
+    shutil.rmtree(own_stack.directory)
+    Stack(own_stack.directory, own_stack.project).down()
+    assert processes_of(own_stack.directory) == []
+
+
 def test_two_folders_run_side_by_side(own_stack: Stack, tmp_path: Path) -> None:
     other = Stack(tmp_path / "other", own_stack.project)
     try:
@@ -242,7 +249,7 @@ def test_a_taken_port_is_one_sentence_and_a_non_zero_exit(tmp_path: Path) -> Non
         done = dtf("up", "--port", str(port), directory=tmp_path / "stack")
     dtf("down", directory=tmp_path / "stack")
     assert done.returncode == 1
-    assert f"Port {port} is taken by another program." in done.stderr
+    assert f"Port {port} is taken by another program" in done.stderr
     assert "Traceback" not in done.stderr
     assert processes_of(tmp_path) == []
 

@@ -1,7 +1,7 @@
 """What every image engine takes and gives: the interface between the worker and the picture code.
 
 An engine is synchronous and runs inside a child process. Pictures travel as bytes; results, errors and
-provider calls are plain picklable values.
+provider calls are plain values.
 """
 
 from __future__ import annotations
@@ -75,16 +75,6 @@ class EngineError(Exception):
         self.retryable = retryable
         self.retry_after = retry_after
         self.calls = calls
-
-    # Exceptions pickle by their positional arguments, which would lose everything but the message.
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore_error, (self.message, self.retryable, self.retry_after, self.calls)
-
-
-def _restore_error(
-    message: str, retryable: bool, retry_after: float | None, calls: tuple[ProviderCall, ...]
-) -> EngineError:
-    return EngineError(message, retryable=retryable, retry_after=retry_after, calls=calls)
 
 
 class Engine(Protocol):

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings
 
 
 class EngineSettings(BaseSettings):
-    """Which providers are used and how hard the engines may work. Picklable for spawned processes."""
+    """Which providers are used and how hard the engines may work. Its fields are what child processes see."""
 
     engine_threads: int = Field(default=1, ge=1, le=64)
     """Threads of one engine. One per process keeps several child processes from fighting for cores."""
