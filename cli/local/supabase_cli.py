@@ -52,7 +52,8 @@ def push(project: Path, db_url: str) -> None:
     url = urlsplit(db_url)
     # The password goes through the environment: everybody on the machine can read a command line.
     target = f"--remote=postgresql://{url.username}@{url.hostname}:{url.port}{url.path}?sslmode=disable"
-    arguments = ["db", "push", target, "--include-seed", "--yes"]
+    # --include-all: a branch that was merged may bring a migration older than the newest that is applied.
+    arguments = ["db", "push", target, "--include-all", "--include-seed", "--yes"]
     done = _run(project, arguments, PUSH_SECONDS, PGPASSWORD=unquote(url.password or ""))
     if done.returncode != 0:
         raise StackError(f"The migrations could not be applied. {_cause(done.stdout + done.stderr)}")
