@@ -18,7 +18,7 @@ from services.images.engines import EngineError, EngineResult, ProviderCall
 
 PREFIX = struct.Struct(">IQQ")
 MAX_HEADER_BYTES = 16 << 20
-MAX_PART_BYTES = 512 << 20  # an incompressible picture of 100 million RGBA pixels fits
+MAX_PART_BYTES = 512 << 20  # a multiple of the largest file
 
 
 class FrameError(ValueError):

@@ -11,8 +11,8 @@ from supabase import AsyncClient
 
 from services.images.api import ApiRefusedError, ApiUnavailableError
 from services.images.engines import EngineError
+from services.images.engines.base import MAX_FILE_BYTES
 
-MAX_SOURCE_BYTES = 50 << 20
 DOWNLOAD_TIMEOUT = 120.0  # seconds for a whole file
 UPLOAD_ATTEMPTS = 3
 REMOVE_TIMEOUT = 5.0  # seconds; tidying up is not worth more
@@ -26,7 +26,7 @@ class Storage:
         self._http = http
 
     async def download(self, url: str) -> bytes:
-        """Read the object `bucket/key`, at most MAX_SOURCE_BYTES.
+        """Read the object `bucket/key`, at most MAX_FILE_BYTES.
 
         Raises EngineError when there is no such object or it is too big, ApiUnavailableError when Storage
         is away.
@@ -88,9 +88,9 @@ async def _read_bounded(response: httpx.Response) -> bytes:
     data = bytearray()
     async for chunk in response.aiter_bytes():
         data += chunk
-        if len(data) > MAX_SOURCE_BYTES:  # the announced length is not to be trusted
+        if len(data) > MAX_FILE_BYTES:  # the announced length is not to be trusted
             raise EngineError(
-                f"The picture is larger than {MAX_SOURCE_BYTES >> 20} MiB. Save it smaller and upload it again."
+                f"The picture is larger than {MAX_FILE_BYTES >> 20} MiB. Save it smaller and upload it again."
             )
     return bytes(data)
 

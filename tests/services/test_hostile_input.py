@@ -17,7 +17,8 @@ import pyvips
 from PIL import Image, ImageCms
 
 from services.images.engines import EngineError, svg
-from services.images.engines.decode import MAX_FILE_BYTES, Picture, Pixels, decode
+from services.images.engines.base import MAX_FILE_BYTES
+from services.images.engines.decode import Picture, Pixels, decode
 from tests.services.art import badge_on, encode
 from tests.services.hostile_files import (
     SIZED,

@@ -13,6 +13,9 @@ from typing import Any, Protocol, TypeAlias
 
 from pydantic import BaseModel
 
+MAX_FILE_BYTES = 50 * 1024 * 1024
+"""The largest file that an operation reads and storage takes."""
+
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 
 

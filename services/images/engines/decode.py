@@ -19,12 +19,11 @@ import puremagic
 import pyvips
 from PIL import Image, ImageCms, ImageOps
 
-from services.images.engines.base import EngineError
+from services.images.engines.base import MAX_FILE_BYTES, EngineError
 from services.images.engines.svg import rasterize_svg
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-MAX_FILE_BYTES = 50 * 1024 * 1024
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 30_000
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pyvips
 
-from services.images.engines.base import JSON, EngineError, EngineResult, ProviderCall
-from services.images.engines.decode import MAX_FILE_BYTES, Pixels
+from services.images.engines.base import JSON, MAX_FILE_BYTES, EngineError, EngineResult, ProviderCall
+from services.images.engines.decode import Pixels
 from services.images.engines.thumbnail import make_thumbnail
 
 PRINT_DPI = 300
