@@ -1,16 +1,14 @@
 """The README's snippet for browsers is run as it stands, against the stack and a real worker."""
 
-import os
 import re
 import signal
-import subprocess
 import uuid
 from pathlib import Path
 
 from cli.demo import SAMPLES
-from cli.local.gateway import NODE, node_environment
 from cli.local.stack import PROJECT, StackStatus
 from tests.e2e.worker_process import WorkerProcess
+from tests.node import run_node
 
 # What the page around the snippet would provide.
 PAGE = """
@@ -35,14 +33,9 @@ def test_the_snippet_for_browsers_shows_a_result(stack: StackStatus, tmp_path: P
     script = PROJECT / ".dtf" / "test" / "snippet.mjs"  # below the checkout, so that the package is found
     script.write_text(page + snippet.group(1))
     worker = WorkerProcess(stack, tmp_path / "worker.log", real=True)
-    done = subprocess.run(
-        [str(NODE), str(script)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, **node_environment()},
-    )
-    worker.signal(signal.SIGTERM)
-    assert worker.wait() == 0
+    try:
+        done = run_node(script)
+    finally:
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
     assert (done.returncode, done.stdout.strip()) == (0, "image/png"), done.stderr

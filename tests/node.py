@@ -1,0 +1,21 @@
+"""Runs scripts with the Node that the stack uses."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from cli.local.gateway import NODE, node_environment
+
+SECONDS = 120
+
+
+def run_node(script: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The finished script, with what it printed."""
+    return subprocess.run(
+        [str(NODE), str(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+        env={**os.environ, **node_environment(), **variables},
+    )
