@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -61,11 +62,8 @@ def up(
 
 def start_stack(port: int | None = None) -> StackStatus:
     """The running stack with every migration applied: that of `supabase start`, else the embedded one."""
-    official = DockerStack()
     with errors.status("Starting the local stack") as spinner:
-        if official.status() is not None:
-            return official.up()
-        return Stack().up(port, report=lambda step: spinner.update(f"{step} …"))
+        return DockerStack().up() or Stack().up(port, report=lambda step: spinner.update(f"{step} …"))
 
 
 @app.command()
@@ -162,7 +160,7 @@ def print_status(stack: StackStatus, as_json: bool) -> None:
         return
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_row("Project URL", stack.api_url)
-    table.add_row("Database", stack.db_url.replace(stack.db_url.split(":")[2].split("@")[0], "•••"))
+    table.add_row("Database", stack.db_url.replace(f":{urlsplit(stack.db_url).password}@", ":•••@"))
     table.add_row("Publishable key", stack.publishable_key)
     table.add_row("Secret key", "•••  (dtf status --json prints it)")
     console.print(f"[green]✓[/green] The stack is running ({stack.kind}).")

@@ -86,7 +86,7 @@ class Gateway:
         (project / "supabase").mkdir(parents=True, exist_ok=True)
         with (self.project / "supabase" / "config.toml").open("rb") as file:
             config = tomllib.load(file)
-        config["db"] = {"driver": "postgres", "url": self.state.admin_url()}
+        config["db"] = {"driver": "postgres", "url": self.state.admin_url}
         email = config["auth"].get("email", {})
         if "enabled" in email:  # the CLI's newer name, which @supabase/lite does not know
             email["enable_signup"] = email.pop("enabled")
@@ -99,7 +99,7 @@ class Gateway:
         write_private(project / "supabase" / "config.json", json.dumps(config, indent=2))
         settings = {
             "project_directory": str(project),
-            "database_url": self.state.admin_url(),
+            "database_url": self.state.admin_url,
             "database_connections": DATABASE_CONNECTIONS,
             "port": self.state.api_port,
         }

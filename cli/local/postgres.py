@@ -103,7 +103,7 @@ class Postgres:
 
     def _answers(self) -> bool:
         try:
-            psycopg.connect(self.state.admin_url(), connect_timeout=3).close()
+            psycopg.connect(self.state.admin_url, connect_timeout=3).close()
         except psycopg.OperationalError:
             return False
         return True

@@ -132,7 +132,7 @@ class Stack:
 
     def _is_new(self) -> bool:
         """Whether the last step of the bootstrap has not been done."""
-        with psycopg.connect(self.state.admin_url(), autocommit=True) as connection:
+        with psycopg.connect(self.state.admin_url, autocommit=True) as connection:
             done = connection.execute(
                 "select exists (select from pg_namespace where nspname = 'supabase_migrations'"
                 " and nspowner::regrole::text = 'postgres')"
@@ -140,12 +140,12 @@ class Stack:
         return done != (True,)
 
     def _bootstrap(self) -> None:
-        with psycopg.connect(self.state.admin_url(), autocommit=True) as connection, connection.transaction():
+        with psycopg.connect(self.state.admin_url, autocommit=True) as connection, connection.transaction():
             connection.execute(BOOTSTRAP.read_bytes())
             connection.execute(psycopg.sql.SQL("alter role postgres password {}").format(self.state.postgres_password))
 
     def _schema_version(self) -> list[str]:
-        with psycopg.connect(self.state.admin_url(), autocommit=True) as connection:
+        with psycopg.connect(self.state.admin_url, autocommit=True) as connection:
             rows = connection.execute("select version from supabase_migrations.schema_migrations order by 1")
             return [row[0] for row in rows]
 
@@ -172,12 +172,11 @@ class DockerStack:
         except KeyError as missing:
             raise StackError(f"`supabase status` does not tell {missing}. Is the whole stack started?") from missing
 
-    def up(self) -> StackStatus:
-        """Apply what is missing of the migrations and the seed to the running stack."""
+    def up(self) -> StackStatus | None:
+        """Apply what is missing of the migrations and the seed to the running stack; None where there is none."""
         status = self.status()
-        if status is None:
-            raise StackError("No `supabase start` stack is running.")
-        supabase_cli.push(self.project, status.db_url)
+        if status is not None:
+            supabase_cli.push(self.project, status.db_url)
         return status
 
     def down(self) -> None:

@@ -39,9 +39,10 @@ class StackState:
         """Write to `path`, readable by its owner only, all or nothing."""
         write_private(path, json.dumps(asdict(self), indent=2))
 
-    def admin_url(self, port: int | None = None) -> str:
+    @property
+    def admin_url(self) -> str:
         """Address of the database for the superuser; the stack's own use."""
-        return f"postgresql://supabase_admin:{self.admin_password}@127.0.0.1:{port or self.postgres_port}/postgres"
+        return f"postgresql://supabase_admin:{self.admin_password}@127.0.0.1:{self.postgres_port}/postgres"
 
     @property
     def db_url(self) -> str:

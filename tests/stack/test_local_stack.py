@@ -22,6 +22,7 @@ from supabase import create_client
 
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus
+from cli.main import print_status
 
 
 def processes_of(directory: Path) -> list[psutil.Process]:
@@ -321,6 +322,11 @@ class TestSupabaseStart:
             self.STATUS["SECRET_KEY"],
         )
 
+    def test_people_see_the_password_only_as_dots(self, capsys: pytest.CaptureFixture[str]) -> None:
+        status = {name.lower(): value for name, value in self.STATUS.items()}
+        print_status(StackStatus("supabase", **status), as_json=False)
+        assert "postgresql://postgres:•••@127.0.0.1:54322/postgres" in capsys.readouterr().out
+
     def test_older_key_names_are_understood(self, docker_project: Path) -> None:
         old = {"API_URL": "http://a", "DB_URL": "postgresql://p:q@h:1/b"}
         old |= {"ANON_KEY": "anon", "SERVICE_ROLE_KEY": "service"}
@@ -334,6 +340,7 @@ class TestSupabaseStart:
         self.cli(docker_project, f"echo \"$1 $2\" >> {calls}; echo '{json.dumps(self.STATUS)}'")
         running = DockerStack(docker_project)
         status = running.up()
+        assert status is not None
         assert status.kind == "supabase"
         running.down()
         assert [line.split(" --")[0] for line in calls.read_text().splitlines()] == ["status", "db push", "stop"]
