@@ -56,6 +56,8 @@ set search_path = ''
 as $$
 begin
     perform private.create_profile(new.id, new.email, new.raw_user_meta_data);
+    perform private.record_activity(
+        new.id, 'sign_up', jsonb_build_object('provider', left(new.raw_app_meta_data ->> 'provider', 100)));
     return new;
 end;
 $$;

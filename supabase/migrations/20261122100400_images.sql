@@ -231,6 +231,30 @@ for each statement execute function private.limit_rows(
     'image_collections', 'collection_id', 5000, 'images in a collection'
 );
 
+-- Logs uploads. A picture that the system made, or that an admin or a service put in, is nobody's upload.
+create function private.record_uploads()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    perform private.record_activity(
+        i.user_id, 'upload',
+        jsonb_build_object('image_id', i.id, 'file_type', i.original_file_type, 'file_size', i.original_file_size))
+    from inserted as i
+    where i.user_id = (select auth.uid()) and i.original_url is not null;
+    return null;
+end;
+$$;
+
+revoke execute on function private.record_uploads() from public;
+
+create trigger record_uploads
+after insert on public.images
+referencing new table as inserted
+for each statement execute function private.record_uploads();
+
 -- Counts a download of the caller's own image and returns the new count.
 create function private.record_image_download(p_image_id uuid)
 returns integer
@@ -239,16 +263,20 @@ security definer
 set search_path = ''
 as $$
 declare
+    v_user_id constant uuid := auth.uid();
     v_count integer;
 begin
+    -- The lock order: the profile, which the activity may write, before the image.
+    perform p.id from public.profiles as p where p.id = v_user_id for no key update;
     update public.images as i
     set download_count = least(i.download_count::bigint + 1, 2147483647)
-    where i.id = p_image_id and i.user_id = (select auth.uid())
+    where i.id = p_image_id and i.user_id = v_user_id
     returning i.download_count into v_count;
     if not found then
         perform private.refuse(
             'PT404', 'Image not found', jsonb_build_object('image_id', p_image_id), 'Pass the id of your own image.');
     end if;
+    perform private.record_activity(v_user_id, 'download', jsonb_build_object('image_id', p_image_id));
     return v_count;
 end;
 $$;

@@ -37,24 +37,6 @@ alter table public.system_metrics enable row level security;
 
 grant select, insert, delete on public.system_metrics to service_role;
 
-create table public.user_activity_logs (
-    id uuid primary key default gen_random_uuid(),
-    user_id uuid not null references public.profiles (id) on delete cascade,
-    activity_type text not null,
-    activity_data jsonb,
-    ip_address inet,
-    user_agent text,
-    created_at timestamptz not null default now()
-);
-
-comment on table public.user_activity_logs is 'What users did. Closed: the service role only.';
-
-create index idx_user_activity_logs_user_id on public.user_activity_logs (user_id);
-
-alter table public.user_activity_logs enable row level security;
-
-grant select, insert on public.user_activity_logs to service_role;
-
 -- security_invoker: row level security applies, so an admin sees everybody and a user himself.
 create view public.user_analytics
 with (security_invoker = true)

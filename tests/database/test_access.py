@@ -32,7 +32,7 @@ MATRIX = {
     "api_usage_logs": "         ----   ----   ----     ----     ----  yy--",
     "admin_logs": "             ----   ----   ----     ----     ----  yy--",
     "system_metrics": "         ----   ----   ----     ----     ----  yy-y",
-    "user_activity_logs": "     ----   ----   ----     ----     ----  yy--",
+    "user_activity_logs": "     ----   y---   0---     0---     y---  yy-y",
     "email_templates": "        ----   ----   ----     ----     ----  yyyy",
     "email_campaigns": "        ----   ----   ----     ----     ----  yyyy",
     "email_logs": "             ----   ----   ----     ----     ----  yyy-",
