@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import stamina
@@ -84,13 +84,15 @@ class Queue:
         self._client = client
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
+        self._claim_id = uuid4()
         # Several heartbeats must fit into one lease, even if the first ones get no answer.
         self._timeout = min(RPC_TIMEOUT, lease_seconds / 3)
 
     async def claim(self, limit: int, operation_types: Iterable[str]) -> list[Lease]:
         """Claim up to `limit` operations. Raises ApiUnavailableError and ApiRefusedError.
 
-        Is not repeated here: a claim whose answer was lost holds its operations until the lease runs out.
+        Is not repeated here. A claim without an answer may have been heard, so the next one goes under the same id,
+        and gets what was taken then.
         """
         # Counted from before the request, so that the lease never looks longer here than in the database.
         deadline = time.monotonic() + self._lease_seconds
@@ -101,8 +103,10 @@ class Queue:
                 "p_limit": limit,
                 "p_operation_types": sorted(operation_types),
                 "p_lease_seconds": self._lease_seconds,
+                "p_claim_id": str(self._claim_id),
             },
         )
+        self._claim_id = uuid4()
         try:
             return [Lease(row, deadline) for row in _OPERATIONS.validate_python(rows)]
         except ValidationError as error:

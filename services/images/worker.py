@@ -117,6 +117,7 @@ class Worker:
             attempt=operation.attempts,
         )
         job = Job(lease, queue=self._queue, storage=self._storage, pool=self._pool, hand_back=self._hand_back)
+        log.info("operation_started")
         self._metrics.claimed(operation.operation_type)
         started, outcome = time.monotonic(), Outcome.UNREPORTED
         try:

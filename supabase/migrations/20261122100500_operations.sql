@@ -97,7 +97,8 @@ comment on column public.image_operations.queue_tag is 'Start tag of the fair qu
 comment on column public.image_operations.worker_id is
 'Name that the worker gave itself at the claim. The owner can read it, so it should say nothing confidential.';
 comment on column public.image_operations.lease_token is
-'Fencing token of the newest claim. Kept after the worker settles, so that a repeated call gets the same answer. '
+'Fencing token: the id of the newest claim, shared by all that it took. Kept after the worker settles, so that a '
+'repeated call gets the same answer. '
 'The owner can read it, because hiding a column breaks "select *" for browsers; it is no secret: every function that '
 'takes it is the service role''s.';
 

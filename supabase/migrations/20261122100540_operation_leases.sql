@@ -90,6 +90,37 @@ $$;
 
 revoke execute on function private.lease_end(integer) from public;
 
+-- What a claim took when it was sent before, with its leases renewed; empty when there is nothing.
+-- `skip locked` because somebody who holds one of them is about to take it away: an owner who cancels, a sweep.
+create function private.repeat_claim(p_claim_id uuid, p_lease_end timestamptz)
+returns uuid[]
+language plpgsql
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    v_ids uuid[];
+begin
+    with held as (
+        select o.id from public.image_operations as o
+        where o.status = 'processing' and o.lease_token = p_claim_id
+        for no key update skip locked
+    ),
+    renewed as (
+        update public.image_operations as o
+        set lease_expires_at = p_lease_end
+        from held
+        where o.id = held.id
+        returning o.id
+    )
+    select coalesce(array_agg(r.id), '{}') into v_ids from renewed as r;
+    return v_ids;
+end;
+$$;
+
+revoke execute on function private.repeat_claim(uuid, timestamptz) from public;
+
 -- Claims operations for a worker and counts the attempt: an attempt that kills its worker counts too.
 --
 -- A CTE with `for update skip locked`, because `update … where id in (select … limit)` may claim too many.
@@ -102,11 +133,16 @@ revoke execute on function private.lease_end(integer) from public;
 -- Start tags are fair in starts, not in time: an account with slow jobs would come to hold every slot. So accounts that
 -- have c_most_running running are passed over while somebody else waits for a worker like this one. The bound is soft:
 -- calls at the same moment, or one call for many, may take an account beyond it.
+--
+-- The claim's id becomes the lease token of what it takes. Sent again because the answer did not arrive, it gets what
+-- it took, with the leases renewed and no attempt counted, as long as nobody else was given it. The lock on the id
+-- makes a repeat wait for a first call that is still at work on a connection that its worker has given up.
 create function private.claim_image_operations(
     p_worker_id text,
     p_limit integer,
     p_operation_types text[],
-    p_lease_seconds integer
+    p_lease_seconds integer,
+    p_claim_id uuid
 )
 returns table (
     id uuid,
@@ -135,7 +171,7 @@ declare
     c_swept_per_claim constant integer := 10;
     c_longest_wait constant interval := '5 minutes';
     c_most_running constant integer := 4;
-    v_lease_end constant timestamptz := private.lease_end(p_lease_seconds);
+    v_lease_end timestamptz;
     v_highest_priority smallint := 32767;
     v_swept_image_ids uuid[];
     v_passed_over uuid[];
@@ -150,53 +186,59 @@ begin
             'PT400', 'The limit must be between 1 and 100', '{"argument": "p_limit"}', 'Claim as many as you have slots.');
     end if;
 
-    v_swept_image_ids := private.sweep_lost_operations(c_swept_per_claim);
+    perform pg_advisory_xact_lock(hashtextextended(p_claim_id::text, 0));
+    v_lease_end := private.lease_end(p_lease_seconds);
+    v_swept_image_ids := '{}';
+    v_ids := private.repeat_claim(p_claim_id, v_lease_end);
+    if v_ids = '{}' then
+        v_swept_image_ids := private.sweep_lost_operations(c_swept_per_claim);
 
-    if random() < 0.25 and (
-        select o.created_at from public.image_operations as o
-        where o.status = 'pending' and o.priority = 0 and o.run_after <= now()
-        order by o.queue_tag, o.created_at
-        limit 1
-    ) < now() - c_longest_wait then
-        v_highest_priority := 0;
+        if random() < 0.25 and (
+            select o.created_at from public.image_operations as o
+            where o.status = 'pending' and o.priority = 0 and o.run_after <= now()
+            order by o.queue_tag, o.created_at
+            limit 1
+        ) < now() - c_longest_wait then
+            v_highest_priority := 0;
+        end if;
+
+        v_passed_over := array(
+            select o.user_id from public.image_operations as o
+            where o.status = 'processing'
+            group by o.user_id
+            having count(*) >= c_most_running
+        );
+        loop
+            with due as (
+                select o.id from public.image_operations as o
+                where
+                    o.status = 'pending'
+                    and o.priority <= v_highest_priority
+                    and o.run_after <= now()
+                    and (p_operation_types is null or o.operation_type = any (p_operation_types))
+                    and o.user_id <> all (v_passed_over)
+                order by o.priority desc, o.queue_tag, o.created_at
+                limit p_limit - cardinality(v_ids)
+                for no key update skip locked
+            ),
+            claimed as (
+                update public.image_operations as o
+                set
+                    status = 'processing',
+                    attempts = o.attempts + 1,
+                    worker_id = p_worker_id,
+                    lease_token = coalesce(p_claim_id, gen_random_uuid()),
+                    lease_expires_at = v_lease_end,
+                    started_at = clock_timestamp()
+                from due
+                where o.id = due.id
+                returning o.id
+            )
+            select v_ids || array_agg(c.id) into v_ids from claimed as c;
+            exit when cardinality(v_ids) = p_limit or v_passed_over = '{}';
+            v_passed_over := '{}';
+        end loop;
     end if;
-
-    v_passed_over := array(
-        select o.user_id from public.image_operations as o
-        where o.status = 'processing'
-        group by o.user_id
-        having count(*) >= c_most_running
-    );
-    loop
-        with due as (
-            select o.id from public.image_operations as o
-            where
-                o.status = 'pending'
-                and o.priority <= v_highest_priority
-                and o.run_after <= now()
-                and (p_operation_types is null or o.operation_type = any (p_operation_types))
-                and o.user_id <> all (v_passed_over)
-            order by o.priority desc, o.queue_tag, o.created_at
-            limit p_limit - cardinality(v_ids)
-            for no key update skip locked
-        ),
-        claimed as (
-            update public.image_operations as o
-            set
-                status = 'processing',
-                attempts = o.attempts + 1,
-                worker_id = p_worker_id,
-                lease_token = gen_random_uuid(),
-                lease_expires_at = v_lease_end,
-                started_at = clock_timestamp()
-            from due
-            where o.id = due.id
-            returning o.id
-        )
-        select v_ids || array_agg(c.id) into v_ids from claimed as c;
-        exit when cardinality(v_ids) = p_limit or v_passed_over = '{}';
-        v_passed_over := '{}';
-    end loop;
 
     -- All images in one order, before the first is written.
     perform i.id from public.images as i
@@ -231,8 +273,8 @@ begin
 end;
 $$;
 
-revoke execute on function private.claim_image_operations(text, integer, text[], integer) from public;
-grant execute on function private.claim_image_operations(text, integer, text[], integer) to service_role;
+revoke execute on function private.claim_image_operations(text, integer, text[], integer, uuid) from public;
+grant execute on function private.claim_image_operations(text, integer, text[], integer, uuid) to service_role;
 
 -- Locks an operation for the holder of its lease. Where the same holder has settled it already (its status is in
 -- p_settled), the row comes back as it is, because the answer to the first call may have been lost.
@@ -312,7 +354,8 @@ create function public.claim_image_operations(
     p_worker_id text,
     p_limit integer default 1,
     p_operation_types text[] default null,
-    p_lease_seconds integer default 60
+    p_lease_seconds integer default 60,
+    p_claim_id uuid default null
 )
 returns table (
     id uuid,
@@ -333,15 +376,18 @@ set search_path = ''
 as $$
 begin
     return query
-    select c.* from private.claim_image_operations(p_worker_id, p_limit, p_operation_types, p_lease_seconds) as c;
+    select c.* from private.claim_image_operations(
+        p_worker_id, p_limit, p_operation_types, p_lease_seconds, p_claim_id) as c;
 end;
 $$;
 
-comment on function public.claim_image_operations(text, integer, text[], integer) is
+comment on function public.claim_image_operations(text, integer, text[], integer, uuid) is
 'Leases up to p_limit (1 to 100) waiting operations to a worker, for p_lease_seconds (1 to 3600). input_url is '
-'bucket/key, null for generate. Takes operations back from workers whose lease ran out first.';
-revoke execute on function public.claim_image_operations(text, integer, text[], integer) from public;
-grant execute on function public.claim_image_operations(text, integer, text[], integer) to service_role;
+'bucket/key, null for generate. Takes operations back from workers whose lease ran out first. p_claim_id, a random '
+'UUID for each claim, becomes the lease token; sent again after a lost answer it returns what it took the first time, '
+'or claims when that was nothing.';
+revoke execute on function public.claim_image_operations(text, integer, text[], integer, uuid) from public;
+grant execute on function public.claim_image_operations(text, integer, text[], integer, uuid) to service_role;
 
 create function public.extend_image_operation_lease(
     p_operation_id uuid,

@@ -115,6 +115,49 @@ def test_a_bad_claim_is_refused(people: People, wrong: dict[str, Any]) -> None:
     assert len(claim(people.service)) == 1
 
 
+def test_a_claim_sent_again_gets_what_it_took_and_no_more(people: People, db: Connection) -> None:
+    queue(people, 5)
+    claim_id = uuid4()
+    first = claim(people.service, p_limit=2, p_claim_id=claim_id, p_lease_seconds=5)
+    assert [job["lease_token"] for job in first] == [claim_id, claim_id]
+    again = claim(people.service, p_limit=4, p_claim_id=claim_id, p_lease_seconds=600)
+    assert [job["lease_expires_at"] - first[0]["lease_expires_at"] > timedelta(seconds=500) for job in again] == [
+        True,
+        True,
+    ]
+    unchanged = [{key: value for key, value in job.items() if key != "lease_expires_at"} for job in first]
+    assert [{key: value for key, value in job.items() if key != "lease_expires_at"} for job in again] == unchanged
+    complete(people.service, first[0])
+    assert [job["id"] for job in claim(people.service, p_limit=4, p_claim_id=claim_id)] == [first[1]["id"]]
+    assert len(claim(people.service, p_limit=5, p_claim_id=uuid4())) == 3
+
+
+def test_a_claim_sent_again_after_its_leases_ran_out_gets_only_what_nobody_took(people: People, db: Connection) -> None:
+    queue(people, 2)
+    claim_id = uuid4()
+    claim(people.service, p_limit=2, p_claim_id=claim_id)
+    expire_leases(db)
+    (still_there, again) = claim(people.service, p_limit=2, p_claim_id=claim_id)
+    assert (still_there["attempts"], again["attempts"]) == (1, 1)
+    expire_leases(db)
+    assert len(claim(people.service, p_limit=2, p_worker_id="worker-2")) == 2
+    assert claim(people.service, p_limit=2, p_claim_id=claim_id) == []
+    with refused("PT409", "Lease lost"):
+        complete(people.service, again)
+
+
+def test_a_claim_sent_twice_at_the_same_time_takes_its_operations_once(people: People, db_url: str) -> None:
+    queue(people, 6)
+    claim_id = uuid4()
+
+    def take(connection: Connection) -> set[UUID]:
+        return {job["id"] for job in claim(people.service.on(connection), p_limit=2, p_claim_id=claim_id)}
+
+    answers = together(db_url, [take] * 6)
+    assert len(answers[0]) == 2
+    assert answers == [answers[0]] * 6
+
+
 def test_a_heartbeat_extends_the_lease(people: People, db: Connection) -> None:
     queue(people)
     (job,) = claim(people.service, p_lease_seconds=5)

@@ -21,6 +21,7 @@ from psycopg.rows import DictRow, dict_row
 from cli.local.stack import Stack, StackStatus
 from cli.local.state import free_port
 from tests.e2e.people import Person, give_credits, operator, sign_up
+from tests.e2e.proxy import Proxy
 from tests.e2e.worker_process import WorkerProcess, until
 from tests.services.hostile_files import SIZED, SVG, animated, bomb, truncated
 
@@ -248,28 +249,35 @@ def test_asked_to_stop_it_hands_back_what_takes_too_long(
 
 
 def test_it_survives_a_restart_of_the_database(tmp_path: Path) -> None:
+    """One operation runs when the database stops; of another the claim is committed and its answer lost."""
     own_stack = Stack(tmp_path / "stack")  # other tests keep connections to theirs
     try:
         stack = own_stack.up()
         person = sign_up(stack)
         give_credits(stack, person, CREDITS - person.credits())
-        running = upscale(person, orders("sleep", seconds=2))
-        worker = WorkerProcess(stack, tmp_path / "worker.log", real=False, CONCURRENCY=2, LEASE_SECONDS=20)
-        try:
-            until(lambda: status(person, running) == "processing")
-            own_stack.postgres.stop()
-            until(lambda: worker.said("api_unreachable"))
-            own_stack.postgres.start()
-            until(lambda: worker.said("api_back"))
-            waiting = upscale(person, orders("echo"))
-            until(lambda: {status(person, running), status(person, waiting)} == {"completed"})
-            assert worker.process.poll() is None
-        finally:
-            worker.process.kill()
-            worker.process.wait()
+        running = upscale(person, orders("sleep", seconds=3))
+        with Proxy(stack.api_url) as proxy:
+            log = tmp_path / "worker.log"
+            worker = WorkerProcess(stack, log, real=False, url=proxy.url, CONCURRENCY=2, LEASE_SECONDS=30)
+            try:
+                until(lambda: worker.said("operation_started"))
+                proxy.loses = b"/rpc/claim_image_operations"
+                claimed = upscale(person, orders("echo"))
+                until(lambda: status(person, claimed) == "processing")
+                own_stack.postgres.stop()
+                until(lambda: worker.said("api_unreachable"))
+                proxy.loses = None
+                own_stack.postgres.start()
+                until(lambda: {status(person, running), status(person, claimed)} == {"completed"})
+                waiting = upscale(person, orders("echo"))
+                until(lambda: status(person, waiting) == "completed")
+                assert worker.process.poll() is None
+            finally:
+                worker.process.kill()
+                worker.process.wait()
         with connect(stack) as db:
-            assert_ledger(db, person, completed=2, failed=0)
-        assert person.operation(running)["attempts"] == 1
+            assert_ledger(db, person, completed=3, failed=0)
+        assert [person.operation(operation)["attempts"] for operation in (running, claimed, waiting)] == [1, 1, 1]
     finally:
         own_stack.down()
 

@@ -19,9 +19,9 @@ RUN_WITH_FAKES = (
 
 
 class WorkerProcess:
-    """`python -m services.images`, with fake engines unless told otherwise."""
+    """`python -m services.images`, with fake engines unless told otherwise; `url` stands in for the stack's own."""
 
-    def __init__(self, stack: StackStatus, log: Path, *, real: bool, **settings: Any) -> None:
+    def __init__(self, stack: StackStatus, log: Path, *, real: bool, url: str | None = None, **settings: Any) -> None:
         self.log = log
         variables = {"CONCURRENCY": 1, "LEASE_SECONDS": 2, "POLL_SECONDS": 0.3, "SHUTDOWN_GRACE_SECONDS": 10} | settings
         command = ["-m", "services.images"] if real else ["-c", RUN_WITH_FAKES]
@@ -32,7 +32,7 @@ class WorkerProcess:
                 stdout=output,
                 stderr=output,
                 env=os.environ
-                | {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
+                | {"SUPABASE_URL": url or stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
                 | {f"WORKER_{name}": str(value) for name, value in variables.items()},
             )
         until(lambda: self.said("worker_started") or self.process.poll() is not None, 60)

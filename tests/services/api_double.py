@@ -167,6 +167,12 @@ class ApiDouble:
         now = time.monotonic()
         rows: list[dict[str, Any]] = []
         for operation in self.operations.values():
+            if operation.status == "processing" and operation.lease_token == params["p_claim_id"]:
+                operation.lease_expires_at = now + params["p_lease_seconds"]
+                rows.append({name: value for name, value in vars(operation).items() if name != "report"})
+        if rows:
+            return JSONResponse(rows)
+        for operation in self.operations.values():
             if operation.status == "processing" and operation.lease_expires_at < now:
                 operation.status = "pending"
             if (
@@ -176,7 +182,7 @@ class ApiDouble:
             ):
                 operation.status = "processing"
                 operation.attempts += 1
-                operation.lease_token = str(uuid.uuid4())
+                operation.lease_token = params["p_claim_id"]
                 operation.lease_expires_at = now + params["p_lease_seconds"]
                 rows.append({name: value for name, value in vars(operation).items() if name != "report"})
         at_once = sum(operation.status == "processing" for operation in self.operations.values())

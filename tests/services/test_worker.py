@@ -526,6 +526,21 @@ def test_a_type_that_no_engine_does_is_one_sentence() -> None:
     assert "names colour, for which no engine is configured. Choose from generate, upscale." in ended.stderr
 
 
+@pytest.mark.parametrize("fault", ["lose_reply", "500", "silent"])
+def test_a_claim_is_repeated_under_its_id_until_it_is_answered(api: ApiDouble, fault: str) -> None:
+    operations = [api.add(), api.add()]
+    api.faults["claim"] = f"{fault}, {fault}, none"
+
+    async def test(running: Running) -> None:
+        await running.until(lambda: all(ended(operation) for operation in operations))
+
+    work(api, test, concurrency=2, poll_seconds=2 * NEVER_SOON)
+    assert [operation.attempts for operation in operations] == [1, 1]
+    ids = [params["p_claim_id"] for params in api.called("claim_image_operations")]
+    assert len(set(ids[:3])) == 1
+    assert len(set(ids[2:])) == len(ids[2:])
+
+
 # Stopping
 
 
