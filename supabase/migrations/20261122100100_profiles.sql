@@ -33,6 +33,8 @@ create table public.profiles (
     credits_remaining integer not null default 0 check (credits_remaining >= 0),
     total_credits_purchased integer not null default 0 check (total_credits_purchased >= 0),
     total_credits_used integer not null default 0 check (total_credits_used >= 0),
+    -- What clawbacks could not take yet.
+    credit_debt integer not null default 0 check (credit_debt >= 0),
     -- The sequence number of the account's newest credit transaction.
     ledger_version bigint not null default 0 check (ledger_version >= 0),
     last_activity_at timestamptz default now(),
@@ -42,12 +44,14 @@ create table public.profiles (
 
 comment on table public.profiles is
 'One row per account. A user reads his own row and edits his name, company, phone and avatar; '
-'an admin reads all rows and may edit the same columns. credits_remaining, total_credits_* and ledger_version '
-'are a cache of the ledger that only the ledger functions write.';
+'an admin reads all rows and may edit the same columns. credits_remaining, total_credits_*, credit_debt '
+'and ledger_version are a cache of the ledger that only the ledger functions write.';
 comment on column public.profiles.email is
 'The address in auth.users, unique. An account without one (sign-up by phone) has <id>@no-email.invalid; '
 'send nothing to .invalid.';
 comment on column public.profiles.credits_remaining is 'The balance_after of the newest credit transaction.';
+comment on column public.profiles.credit_debt is
+'Credits still to be taken back, from whatever is credited next: the sum of credit_clawbacks.owed.';
 comment on column public.profiles.total_credits_purchased is 'Sum of the purchase transactions.';
 comment on column public.profiles.total_credits_used is
 'Sum of the usage transactions minus the refunds of such a transaction: credits spent on work that was delivered.';

@@ -77,7 +77,11 @@ create table public.credit_transactions (
     -- created_at is the start of a transaction and can tie or run backwards; seq cannot.
     seq bigint not null check (seq > 0),
     transaction_type text not null
-    check (transaction_type in ('purchase', 'usage', 'refund', 'bonus', 'expiration')),
+    check (
+        transaction_type in (
+            'purchase', 'usage', 'refund', 'bonus', 'expiration', 'clawback', 'clawback_reversal'
+        )
+    ),
     amount integer not null check (amount > 0),
     balance_before integer not null check (balance_before >= 0),
     balance_after integer not null check (balance_after >= 0),
@@ -85,6 +89,7 @@ create table public.credit_transactions (
     metadata jsonb,
     idempotency_key text,
     refunded_transaction_id uuid references public.credit_transactions (id),
+    clawback_id uuid,
     stripe_payment_intent_id text,
     subscription_plan_id uuid references public.subscription_plans (id),
     pay_as_you_go_package_id uuid references public.pay_as_you_go_packages (id),
@@ -101,18 +106,27 @@ comment on column public.credit_transactions.idempotency_key is
 'Names a request: sent again, the same request gets the first answer instead of a second entry.';
 comment on column public.credit_transactions.refunded_transaction_id is
 'The usage entry that this refund gives back. Unique, so that nothing is refunded twice.';
+comment on column public.credit_transactions.clawback_id is
+'The clawback that this entry carries out, settles or reverses.';
+comment on column public.credit_transactions.expires_at is 'When the credits of this entry expire, as first granted.';
 
 create unique index credit_transactions_user_id_seq_key on public.credit_transactions (user_id, seq);
 create unique index credit_transactions_idempotency_key_key on public.credit_transactions (user_id, idempotency_key)
 where idempotency_key is not null;
+-- Most entries have none of these, so their indexes hold only those that do: an entry costs less to write.
 create unique index credit_transactions_refunded_transaction_id_key
-on public.credit_transactions (refunded_transaction_id);
+on public.credit_transactions (refunded_transaction_id)
+where refunded_transaction_id is not null;
+create index idx_credit_transactions_clawback_id on public.credit_transactions (clawback_id)
+where clawback_id is not null;
+create index idx_credit_transactions_subscription_plan_id on public.credit_transactions (subscription_plan_id)
+where subscription_plan_id is not null;
+create index idx_credit_transactions_pay_as_you_go_package_id
+on public.credit_transactions (pay_as_you_go_package_id)
+where pay_as_you_go_package_id is not null;
 create index idx_credit_transactions_user_id on public.credit_transactions (user_id);
 create index idx_credit_transactions_created_at on public.credit_transactions (created_at);
 create index idx_credit_transactions_transaction_type on public.credit_transactions (transaction_type);
-create index idx_credit_transactions_subscription_plan_id on public.credit_transactions (subscription_plan_id);
-create index idx_credit_transactions_pay_as_you_go_package_id
-on public.credit_transactions (pay_as_you_go_package_id);
 
 alter table public.credit_transactions enable row level security;
 
@@ -122,36 +136,6 @@ using (user_id = (select auth.uid()) or (select private.is_admin()));
 
 -- Nobody writes directly, not even the service role.
 grant select on public.credit_transactions to authenticated, service_role;
-
--- Grants keep the API's roles out; this keeps out the roles that need no grant, such as a hand in psql.
--- The one way an entry goes is with its account: then the profile is gone already when the cascade arrives here.
-create function private.keep_credit_transactions()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-    if tg_op = 'DELETE' and not exists (select 1 from public.profiles as p where p.id = old.user_id) then
-        return old;
-    end if;
-    perform private.refuse(
-        'PT403', 'The ledger is append-only: ' || lower(tg_op) || ' refused',
-        jsonb_build_object('table', 'credit_transactions'),
-        'Correct a mistake with a new transaction.'
-    );
-end;
-$$;
-
-revoke execute on function private.keep_credit_transactions() from public;
-
-create trigger keep_credit_transactions
-before update or delete on public.credit_transactions
-for each row execute function private.keep_credit_transactions();
-
-create trigger keep_all_credit_transactions
-before truncate on public.credit_transactions
-for each statement execute function private.keep_credit_transactions();
 
 create table public.subscription_history (
     id uuid primary key default gen_random_uuid(),

@@ -23,6 +23,9 @@ MATRIX = {
     "pay_as_you_go_packages": " y---   y---   y---     y---     y---  yyyy",
     "operation_prices": "       y---   y---   y---     y---     y---  y-yy",
     "credit_transactions": "    ----   y---   0---     0---     y---  y---",
+    "credit_grants": "          ----   y---   0---     0---     y---  y---",
+    "credit_allocations": "     ----   0---   0---     0---     y---  y---",
+    "credit_clawbacks": "       ----   y---   0---     0---     y---  y---",
     "subscription_history": "   ----   y---   0---     0---     y---  yyy-",
     "images": "                 ----   yyyy   0-00     0-00     yyyy  yyyy",
     "image_operations": "       ----   y---   0---     0---     y---  y---",
@@ -65,6 +68,9 @@ def world(people: People, db: Connection) -> Iterator[World]:
             "user_id": owner.id, "seq": 99, "transaction_type": "bonus",
             "amount": 1, "balance_before": 8, "balance_after": 9,
         },
+        "credit_grants": {"user_id": owner.id, "seq": 1, "source": "bonus", "amount": 1, "remaining": 0},
+        "credit_allocations": {"amount": -1},
+        "credit_clawbacks": {"user_id": owner.id, "amount": 1, "owed": 0, "reason": word},
         "subscription_history": {"user_id": owner.id, "status": "active", "started_at": "2026-01-01"},
         "images": {"user_id": owner.id, "original_filename": "a.png", "original_url": f"originals/{owner.id}/a.png"},
         "image_operations": {"image_id": image, "user_id": owner.id, "operation_type": "upscale"},
@@ -84,11 +90,16 @@ def world(people: People, db: Connection) -> Iterator[World]:
     rows: dict[str, UUID | str] = {"profiles": cast("UUID", owner.id), "operation_prices": "upscale"}
     rows |= {"images": image, "image_operations": operation["id"]}
     rows["credit_transactions"] = people.ledger(owner)[0]["id"]
+    columns["credit_grants"]["transaction_id"] = rows["credit_transactions"]
     for table, values in columns.items():
+        if table == "credit_clawbacks":
+            values["grant_id"] = rows["credit_grants"]
+        if table == "credit_allocations":
+            values |= {"transaction_id": rows["credit_transactions"], "grant_id": rows["credit_grants"]}
         if table == "image_collection_items":
             values |= {"collection_id": rows["image_collections"], "image_id": image}
         if table not in rows:
-            rows[table] = _insert(db, table, values)[0]["id"]
+            rows[table] = _insert(db, table, values)[0][_key(table)]
     # What the personas try to insert must not collide with the row that is there.
     columns["image_collection_items"]["image_id"] = other_image
     for table in ("subscription_plans", "email_templates"):
@@ -123,7 +134,7 @@ def _insert(connection: Connection, table: str, values: dict[str, Any], returnin
 
 
 def _key(table: str) -> str:
-    return "operation_type" if table == "operation_prices" else "id"
+    return {"operation_prices": "operation_type", "credit_allocations": "transaction_id"}.get(table, "id")
 
 
 def _writable_column(connection: Connection, person: Person, table: str) -> str:
