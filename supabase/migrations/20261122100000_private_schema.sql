@@ -9,8 +9,8 @@ create schema private;
 comment on schema private is
 'Helpers and the engine: not exposed by the API. The public schema holds tables, views and thin RPCs.';
 
--- `authenticated` needs it because row level security policies call private.is_admin() as the caller.
-grant usage on schema private to authenticated, service_role;
+-- Browsers' roles need it because row level security policies call helpers such as private.is_admin() as the caller.
+grant usage on schema private to anon, authenticated, service_role;
 
 -- The built-in default (execute to public) can only be revoked for all schemas at once,
 -- and that does not touch the grants Supabase makes by name in `public`: both are needed.

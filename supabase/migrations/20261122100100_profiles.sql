@@ -43,7 +43,7 @@ create table public.profiles (
 );
 
 comment on table public.profiles is
-'One row per account. A user reads his own row and edits his name, company, phone and avatar; '
+'One row per account. A user reads his own row and edits his name, company, phone and avatar while he is active; '
 'an admin reads all rows and may edit the same columns. credits_remaining, total_credits_*, credit_debt '
 'and ledger_version are a cache of the ledger that only the ledger functions write.';
 comment on column public.profiles.email is
@@ -84,7 +84,8 @@ comment on function private.is_admin() is
 revoke execute on function private.is_admin() from public;
 grant execute on function private.is_admin() to authenticated, service_role;
 
--- A deactivated account may sign in and read; the policies and RPCs that start something ask this first.
+-- A deactivated account signs in, reads, cancels and deletes what is its own; the policies and RPCs that start or
+-- change something ask this first.
 create function private.is_active()
 returns boolean
 language sql
@@ -109,10 +110,10 @@ create policy "Users view their own profile, admins all" on public.profiles
 for select to authenticated
 using (id = (select auth.uid()) or (select private.is_admin()));
 
-create policy "Users update their own profile, admins all" on public.profiles
+create policy "Active users update their own profile, admins all" on public.profiles
 for update to authenticated
-using (id = (select auth.uid()) or (select private.is_admin()))
-with check (id = (select auth.uid()) or (select private.is_admin()));
+using ((id = (select auth.uid()) and (select private.is_active())) or (select private.is_admin()))
+with check ((id = (select auth.uid()) and (select private.is_active())) or (select private.is_admin()));
 
 grant select on public.profiles to authenticated, service_role;
 -- The row policy alone would let a user set is_admin and credits_remaining on his own row.

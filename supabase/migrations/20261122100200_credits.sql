@@ -19,7 +19,8 @@ create table public.subscription_plans (
 );
 
 comment on table public.subscription_plans is
-'Monthly plans. Everybody reads the active ones, admins all of them; the service role maintains them.';
+'Monthly plans. Everybody reads the active ones; admins read and maintain all of them, but for the Stripe ids, which '
+'are the service role''s.';
 
 create trigger update_subscription_plans_updated_at
 before update on public.subscription_plans
@@ -35,7 +36,25 @@ create policy "Users view active plans, admins all" on public.subscription_plans
 for select to authenticated
 using (is_active or (select private.is_admin()));
 
+create policy "Admins insert plans" on public.subscription_plans
+for insert to authenticated
+with check ((select private.is_admin()));
+
+create policy "Admins update plans" on public.subscription_plans
+for update to authenticated
+using ((select private.is_admin()))
+with check ((select private.is_admin()));
+
+create policy "Admins delete plans" on public.subscription_plans
+for delete to authenticated
+using ((select private.is_admin()));
+
 grant select on public.subscription_plans to anon, authenticated;
+grant insert (name, description, monthly_price, credits_per_month, features, is_active, sort_order)
+on public.subscription_plans to authenticated;
+grant update (name, description, monthly_price, credits_per_month, features, is_active, sort_order)
+on public.subscription_plans to authenticated;
+grant delete on public.subscription_plans to authenticated;
 grant select, insert, update, delete on public.subscription_plans to service_role;
 
 create table public.pay_as_you_go_packages (
@@ -52,7 +71,8 @@ create table public.pay_as_you_go_packages (
 );
 
 comment on table public.pay_as_you_go_packages is
-'Credit packages bought once. Everybody reads the active ones, admins all of them; the service role maintains them.';
+'Credit packages bought once. Everybody reads the active ones; admins read and maintain all of them, but for the '
+'Stripe ids, which are the service role''s.';
 
 create trigger update_pay_as_you_go_packages_updated_at
 before update on public.pay_as_you_go_packages
@@ -68,7 +88,25 @@ create policy "Users view active packages, admins all" on public.pay_as_you_go_p
 for select to authenticated
 using (is_active or (select private.is_admin()));
 
+create policy "Admins insert packages" on public.pay_as_you_go_packages
+for insert to authenticated
+with check ((select private.is_admin()));
+
+create policy "Admins update packages" on public.pay_as_you_go_packages
+for update to authenticated
+using ((select private.is_admin()))
+with check ((select private.is_admin()));
+
+create policy "Admins delete packages" on public.pay_as_you_go_packages
+for delete to authenticated
+using ((select private.is_admin()));
+
 grant select on public.pay_as_you_go_packages to anon, authenticated;
+grant insert (name, credits, price, description, is_active, sort_order)
+on public.pay_as_you_go_packages to authenticated;
+grant update (name, credits, price, description, is_active, sort_order)
+on public.pay_as_you_go_packages to authenticated;
+grant delete on public.pay_as_you_go_packages to authenticated;
 grant select, insert, update, delete on public.pay_as_you_go_packages to service_role;
 
 create table public.credit_transactions (

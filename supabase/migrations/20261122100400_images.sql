@@ -1,4 +1,4 @@
--- Images, collections, and the storage buckets behind them.
+-- Images: one row per picture, what an account may hold, uploads and downloads.
 --
 -- The *_url columns hold 'bucket/key'; whoever may read the object asks Storage for a signed URL.
 
@@ -60,10 +60,10 @@ with check (
     (user_id = (select auth.uid()) and (select private.is_active())) or (select private.is_admin())
 );
 
-create policy "Users update their own images, admins all" on public.images
+create policy "Active users update their own images, admins all" on public.images
 for update to authenticated
-using (user_id = (select auth.uid()) or (select private.is_admin()))
-with check (user_id = (select auth.uid()) or (select private.is_admin()));
+using ((user_id = (select auth.uid()) and (select private.is_active())) or (select private.is_admin()))
+with check ((user_id = (select auth.uid()) and (select private.is_active())) or (select private.is_admin()));
 
 create policy "Users delete their own images, admins all" on public.images
 for delete to authenticated
@@ -74,106 +74,6 @@ grant insert (user_id, original_filename, original_file_size, original_file_type
 on public.images to authenticated;
 grant update (original_filename, is_favorite, final_url) on public.images to authenticated;
 grant select, insert, update, delete on public.images to service_role;
-
-create table public.image_collections (
-    id uuid primary key default gen_random_uuid(),
-    user_id uuid not null default auth.uid() references public.profiles (id) on delete cascade,
-    name text not null check (char_length(name) between 1 and 200),
-    description text check (char_length(description) <= 2000),
-    is_public boolean not null default false,
-    created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now()
-);
-
-comment on table public.image_collections is
-'Named sets of images. Owners and admins read and write them; everybody reads the public ones.';
-
-create index idx_image_collections_user_id on public.image_collections (user_id);
-
-create trigger update_image_collections_updated_at
-before update on public.image_collections
-for each row execute function public.update_updated_at_column();
-
-alter table public.image_collections enable row level security;
-
-create policy "Visitors view public collections" on public.image_collections
-for select to anon
-using (is_public);
-
-create policy "Users view their own and public collections, admins all" on public.image_collections
-for select to authenticated
-using (user_id = (select auth.uid()) or is_public or (select private.is_admin()));
-
-create policy "Active users insert their own collections, admins any" on public.image_collections
-for insert to authenticated
-with check (
-    (user_id = (select auth.uid()) and (select private.is_active())) or (select private.is_admin())
-);
-
-create policy "Users update their own collections, admins all" on public.image_collections
-for update to authenticated
-using (user_id = (select auth.uid()) or (select private.is_admin()))
-with check (user_id = (select auth.uid()) or (select private.is_admin()));
-
-create policy "Users delete their own collections, admins all" on public.image_collections
-for delete to authenticated
-using (user_id = (select auth.uid()) or (select private.is_admin()));
-
-grant select on public.image_collections to anon, authenticated;
-grant delete on public.image_collections to authenticated;
-grant insert (user_id, name, description, is_public) on public.image_collections to authenticated;
-grant update (name, description, is_public) on public.image_collections to authenticated;
-grant select, insert, update, delete on public.image_collections to service_role;
-
-create table public.image_collection_items (
-    id uuid primary key default gen_random_uuid(),
-    collection_id uuid not null references public.image_collections (id) on delete cascade,
-    image_id uuid not null references public.images (id) on delete cascade,
-    added_at timestamptz not null default now(),
-    unique (collection_id, image_id)
-);
-
-comment on table public.image_collection_items is
-'Which image is in which collection. Readable with its collection; the owner of both puts an image in, '
-'the owner of the collection takes it out.';
-
-create index idx_image_collection_items_image_id on public.image_collection_items (image_id);
-
-alter table public.image_collection_items enable row level security;
-
--- The subquery runs as the caller, so the policies of image_collections decide which collections exist for him.
-create policy "Items are visible with their collection" on public.image_collection_items
-for select to anon, authenticated
-using (exists (select 1 from public.image_collections as c where c.id = image_collection_items.collection_id));
-
-create policy "Active users put their images into their collections" on public.image_collection_items
-for insert to authenticated
-with check (
-    (select private.is_active())
-    and exists (
-        select 1 from public.image_collections as c
-        where c.id = image_collection_items.collection_id and c.user_id = (select auth.uid())
-    )
-    and exists (
-        select 1 from public.images as i
-        where i.id = image_collection_items.image_id and i.user_id = (select auth.uid())
-    )
-);
-
-create policy "Users take images out of their collections, admins of any" on public.image_collection_items
-for delete to authenticated
-using (
-    (select private.is_admin())
-    or exists (
-        select 1 from public.image_collections as c
-        where c.id = image_collection_items.collection_id and c.user_id = (select auth.uid())
-    )
-);
-
-grant select on public.image_collection_items to anon, authenticated;
-grant insert (collection_id, image_id) on public.image_collection_items to authenticated;
-grant delete on public.image_collection_items to authenticated;
-grant select, insert, update, delete on public.image_collection_items to service_role;
 
 -- Bounds what one account, or one collection, may hold: without it a free account fills the table in a few requests.
 -- The trigger's arguments: the table that owns the rows, their column with its id, the most rows, and what to call it.
@@ -218,18 +118,6 @@ create trigger limit_images
 after insert on public.images
 referencing new table as inserted
 for each statement execute function private.limit_rows('profiles', 'user_id', 10000, 'images in an account');
-
-create trigger limit_image_collections
-after insert on public.image_collections
-referencing new table as inserted
-for each statement execute function private.limit_rows('profiles', 'user_id', 1000, 'collections in an account');
-
-create trigger limit_image_collection_items
-after insert on public.image_collection_items
-referencing new table as inserted
-for each statement execute function private.limit_rows(
-    'image_collections', 'collection_id', 5000, 'images in a collection'
-);
 
 -- Logs uploads. A picture that the system made, or that an admin or a service put in, is nobody's upload.
 create function private.record_uploads()
@@ -298,56 +186,3 @@ comment on function public.record_image_download(uuid) is
 'Adds 1 to the download_count of the caller''s own image and returns it. Error: 404 not the caller''s image.';
 revoke execute on function public.record_image_download(uuid) from public;
 grant execute on function public.record_image_download(uuid) to authenticated;
-
--- Buckets. Keys start with the owner's id: <bucket>/<uid>/…
-insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
-values
-(
-    'originals', 'originals', false, 50 * 1024 * 1024,
-    '{image/png,image/jpeg,image/webp,image/tiff,image/gif,image/bmp,image/svg+xml}'
-),
-('results', 'results', false, null, null),
-('avatars', 'avatars', true, 5 * 1024 * 1024, '{image/png,image/jpeg,image/webp,image/gif}')
-on conflict (id) do update set
-    public = excluded.public,
-    file_size_limit = excluded.file_size_limit,
-    allowed_mime_types = excluded.allowed_mime_types;
-
--- Objects that a worker uploads have no owner: the path decides, never the owner column.
-create policy "Users view objects in their own folders, admins all" on storage.objects
-for select to authenticated
-using (
-    bucket_id in ('originals', 'results', 'avatars')
-    and ((storage.foldername(name))[1] = (select auth.uid())::text or (select private.is_admin()))
-);
-
-create policy "Active users upload into their own folders" on storage.objects
-for insert to authenticated
-with check (
-    bucket_id in ('originals', 'avatars')
-    and (storage.foldername(name))[1] = (select auth.uid())::text
-    and (select private.is_active())
-);
-
--- An upsert needs it, beside select and insert.
-create policy "Active users replace objects in their own folders" on storage.objects
-for update to authenticated
-using (
-    bucket_id in ('originals', 'avatars')
-    and (storage.foldername(name))[1] = (select auth.uid())::text
-    and (select private.is_active())
-)
-with check (
-    bucket_id in ('originals', 'avatars')
-    and (storage.foldername(name))[1] = (select auth.uid())::text
-    and (select private.is_active())
-);
-
--- Results too: nobody but the owner decides how long his pictures stay. Browsers remove objects through the Storage
--- API, which removes the bytes with the row; deleting the row by SQL would leave them.
-create policy "Users delete objects in their own folders" on storage.objects
-for delete to authenticated
-using (
-    bucket_id in ('originals', 'results', 'avatars')
-    and (storage.foldername(name))[1] = (select auth.uid())::text
-);

@@ -23,8 +23,8 @@ create table public.operation_prices (
 );
 
 comment on table public.operation_prices is
-'Price of each operation in credits; an inactive one is not offered. Everybody reads the active ones, admins all; '
-'the service role sets them.';
+'Price of each operation in credits; an inactive one is not offered. Everybody reads the active ones; admins read and '
+'set all of them.';
 
 create trigger update_operation_prices_updated_at
 before update on public.operation_prices
@@ -40,7 +40,23 @@ create policy "Users view active prices, admins all" on public.operation_prices
 for select to authenticated
 using (is_active or (select private.is_admin()));
 
+create policy "Admins insert prices" on public.operation_prices
+for insert to authenticated
+with check ((select private.is_admin()));
+
+create policy "Admins update prices" on public.operation_prices
+for update to authenticated
+using ((select private.is_admin()))
+with check ((select private.is_admin()));
+
+create policy "Admins delete prices" on public.operation_prices
+for delete to authenticated
+using ((select private.is_admin()));
+
 grant select on public.operation_prices to anon, authenticated;
+grant insert (operation_type, credits, is_active) on public.operation_prices to authenticated;
+grant update (credits, is_active) on public.operation_prices to authenticated;
+grant delete on public.operation_prices to authenticated;
 grant select, insert, update, delete on public.operation_prices to service_role;
 
 -- Here and not in the seed, because no operation can be requested without them.

@@ -14,10 +14,33 @@ create table public.api_costs (
 
 comment on table public.api_costs is
 'Price list of the providers: the newest active row whose date has come counts, and only for a successful call that '
-'does not know its own cost. Closed: the service role only.';
+'does not know its own cost. Admins read and maintain it.';
 
 alter table public.api_costs enable row level security;
 
+create policy "Admins view provider prices" on public.api_costs
+for select to authenticated
+using ((select private.is_admin()));
+
+create policy "Admins insert provider prices" on public.api_costs
+for insert to authenticated
+with check ((select private.is_admin()));
+
+create policy "Admins update provider prices" on public.api_costs
+for update to authenticated
+using ((select private.is_admin()))
+with check ((select private.is_admin()));
+
+create policy "Admins delete provider prices" on public.api_costs
+for delete to authenticated
+using ((select private.is_admin()));
+
+grant select on public.api_costs to authenticated;
+grant insert (api_provider, operation_type, cost_per_operation, currency, effective_date, is_active)
+on public.api_costs to authenticated;
+grant update (api_provider, operation_type, cost_per_operation, currency, effective_date, is_active)
+on public.api_costs to authenticated;
+grant delete on public.api_costs to authenticated;
 grant select, insert, update, delete on public.api_costs to service_role;
 
 create table public.api_usage_logs (
@@ -38,7 +61,7 @@ create table public.api_usage_logs (
 
 comment on table public.api_usage_logs is
 'One row per call of a provider, failed calls too: response_time in seconds, cost in USD, null when unknown. '
-'Closed: the service role only.';
+'Admins read it; what a provider was sent and answered is no business of browsers.';
 comment on column public.api_usage_logs.cost is
 'USD: what the call reported, 0 included; else the list price if the call succeeded; else null.';
 
@@ -49,6 +72,11 @@ create index idx_api_usage_logs_operation_id on public.api_usage_logs (operation
 
 alter table public.api_usage_logs enable row level security;
 
+create policy "Admins view provider calls" on public.api_usage_logs
+for select to authenticated
+using ((select private.is_admin()));
+
+grant select on public.api_usage_logs to authenticated;
 grant select, insert on public.api_usage_logs to service_role;
 
 -- What one operation costs at a provider today, in USD; null when the price list does not say.

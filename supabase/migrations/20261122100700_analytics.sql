@@ -1,26 +1,4 @@
--- Administration and analytics: logs, metrics and the two views.
--- Closed for now: the service role only.
-
-create table public.admin_logs (
-    id uuid primary key default gen_random_uuid(),
-    -- The log outlives the account.
-    admin_user_id uuid references public.profiles (id) on delete set null,
-    action text not null,
-    target_type text,
-    target_id uuid,
-    details jsonb,
-    ip_address inet,
-    user_agent text,
-    created_at timestamptz not null default now()
-);
-
-comment on table public.admin_logs is 'What admins did. Closed: the service role only.';
-
-create index idx_admin_logs_admin_user_id on public.admin_logs (admin_user_id);
-
-alter table public.admin_logs enable row level security;
-
-grant select, insert on public.admin_logs to service_role;
+-- Analytics: metrics over time and the two views.
 
 create table public.system_metrics (
     id uuid primary key default gen_random_uuid(),
@@ -31,10 +9,16 @@ create table public.system_metrics (
     recorded_at timestamptz not null default now()
 );
 
-comment on table public.system_metrics is 'Measurements of the system over time. Closed: the service role only.';
+comment on table public.system_metrics is
+'Measurements of the system over time. Admins read them; the service role writes and prunes.';
 
 alter table public.system_metrics enable row level security;
 
+create policy "Admins view metrics" on public.system_metrics
+for select to authenticated
+using ((select private.is_admin()));
+
+grant select on public.system_metrics to authenticated;
 grant select, insert, delete on public.system_metrics to service_role;
 
 -- security_invoker: row level security applies, so an admin sees everybody and a user himself.

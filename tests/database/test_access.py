@@ -19,9 +19,9 @@ ACTIONS = ("select", "insert", "update", "delete")
 MATRIX = {
     #                           anon   owner  stranger inactive admin service
     "profiles": "               ----   y-y-   0-0-     0-0-     y-y-  y-y-",
-    "subscription_plans": "     y---   y---   y---     y---     y---  yyyy",
-    "pay_as_you_go_packages": " y---   y---   y---     y---     y---  yyyy",
-    "operation_prices": "       y---   y---   y---     y---     y---  y-yy",
+    "subscription_plans": "     y---   y-00   y-00     y-00     yyyy  yyyy",
+    "pay_as_you_go_packages": " y---   y-00   y-00     y-00     yyyy  yyyy",
+    "operation_prices": "       y---   y-00   y-00     y-00     yyyy  y-yy",
     "credit_transactions": "    ----   y---   0---     0---     y---  y---",
     "credit_grants": "          ----   y---   0---     0---     y---  y---",
     "credit_allocations": "     ----   0---   0---     0---     y---  y---",
@@ -30,15 +30,15 @@ MATRIX = {
     "images": "                 ----   yyyy   0-00     0-00     yyyy  yyyy",
     "image_operations": "       ----   y---   0---     0---     y---  y---",
     "image_collections": "      0---   yyyy   0-00     0-00     yyyy  yyyy",
-    "image_collection_items": " 0---   yy-y   0--0     0--0     y--y  yyyy",
-    "api_costs": "              ----   ----   ----     ----     ----  yyyy",
-    "api_usage_logs": "         ----   ----   ----     ----     ----  yy--",
-    "admin_logs": "             ----   ----   ----     ----     ----  yy--",
-    "system_metrics": "         ----   ----   ----     ----     ----  yy-y",
+    "image_collection_items": " 0---   yy-y   0--0     0--0     yy-y  yyyy",
+    "api_costs": "              ----   0-00   0-00     0-00     yyyy  yyyy",
+    "api_usage_logs": "         ----   0---   0---     0---     y---  yy--",
+    "admin_logs": "             ----   0---   0---     0---     y---  yy--",
+    "system_metrics": "         ----   0---   0---     0---     y---  yy-y",
     "user_activity_logs": "     ----   y---   0---     0---     y---  yy-y",
-    "email_templates": "        ----   ----   ----     ----     ----  yyyy",
-    "email_campaigns": "        ----   ----   ----     ----     ----  yyyy",
-    "email_logs": "             ----   ----   ----     ----     ----  yyy-",
+    "email_templates": "        ----   0-00   0-00     0-00     yyyy  yyyy",
+    "email_campaigns": "        ----   0-00   0-00     0-00     yyyy  yyyy",
+    "email_logs": "             ----   y---   0---     0---     y---  yyy-",
 }
 
 
