@@ -25,7 +25,7 @@ begin
     if not found then
         perform private.refuse_taken_address(p_user_id);
     end if;
-    perform private.post_credit_transaction(
+    perform private.add_user_credits(
         p_user_id, c_free_credits, 'bonus', 'Free credits for a new account', null, 'sign-up');
 end;
 $$;

@@ -236,17 +236,15 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_charge uuid;
+    v_charge public.credit_transactions;
     v_operation public.image_operations;
 begin
     if p_operation.credits_used > 0 then
-        select t.id into strict v_charge from public.credit_transactions as t
+        select t.* into strict v_charge from public.credit_transactions as t
         where t.user_id = p_operation.user_id and t.idempotency_key = 'operation:' || p_operation.id || ':charge';
-        perform private.post_credit_transaction(
-            p_operation.user_id, p_operation.credits_used, 'refund',
-            format('Refund: %s %s', p_operation.operation_type, p_status),
-            jsonb_build_object('operation_id', p_operation.id, 'operation_type', p_operation.operation_type),
-            'operation:' || p_operation.id || ':refund', v_charge);
+        perform private.refund_usage(
+            v_charge, format('Refund: %s %s', p_operation.operation_type, p_status),
+            'operation:' || p_operation.id || ':refund');
     end if;
 
     update public.image_operations as o

@@ -126,8 +126,8 @@ begin
 
     v_operation.id := gen_random_uuid();
     if v_price > 0 then
-        perform private.post_credit_transaction(
-            v_profile.id, -v_price, 'usage', 'Image operation: ' || p_operation_type,
+        perform private.spend_credits(
+            v_profile.id, v_price, 'usage', 'Image operation: ' || p_operation_type,
             jsonb_build_object('operation_id', v_operation.id, 'operation_type', p_operation_type),
             'operation:' || v_operation.id || ':charge');
     end if;

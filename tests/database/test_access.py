@@ -90,12 +90,11 @@ def world(people: People, db: Connection) -> Iterator[World]:
     rows: dict[str, UUID | str] = {"profiles": cast("UUID", owner.id), "operation_prices": "upscale"}
     rows |= {"images": image, "image_operations": operation["id"]}
     rows["credit_transactions"] = people.ledger(owner)[0]["id"]
-    columns["credit_grants"]["transaction_id"] = rows["credit_transactions"]
+    (grant,) = owner.sql("select * from public.credit_grants where amount = 8")
+    clawback = people.service.call("clawback_credits", p_grant_id=grant["id"], p_amount=1, p_reason="Money back")
+    rows |= {"credit_grants": grant["id"], "credit_clawbacks": clawback["id"]}
+    rows["credit_allocations"] = people.ledger(owner)[-1]["id"]
     for table, values in columns.items():
-        if table == "credit_clawbacks":
-            values["grant_id"] = rows["credit_grants"]
-        if table == "credit_allocations":
-            values |= {"transaction_id": rows["credit_transactions"], "grant_id": rows["credit_grants"]}
         if table == "image_collection_items":
             values |= {"collection_id": rows["image_collections"], "image_id": image}
         if table not in rows:
