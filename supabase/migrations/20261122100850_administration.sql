@@ -159,6 +159,41 @@ create trigger log_admin_change
 after insert or update or delete on public.email_campaigns
 for each row execute function private.log_admin_change();
 
+-- The log outlives an account that it is about, and forgets all but its id.
+create function private.forget_log_details()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    update public.admin_logs as l set details = null where l.target_user_id = old.id;
+    return old;
+end;
+$$;
+
+revoke execute on function private.forget_log_details() from public;
+
+create trigger forget_log_details
+before delete on public.profiles
+for each row execute function private.forget_log_details();
+
+create function private.check_reason(p_reason text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if coalesce(trim(p_reason), '') = '' or char_length(p_reason) > 300 then
+        perform private.refuse(
+            'PT400', 'The reason must have 1 to 300 characters', '{"argument": "p_reason"}',
+            'Say why, for whoever reads the log.');
+    end if;
+end;
+$$;
+
+revoke execute on function private.check_reason(text) from public;
+
 -- The gate of every admin function: an active admin, and a reason that the log can keep.
 create function private.check_admin(p_reason text)
 returns void
@@ -168,11 +203,8 @@ as $$
 begin
     if not private.is_admin() then
         perform private.refuse('PT403', 'Only an admin may do this', '{}', 'Sign in as an admin whose account is active.');
-    elsif coalesce(trim(p_reason), '') = '' or char_length(p_reason) > 300 then
-        perform private.refuse(
-            'PT400', 'The reason must have 1 to 300 characters', '{"argument": "p_reason"}',
-            'Say why, for whoever reads the log.');
     end if;
+    perform private.check_reason(p_reason);
 end;
 $$;
 
@@ -297,3 +329,127 @@ comment on function public.admin_set_user_admin(uuid, boolean, text) is
 'account.';
 revoke execute on function public.admin_set_user_admin(uuid, boolean, text) from public;
 grant execute on function public.admin_set_user_admin(uuid, boolean, text) to authenticated;
+
+-- Logs what an admin did in a ledger, unless the entry is the answer to a request that was sent again.
+create function private.log_ledger_action(p_action text, p_entry public.credit_transactions, p_reason text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if not exists (
+        select 1 from public.admin_logs as l
+        where l.target_user_id = p_entry.user_id and l.target_id = p_entry.id and l.action = p_action
+    ) then
+        perform private.log_admin_action(
+            p_action, 'credit_transactions', p_entry.id, p_entry.user_id,
+            jsonb_build_object('credits', p_entry.balance_after - p_entry.balance_before, 'reason', p_reason));
+    end if;
+end;
+$$;
+
+revoke execute on function private.log_ledger_action(text, public.credit_transactions, text) from public;
+
+create function private.admin_adjust_credits(
+    p_user_id uuid,
+    p_amount integer,
+    p_reason text,
+    p_idempotency_key text
+)
+returns public.credit_transactions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_largest_amount constant integer := 1000000;
+    v_grant public.credit_grants;
+    v_entry public.credit_transactions;
+begin
+    perform private.check_admin(p_reason);
+    if p_amount is null or p_amount = 0 or p_amount not between -c_largest_amount and c_largest_amount then
+        perform private.refuse(
+            'PT400', format('The amount must be between -%1$s and %1$s credits, and not 0', c_largest_amount),
+            jsonb_build_object('argument', 'p_amount', 'value', p_amount),
+            'Pass a positive number to give credits, a negative one to take them.');
+    elsif p_amount > 0 then
+        v_grant := private.grant_credits(
+            p_user_id, p_amount, 'bonus', 'adjustment', null, 0, p_reason, null, p_idempotency_key, null, null, null,
+            null, null);
+        select t.* into strict v_entry from public.credit_transactions as t where t.id = v_grant.transaction_id;
+    else
+        -- Not usage: nothing was delivered for them.
+        perform private.check_credit_request(
+            p_user_id, -p_amount, 'expiration', '{expiration}', p_reason, null, p_idempotency_key);
+        v_entry := private.spend_credits(p_user_id, -p_amount, 'expiration', p_reason, null, p_idempotency_key);
+    end if;
+    perform private.log_ledger_action('admin_adjust_credits', v_entry, p_reason);
+    return v_entry;
+end;
+$$;
+
+revoke execute on function private.admin_adjust_credits(uuid, integer, text, text) from public;
+grant execute on function private.admin_adjust_credits(uuid, integer, text, text) to authenticated;
+
+create function public.admin_adjust_credits(
+    p_user_id uuid,
+    p_amount integer,
+    p_reason text,
+    p_idempotency_key text default null
+)
+returns public.credit_transactions
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.admin_adjust_credits(p_user_id, p_amount, p_reason, p_idempotency_key);
+end;
+$$;
+
+comment on function public.admin_adjust_credits(uuid, integer, text, text) is
+'Admins: gives credits (a positive amount) or takes them (negative, an expiration entry) and returns the entry. The '
+'user reads the reason as its description. Logged. With an idempotency key, the same request returns the first answer. '
+'Errors: 400 bad argument or no reason, 402 too few credits to take, 403 not an admin, 404 unknown user, 409 key used '
+'for another request.';
+revoke execute on function public.admin_adjust_credits(uuid, integer, text, text) from public;
+grant execute on function public.admin_adjust_credits(uuid, integer, text, text) to authenticated;
+
+create function private.admin_refund_transaction(p_transaction_id uuid, p_reason text, p_idempotency_key text)
+returns public.credit_transactions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_entry public.credit_transactions;
+begin
+    perform private.check_admin(p_reason);
+    v_entry := private.refund_transaction(p_transaction_id, p_reason, p_idempotency_key);
+    perform private.log_ledger_action('admin_refund_transaction', v_entry, p_reason);
+    return v_entry;
+end;
+$$;
+
+revoke execute on function private.admin_refund_transaction(uuid, text, text) from public;
+grant execute on function private.admin_refund_transaction(uuid, text, text) to authenticated;
+
+create function public.admin_refund_transaction(
+    p_transaction_id uuid,
+    p_reason text,
+    p_idempotency_key text default null
+)
+returns public.credit_transactions
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.admin_refund_transaction(p_transaction_id, p_reason, p_idempotency_key);
+end;
+$$;
+
+comment on function public.admin_refund_transaction(uuid, text, text) is
+'Admins: gives back the credits of a usage entry, to where they came from, and returns the refund. The user reads the '
+'reason as its description. Logged. Errors: 400 no reason, 403 not an admin, 404 unknown entry, 409 no usage entry, '
+'refunded already, or key used for another request.';
+revoke execute on function public.admin_refund_transaction(uuid, text, text) from public;
+grant execute on function public.admin_refund_transaction(uuid, text, text) to authenticated;

@@ -26,6 +26,7 @@ MATRIX = {
     "credit_grants": "          ----   y---   0---     0---     y---  y---",
     "credit_allocations": "     ----   0---   0---     0---     y---  y---",
     "credit_clawbacks": "       ----   y---   0---     0---     y---  y---",
+    "closed_account_totals": "  ----   0---   0---     0---     y---  y---",
     "subscription_history": "   ----   y---   0---     0---     y---  yyy-",
     "images": "                 ----   yyyy   0-00     0-00     yyyy  yyyy",
     "image_operations": "       ----   y---   0---     0---     y---  y---",
@@ -71,6 +72,7 @@ def world(people: People, db: Connection) -> Iterator[World]:
         "credit_grants": {"user_id": owner.id, "seq": 1, "source": "bonus", "amount": 1, "remaining": 0},
         "credit_allocations": {"amount": -1},
         "credit_clawbacks": {"user_id": owner.id, "amount": 1, "owed": 0, "reason": word},
+        "closed_account_totals": {"month": "2020-01-01", "transaction_type": word},
         "subscription_history": {"user_id": owner.id, "status": "active", "started_at": "2026-01-01"},
         "images": {"user_id": owner.id, "original_filename": "a.png", "original_url": f"originals/{owner.id}/a.png"},
         "image_operations": {"image_id": image, "user_id": owner.id, "operation_type": "upscale"},
@@ -120,7 +122,7 @@ def world(people: People, db: Connection) -> Iterator[World]:
     )
     for table in (
         "subscription_plans", "pay_as_you_go_packages", "api_costs", "admin_logs", "system_metrics",
-        "email_logs", "email_campaigns", "email_templates",
+        "email_logs", "email_campaigns", "email_templates", "closed_account_totals",
     ):  # fmt: skip
         db.execute(f"delete from public.{table} where id = %s", (rows[table],))
 

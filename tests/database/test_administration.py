@@ -155,16 +155,19 @@ def test_every_column_that_a_browser_may_write_is_watched(db: Connection) -> Non
     assert unwatched == []
 
 
-CALLS = {
-    "admin_set_user_active": {"p_is_active": False},
-    "admin_set_user_admin": {"p_is_admin": True},
+# The functions that change an account's rights, and all of them with their own arguments.
+RIGHTS = {"admin_set_user_active": {"p_is_active": False}, "admin_set_user_admin": {"p_is_admin": True}}
+CALLS: dict[str, dict[str, Any]] = RIGHTS | {
+    "admin_adjust_credits": {"p_amount": 5},
+    "admin_refund_transaction": {},
 }
 
 
 @pytest.mark.parametrize("function", CALLS)
 def test_only_an_active_admin_with_a_reason_calls_an_admin_function(people: People, function: str) -> None:
     target = people.new()
-    arguments = {"p_user_id": target.id, "p_reason": "because"} | CALLS[function]
+    key = "p_transaction_id" if function == "admin_refund_transaction" else "p_user_id"
+    arguments = {key: target.id, "p_reason": "because"} | CALLS[function]
     with refused("PT403", "Only an admin"):
         people.new().call(function, **arguments)
     with refused("PT403", "Only an admin"):
@@ -179,7 +182,7 @@ def test_only_an_active_admin_with_a_reason_calls_an_admin_function(people: Peop
         with refused("PT400", "reason"):
             admin.call(function, **(arguments | {"p_reason": reason}))
     with refused("PT404", "not found"):
-        admin.call(function, **(arguments | {"p_user_id": uuid4()}))
+        admin.call(function, **(arguments | {key: uuid4()}))
 
 
 def test_there_is_no_admin_function_that_the_test_above_forgets(db: Connection) -> None:
@@ -214,11 +217,56 @@ def test_an_admin_makes_an_admin_who_may_unmake_him(people: People) -> None:
         first.call("admin_set_user_admin", p_user_id=second.id, p_is_admin=False, p_reason="revenge")
 
 
-@pytest.mark.parametrize("function", CALLS)
+@pytest.mark.parametrize("function", RIGHTS)
 def test_nobody_changes_his_own_rights(people: People, function: str) -> None:
     admin = people.new(is_admin=True)
     with refused("PT409", "own account"):
-        admin.call(function, p_user_id=admin.id, p_reason="x", **CALLS[function])
+        admin.call(function, p_user_id=admin.id, p_reason="x", **RIGHTS[function])
+
+
+def test_an_admin_gives_and_takes_credits_once_for_each_key(people: People, db: Connection) -> None:
+    admin, user = people.new(is_admin=True), people.new()
+    for amount, key, balance in ((5, "gift", 7), (5, "gift", 7), (-3, "slip", 4), (-3, "slip", 4)):
+        entry = admin.call(
+            "admin_adjust_credits", p_user_id=user.id, p_amount=amount, p_reason="goodwill", p_idempotency_key=key
+        )
+        assert (entry["user_id"], entry["balance_after"], entry["description"]) == (user.id, balance, "goodwill")
+    assert [(entry["transaction_type"], entry["amount"]) for entry in people.ledger(user)] == [
+        ("bonus", 2),
+        ("bonus", 5),
+        ("expiration", 3),
+    ]
+    assert [(row["action"], row["target_type"], row["details"]) for row in entries(db, admin)] == [
+        ("admin_adjust_credits", "credit_transactions", {"credits": 5, "reason": "goodwill"}),
+        ("admin_adjust_credits", "credit_transactions", {"credits": -3, "reason": "goodwill"}),
+    ]
+    with refused("PT409", "idempotency key"):
+        admin.call("admin_adjust_credits", p_user_id=user.id, p_amount=6, p_reason="x", p_idempotency_key="gift")
+    with refused("PT402"):
+        admin.call("admin_adjust_credits", p_user_id=user.id, p_amount=-5, p_reason="x")
+    assert people.service.rows("verify_ledger") == []
+
+
+@pytest.mark.parametrize("amount", [None, 0, 1_000_001, -1_000_001, -2_147_483_648])
+def test_an_adjustment_out_of_bounds_is_refused(people: People, amount: int | None) -> None:
+    admin = people.new(is_admin=True)
+    with refused("PT400", "amount"):
+        admin.call("admin_adjust_credits", p_user_id=admin.id, p_amount=amount, p_reason="x")
+
+
+def test_an_admin_refunds_a_charge_once(people: People, db: Connection) -> None:
+    admin, user = people.new(is_admin=True), people.new()
+    people.service.call("deduct_user_credits", p_user_id=user.id, p_amount=2, p_transaction_type="usage")
+    charge = people.ledger(user)[-1]
+    refund = {"p_transaction_id": charge["id"], "p_reason": "bad print", "p_idempotency_key": "ticket 7"}
+    first = admin.call("admin_refund_transaction", **refund)
+    assert admin.call("admin_refund_transaction", **refund) == first
+    assert (first["refunded_transaction_id"], people.balance(user)) == (charge["id"], 2)
+    (entry,) = entries(db, admin)
+    assert (entry["target_id"], entry["target_user_id"]) == (first["id"], user.id)
+    assert entry["details"] == {"credits": 2, "reason": "bad print"}
+    with refused("PT409", "refunded already"):
+        admin.call("admin_refund_transaction", p_transaction_id=charge["id"], p_reason="again")
 
 
 def test_admins_who_dismiss_each_other_at_once_leave_one(people: People, db_url: str) -> None:
