@@ -1,4 +1,5 @@
-// The project URL of the embedded stack: /rest/v1, /auth/v1 and /storage/v1 served by @supabase/lite.
+// The project URL of the embedded stack: /rest/v1, /auth/v1 and /storage/v1 served by @supabase/lite, /realtime/v1
+// handed on to the Realtime server (realtime.mjs).
 //
 // Usage: node gateway.mjs <stack directory> [--provision]
 //
@@ -12,6 +13,7 @@ import { chdir } from "node:process";
 import { serve } from "@hono/node-server";
 import { createApi } from "@supabase/lite/cli";
 import { connect, mended } from "./mends.mjs";
+import { forward, forwardUpgrades } from "./realtime.mjs";
 
 const [directory, flag] = process.argv.slice(2);
 const settings = JSON.parse(readFileSync(`${directory}/gateway.json`, "utf8"));
@@ -27,17 +29,13 @@ async function createApp() {
   return api.project.local.createApp(undefined, { admin: false });
 }
 
-/** The place where Realtime joins. */
-function realtimeUnavailable() {
-  const message = "Realtime is not part of the local stack yet; poll, or use a hosted project.";
-  return Response.json({ error: "realtime_unavailable", message }, { status: 503 });
-}
-
 function answer(app) {
   return async (request, env) => {
     const { pathname } = new URL(request.url);
     if (pathname === "/health") return Response.json({ status: "ok" });
-    if (pathname.startsWith("/realtime/v1")) return realtimeUnavailable();
+    if (pathname.startsWith("/realtime/v1/")) {
+      return mended(request, (inner) => forward(inner, settings.realtime_port));
+    }
     const peerAddress = env.incoming.socket.remoteAddress ?? null;
     return mended(request, (inner) => app.fetch(inner, { peerAddress }));
   };
@@ -62,6 +60,7 @@ async function serveRequests() {
     console.error(`The gateway cannot listen on 127.0.0.1:${settings.port}: ${error.message}`);
     process.exit(1);
   });
+  forwardUpgrades(server, settings.realtime_port);
 }
 
 async function provision() {

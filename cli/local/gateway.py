@@ -102,5 +102,6 @@ class Gateway:
             "database_url": self.state.admin_url,
             "database_connections": DATABASE_CONNECTIONS,
             "port": self.state.api_port,
+            "realtime_port": self.state.realtime_port,
         }
         write_private(self.directory / "gateway.json", json.dumps(settings, indent=2))

@@ -18,8 +18,9 @@ from cli.local.state import StackState, free_port, write_private
 START_SECONDS = 60.0
 START_ATTEMPTS = 5
 
-# Logical decoding for Realtime, room for workers and tests, nothing on a socket file (their paths are limited
-# to 107 bytes, a checkout's is not). The log goes to standard output, which the stack appends to a file.
+# Logical decoding for Realtime, with a bound on the log that a reader who has stopped may hold back; room for workers
+# and tests; nothing on a socket file (their paths are limited to 107 bytes, a checkout's is not). The log goes to
+# standard output, which the stack appends to a file.
 SETTINGS = {
     "wal_level": "logical",
     "listen_addresses": "127.0.0.1",
@@ -27,6 +28,7 @@ SETTINGS = {
     "max_connections": "200",
     "max_replication_slots": "20",
     "max_wal_senders": "20",
+    "max_slot_wal_keep_size": "256MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "password_encryption": "scram-sha-256",

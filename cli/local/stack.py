@@ -17,6 +17,7 @@ from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.gateway import Gateway
 from cli.local.postgres import Postgres
+from cli.local.realtime.process import Realtime
 from cli.local.state import StackState, port_is_free
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,7 @@ class Stack:
     def _load(self) -> None:
         self.state = StackState.load(self._state_path)
         self.postgres = Postgres(self.directory, self.state)
+        self.realtime = Realtime(self.directory, self.state)
         self.gateway = Gateway(self.directory, self.project, self.state)
 
     @property
@@ -64,7 +66,7 @@ class Stack:
 
     def logs(self) -> dict[str, Path]:
         """Log files by the part that writes them."""
-        return {"postgres": self.postgres.log, "gateway": self.gateway.log}
+        return {"postgres": self.postgres.log, "realtime": self.realtime.log, "gateway": self.gateway.log}
 
     def up(self, api_port: int | None = None, report: Report = lambda _: None) -> StackStatus:
         """Start what does not run, apply what is missing of the migrations and the seed.
@@ -80,7 +82,9 @@ class Stack:
             self.postgres.start()
             if self.state.postgres_port != port_before:
                 self.state.save(self._state_path)
-                self.gateway.stop()  # it would go on looking for the database at the old port
+                # They would go on looking for the database at the old port.
+                self.gateway.stop()
+                self.realtime.stop()
             if self._is_new():
                 report("Creating the auth and storage schemas")
                 self.gateway.provision()
@@ -88,6 +92,12 @@ class Stack:
             report("Applying the migrations")
             before = self._schema_version()
             supabase_cli.push(self.project, self.state.db_url)
+            if not self.realtime.running():
+                report("Starting Realtime")
+                realtime_port_before = self.state.realtime_port
+                self.realtime.start()
+                if self.state.realtime_port != realtime_port_before:
+                    self.gateway.stop()  # it would go on looking for Realtime at the old port
             # The gateway reads the schema when it starts.
             moves = api_port is not None and api_port != self.state.api_port
             if before != self._schema_version() or moves or not self.gateway.running():
@@ -100,11 +110,12 @@ class Stack:
         """Stop everything that belongs to this directory. The data stays."""
         with self._locked():
             self.gateway.stop()
+            self.realtime.stop()
             self.postgres.stop()
 
     def status(self) -> StackStatus | None:
         """The running stack, or None where a part of it does not answer."""
-        if self.gateway.running() and self.postgres.running():
+        if self.gateway.running() and self.realtime.running() and self.postgres.running():
             return self._status()
         return None
 

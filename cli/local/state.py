@@ -19,6 +19,7 @@ class StackState:
 
     postgres_port: int = 0
     api_port: int = 0
+    realtime_port: int = 0
     admin_password: str = field(default_factory=_secret)
     postgres_password: str = field(default_factory=_secret)
     jwt_secret: str = field(default_factory=lambda: _secret() + _secret())

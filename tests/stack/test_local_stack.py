@@ -99,13 +99,19 @@ def kill_postgres(stack: Stack) -> None:
         process.wait()
 
 
+def kill_realtime(stack: Stack) -> None:
+    for process in stack.realtime.processes():
+        process.kill()
+        process.wait()
+
+
 def kill_everything(stack: Stack) -> None:
     kill_gateway(stack)
     for process in processes_of(stack.directory):
         process.kill()
 
 
-@pytest.mark.parametrize("kill", [kill_gateway, kill_postgres, kill_everything])
+@pytest.mark.parametrize("kill", [kill_gateway, kill_realtime, kill_postgres, kill_everything])
 def test_up_mends_a_stack_whose_parts_were_killed(own_stack: Stack, kill: Callable[[Stack], None]) -> None:
     own_stack.up()
     kill(own_stack)
@@ -119,6 +125,23 @@ def test_the_gateway_replaces_its_serving_process(own_stack: Stack) -> None:
     newest.kill()
     newest.wait()
     assert [row["id"] for row in notes(status)] == [1]
+
+
+def test_the_realtime_server_is_replaced_when_it_dies_and_ends_with_its_parent(own_stack: Stack) -> None:
+    status = own_stack.up()
+    parent, server = sorted(own_stack.realtime.processes(), key=psutil.Process.create_time)
+    server.kill()
+    server.wait()
+    deadline = time.monotonic() + 10
+    while not own_stack.realtime.running():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert own_stack.status() == status
+
+    parent.kill()
+    parent.wait()
+    psutil.wait_procs(own_stack.realtime.processes(), timeout=10)
+    assert own_stack.status() is None
 
 
 def test_the_gateway_outlives_its_database(own_stack: Stack) -> None:
@@ -274,12 +297,6 @@ def test_status_prints_json_for_programs_and_hides_secrets_from_people(stack: St
 def test_a_missing_tool_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="make install"):
         Stack(tmp_path / "stack", tmp_path).up()
-
-
-def test_realtime_says_that_it_is_not_there_yet(stack: StackStatus) -> None:
-    response = httpx.get(f"{stack.api_url}/realtime/v1/websocket")
-    assert response.status_code == 503
-    assert response.json()["error"] == "realtime_unavailable"
 
 
 def test_requests_without_a_key_are_refused(stack: StackStatus) -> None:

@@ -1,0 +1,63 @@
+"""The Realtime process of the embedded stack, as the stack starts and stops it."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+
+from cli.local import processes
+from cli.local.state import StackState, free_port, write_private
+
+START_SECONDS = 60.0
+
+
+class Realtime:
+    """One server; it is reached through the gateway."""
+
+    def __init__(self, directory: Path, state: StackState) -> None:
+        self.directory = directory
+        self.log = directory / "realtime.log"
+        self.state = state
+
+    def running(self) -> bool:
+        """Whether the process is there and answers."""
+        return bool(self.processes()) and self._answers()
+
+    def start(self) -> None:
+        """Start on the port of last time where it is free, else on any free one."""
+        self.stop()
+        self.state.realtime_port = free_port(self.state.realtime_port)
+        settings = {
+            "port": self.state.realtime_port,
+            "database_url": self.state.admin_url,
+            "jwt_secret": self.state.jwt_secret,
+            "publishable_key": self.state.publishable_key,
+            "secret_key": self.state.secret_key,
+        }
+        write_private(self.directory / "realtime.json", json.dumps(settings, indent=2))
+        command = [sys.executable, "-m", "cli.local.realtime", str(self.directory)]
+        process = processes.start(command, self.log, {}, self.directory)
+        processes.wait_until(self._answers, process, START_SECONDS, "Realtime", self.log)
+
+    def stop(self) -> None:
+        """End it; clients are disconnected."""
+        processes.stop(processes.find(["cli.local.realtime", str(self.directory)]), signal.SIGTERM)
+        processes.stop(self.processes(), signal.SIGTERM)
+
+    def processes(self) -> list[psutil.Process]:
+        """The parent that watches over the server, and the server, as far as they are there."""
+        return [
+            process
+            for module in ("cli.local.realtime", "cli.local.realtime.server")
+            for process in processes.find(["-m", module, str(self.directory)])
+        ]
+
+    def _answers(self) -> bool:
+        try:
+            url = f"http://127.0.0.1:{self.state.realtime_port}/health"
+            return httpx.get(url, timeout=3).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
