@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench lint format install lock clean
+.PHONY: demo test bench matrix lint format install lock clean
 
 demo: install ## Everything in one go: sign up, upload, four operations, the ledger
 	$(BIN)/dtf demo
@@ -12,6 +12,9 @@ test: lint ## Every test, on a stack of its own
 
 bench: install ## Figures of speed, as ratios; asserts nothing about time
 	$(BIN)/pytest tests/benchmarks -s
+
+matrix: install ## Who may do what with every table, tried on a stack of its own
+	$(BIN)/python -m tests.database.matrix
 
 lint: install
 	$(BIN)/ruff check .
