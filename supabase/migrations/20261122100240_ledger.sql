@@ -388,10 +388,10 @@ $$;
 revoke execute on function private.add_credit_grant(public.credit_transactions, public.credit_grants) from public;
 
 -- The balance as a credit left it, debts settled. Asked again later, the answer is the same.
+-- Volatile: a stable function would not see the entries that its caller has just made.
 create function private.balance_after(p_entry public.credit_transactions)
 returns integer
 language plpgsql
-stable
 set search_path = ''
 as $$
 begin

@@ -1,6 +1,7 @@
 """Random histories of credits and operations beside a simple model: after each step both agree."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -17,8 +18,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.database.ledger_model import NEVER, Account, Clawback, Usage
 from tests.database.personas import Connection, People, Person, Row
 
+# Some have passed after one jump of the clock, some after two; never exactly when it lands.
+EXPIRIES = st.sampled_from([1, 5, 9, NEVER])
+JUMP = 4
+SOON = timedelta(days=2)
 PRICES = {"upscale": 1, "background_removal": 1, "vectorize": 2}
 MOST_ATTEMPTS = 3
 
@@ -29,6 +35,7 @@ class Job:
 
     user: Person
     kind: str
+    usage: Usage
     status: str = "pending"
     attempts: int = 0
     lease: Row | None = None
@@ -43,11 +50,25 @@ class History(RuleBasedStateMachine):
     @initialize()
     def sign_up(self) -> None:
         self.db.execute("delete from public.image_operations where status in ('pending', 'processing')")
+        self.people.service.rows("expire_credits", p_now="infinity", p_limit=10000)
+        self.start = datetime.now(UTC)
         self.users = [self.people.new(), self.people.new()]
         self.images = {user.id: self.people.image(user) for user in self.users}
-        self.balances = {user.id: 2 for user in self.users}
+        self.accounts = {user.id: Account() for user in self.users}
         self.jobs: dict[UUID, Job] = {}
-        self.keys: dict[tuple[Any, str], tuple[str, int, int]] = {}
+        self.usages: list[tuple[Person, UUID, Usage]] = []
+        self.clawbacks: list[tuple[Person, UUID, Clawback]] = []
+        self.keys: dict[tuple[Any, str], tuple[tuple[Any, ...], Any]] = {}
+        self._fall_into_debt(1)
+
+    def _fall_into_debt(self, who: int) -> None:
+        """A start that chance seldom finds: two debts, and a usage of two grants to be refunded."""
+        self.move_credits(who, 2, "usage", None)
+        self.grant_credits(who, 2, 5, 0, None)
+        self.grant_credits(who, 2, NEVER, 0, None)
+        self.move_credits(who, 4, "usage", None)
+        self._claw_back(who, 0, 1)
+        self._claw_back(who, 1, None)
 
     def _refusal(self, person: Person, function: str, **arguments: Any) -> tuple[Any, str | None]:
         try:
@@ -65,7 +86,20 @@ class History(RuleBasedStateMachine):
     def _end(self, job: Job, status: str) -> None:
         job.status, job.lease = status, None
         if status != "completed":
-            self.balances[job.user.id] += PRICES[job.kind]
+            self.accounts[job.user.id].refund(job.usage)
+
+    def _spent(self, user: Person, amount: int) -> Usage:
+        """A debit that the database has made: the model makes it too."""
+        usage = self.accounts[user.id].spend(amount)
+        self.usages.append((user, self.people.ledger(user)[-1]["id"], usage))
+        return usage
+
+    def _expected(self, user: Person, key: str | None, request: tuple[Any, ...]) -> tuple[Any, str | None] | None:
+        """The answer to a repeated key, null for a new one."""
+        if key is None or (user.id, key) not in self.keys:
+            return None
+        first, answer = self.keys[user.id, key]
+        return (answer, None) if first == request else (None, "PT409")
 
     @rule(
         who=st.integers(0, 1),
@@ -75,25 +109,113 @@ class History(RuleBasedStateMachine):
     )
     def move_credits(self, who: int, amount: int, kind: str, key: str | None) -> None:
         user = self.users[who]
+        account = self.accounts[user.id]
         adds = kind in ("purchase", "bonus")
-        answer, refusal = self._refusal(
+        request = {"p_user_id": user.id, "p_amount": amount, "p_transaction_type": kind, "p_idempotency_key": key}
+        function = "add_user_credits" if adds else "deduct_user_credits"
+        outcome = self._refusal(self.people.service, function, **request)
+        expected = self._expected(user, key, (kind, amount, NEVER, 0))
+        if expected is not None:
+            assert outcome == expected
+        elif not adds and amount > account.spendable():
+            assert outcome == (None, "PT402")
+        else:
+            if adds:
+                account.credit(amount)
+            elif kind == "usage":
+                self._spent(user, amount)
+            else:
+                account.spend(amount)
+            assert outcome == (account.balance, None)
+            if key:
+                self.keys[user.id, key] = ((kind, amount, NEVER, 0), account.balance)
+
+    @rule(
+        who=st.integers(0, 1),
+        amount=st.integers(1, 8),
+        expires=EXPIRIES,
+        priority=st.integers(-1, 1),
+        key=st.none() | st.sampled_from(["c", "d"]),
+    )
+    def grant_credits(self, who: int, amount: int, expires: int, priority: int, key: str | None) -> None:
+        user = self.users[who]
+        row, refusal = self._refusal(
             self.people.service,
-            "add_user_credits" if adds else "deduct_user_credits",
+            "grant_credits",
             p_user_id=user.id,
             p_amount=amount,
-            p_transaction_type=kind,
+            p_transaction_type="purchase",
+            p_expires_at=None if expires == NEVER else self.start + timedelta(days=expires),
+            p_priority=priority,
             p_idempotency_key=key,
         )
-        known = self.keys.get((user.id, key)) if key else None
-        if known:
-            assert (answer, refusal) == ((known[2], None) if known[:2] == (kind, amount) else (None, "PT409"))
-        elif not adds and amount > self.balances[user.id]:
-            assert refusal == "PT402"
+        request = ("purchase", amount, expires, priority)
+        expected = self._expected(user, key, request)
+        if expected is not None:
+            assert (row and row["id"], refusal) == expected
         else:
-            self.balances[user.id] += amount if adds else -amount
-            assert answer == self.balances[user.id]
+            self.accounts[user.id].credit(amount, expires, priority)
             if key:
-                self.keys[user.id, key] = (kind, amount, answer)
+                self.keys[user.id, key] = (request, row["id"])
+
+    @rule()
+    def time_passes(self) -> None:
+        """The database's clock cannot be moved; what expires can."""
+        self.db.execute(
+            "update public.credit_grants set expires_at = expires_at - make_interval(days => %s)"
+            " where user_id = any(%s)",
+            (JUMP, [user.id for user in self.users]),
+        )
+        for account in self.accounts.values():
+            for grant in account.grants:
+                if grant.expires != NEVER:
+                    grant.expires -= JUMP
+
+    @rule(is_ahead=st.booleans())
+    def expire(self, is_ahead: bool) -> None:
+        moment = {"p_now": self.start + SOON} if is_ahead else {}
+        rows = self.people.service.rows("expire_credits", **moment)
+        gone = {user: account.expire(SOON.days if is_ahead else 0) for user, account in self.accounts.items()}
+        assert {row["user_id"]: row["credits"] for row in rows} == {user: n for user, n in gone.items() if n}
+
+    @precondition(lambda self: bool(getattr(self, "usages", [])))
+    @rule(data=st.data())
+    def refund(self, data: st.DataObject) -> None:
+        user, key, usage = data.draw(st.sampled_from(self.usages))
+        row, refusal = self._refusal(self.people.service, "refund_transaction", p_transaction_id=key)
+        assert refusal == ("PT409" if usage.is_refunded else None)
+        if refusal is None:
+            assert row["amount"] == sum(part.amount for part in usage.parts)
+        self.accounts[user.id].refund(usage)
+
+    @rule(who=st.integers(0, 1), data=st.data(), amount=st.none() | st.integers(1, 5))
+    def claw_back(self, who: int, data: st.DataObject, amount: int | None) -> None:
+        account = self.accounts[self.users[who].id]
+        self._claw_back(who, data.draw(st.integers(0, len(account.grants) - 1)), amount)
+
+    def _claw_back(self, who: int, place: int, amount: int | None) -> None:
+        user = self.users[who]
+        account = self.accounts[user.id]
+        grant, key = account.grants[place], self._grants(user)[place]["id"]
+        row, refusal = self._refusal(
+            self.people.service, "clawback_credits", p_grant_id=key, p_amount=amount, p_reason="x"
+        )
+        open_amount = account.open_amount(grant)
+        if open_amount < (amount or 1):
+            assert refusal == "PT409"
+        else:
+            made = account.claw_back(grant, amount or open_amount)
+            assert (row["amount"], row["owed"]) == (made.amount, made.owed)
+            self.clawbacks.append((user, row["id"], made))
+
+    @precondition(lambda self: bool(getattr(self, "clawbacks", [])))
+    @rule(data=st.data())
+    def reverse_clawback(self, data: st.DataObject) -> None:
+        user, key, made = data.draw(st.sampled_from(self.clawbacks))
+        _, refusal = self._refusal(self.people.service, "reverse_clawback", p_clawback_id=key, p_reason="x")
+        assert refusal == ("PT409" if made.is_reversed else None)
+        if refusal is None:
+            self.accounts[user.id].reverse(made)
 
     @rule(who=st.integers(0, 1), kind=st.sampled_from(list(PRICES)))
     def request(self, who: int, kind: str) -> None:
@@ -101,11 +223,10 @@ class History(RuleBasedStateMachine):
         row, refusal = self._refusal(
             user, "request_image_operation", p_image_id=self.images[user.id], p_operation_type=kind
         )
-        if PRICES[kind] > self.balances[user.id]:
+        if PRICES[kind] > self.accounts[user.id].spendable():
             assert refusal == "PT402"
         else:
-            self.balances[user.id] -= PRICES[kind]
-            self.jobs[row["id"]] = Job(user, kind)
+            self.jobs[row["id"]] = Job(user, kind, self._spent(user, PRICES[kind]))
 
     @precondition(lambda self: bool(getattr(self, "jobs", {})))
     @rule(data=st.data())
@@ -177,12 +298,30 @@ class History(RuleBasedStateMachine):
             else:
                 self._end(job, "failed")
 
+    def _grants(self, user: Person) -> list[Row]:
+        statement = "select id, remaining from public.credit_grants where user_id = %s order by seq"
+        return self.db.execute(statement, (user.id,)).fetchall()
+
+    def _agrees(self, user: Person, account: Account) -> None:
+        statement = "select credits_remaining, credit_debt from public.profiles where id = %s"
+        (profile,) = self.db.execute(statement, (user.id,)).fetchall()
+        assert (profile["credits_remaining"], profile["credit_debt"]) == (account.balance, account.debt)
+        assert [row["remaining"] for row in self._grants(user)] == [grant.remaining for grant in account.grants]
+        clawbacks = self.db.execute(
+            "select owed, reversed_at is not null as is_reversed from public.credit_clawbacks"
+            " where user_id = %s order by created_at",
+            (user.id,),
+        ).fetchall()
+        assert [(row["owed"], row["is_reversed"]) for row in clawbacks] == [
+            (clawback.owed, clawback.is_reversed) for clawback in account.clawbacks
+        ]
+
     @invariant()
     def database_and_model_agree(self) -> None:
         if not hasattr(self, "users"):
             return
         for user in self.users:
-            assert self.people.balance(user) == self.balances[user.id]
+            self._agrees(user, self.accounts[user.id])
         rows = self.db.execute(
             "select id, status, attempts from public.image_operations where user_id = any(%s)",
             ([user.id for user in self.users],),
@@ -198,8 +337,8 @@ def test_no_history_of_credits_and_operations_breaks_the_ledger(people: People, 
     run_state_machine_as_test(
         History,
         settings=settings(
-            max_examples=60,
-            stateful_step_count=40,
+            max_examples=40,
+            stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
