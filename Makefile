@@ -46,5 +46,5 @@ lock: install ## Renew the lock files after a change of pyproject.toml or packag
 clean: ## Stop the stack and remove all that was installed or made
 	test ! -x $(BIN)/dtf || $(BIN)/dtf down
 	test ! -x $(BIN)/dtf || DTF_DIRECTORY=.dtf/test $(BIN)/dtf down
-	rm -rf .venv node_modules .dtf demo-output supabase/.temp .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv node_modules .dtf demo-output screenshots supabase/.temp .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

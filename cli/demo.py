@@ -85,6 +85,8 @@ def run(stack: StackStatus, output: Path, console: Console) -> None:
     for file in files.values():
         console.print(f"  {file}", highlight=False, soft_wrap=True)
     console.print("The stack is still running: .venv/bin/dtf status tells where, .venv/bin/dtf down stops it.")
+    if stack.web_url:
+        console.print(f"Try it yourself, with .venv/bin/dtf worker beside it: [bold]{stack.web_url}[/bold]")
 
 
 def worker_log() -> Path:

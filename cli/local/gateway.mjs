@@ -1,5 +1,5 @@
 // The project URL of the embedded stack: /rest/v1, /auth/v1 and /storage/v1 served by @supabase/lite, /realtime/v1
-// handed on to the Realtime server (realtime.mjs).
+// handed on to the Realtime server (realtime.mjs), and the web client (web.mjs).
 //
 // Usage: node gateway.mjs <stack directory> [--provision]
 //
@@ -14,6 +14,7 @@ import { serve } from "@hono/node-server";
 import { createApi } from "@supabase/lite/cli";
 import { connect, mended } from "./mends.mjs";
 import { forward, forwardUpgrades } from "./realtime.mjs";
+import { webClient } from "./web.mjs";
 
 const [directory, flag] = process.argv.slice(2);
 const settings = JSON.parse(readFileSync(`${directory}/gateway.json`, "utf8"));
@@ -36,6 +37,8 @@ function answer(app) {
     if (pathname.startsWith("/realtime/v1/")) {
       return mended(request, (inner) => forward(inner, settings.realtime_port));
     }
+    const page = await webClient(request, settings.publishable_key);
+    if (page) return page;
     const peerAddress = env.incoming.socket.remoteAddress ?? null;
     return mended(request, (inner) => app.fetch(inner, { peerAddress }));
   };

@@ -103,5 +103,6 @@ class Gateway:
             "database_connections": DATABASE_CONNECTIONS,
             "port": self.state.api_port,
             "realtime_port": self.state.realtime_port,
+            "publishable_key": self.state.publishable_key,
         }
         write_private(self.directory / "gateway.json", json.dumps(settings, indent=2))

@@ -9,6 +9,7 @@
 //   - the file of a multipart upload is found whatever its part is called (browsers send an empty name), also with PUT;
 //   - a listing of a folder names what lies in it relative to it, its subfolders once;
 //   - several URLs can be signed in one request;
+//   - a stored document that is opened by itself runs no script: here it would be on the web client's own origin;
 //   - signed URLs are also named `signedURL` (`url` for uploads) and are relative to /storage/v1.
 
 import { createPostgresConnection } from "@supabase/lite/postgres";
@@ -54,6 +55,7 @@ export async function mended(request, fetch) {
   const response = await answered(request, fetch);
   const headers = new Headers(response.headers);
   headers.set("access-control-allow-origin", "*");
+  if (new URL(request.url).pathname.startsWith("/storage/v1/")) headers.set("content-security-policy", "sandbox");
   return new Response(response.body, { status: response.status, headers });
 }
 

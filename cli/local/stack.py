@@ -28,15 +28,19 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class StackStatus:
-    """Where a running stack answers, and its keys; `kind` is `embedded` or `supabase`."""
+    """Where a running stack answers, and its keys; `kind` is `embedded` or `supabase`.
+
+    `web_url` is where the web client is served, None where it is not.
+    """
 
     kind: str
     api_url: str
     db_url: str
     publishable_key: str
     secret_key: str
+    web_url: str | None = None
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, str | None]:
         """The fields by name, as `dtf status --json` prints them."""
         return asdict(self)
 
@@ -121,7 +125,10 @@ class Stack:
 
     def _status(self) -> StackStatus:
         state = self.state
-        return StackStatus("embedded", state.api_url, state.db_url, state.publishable_key, state.secret_key)
+        # The gateway serves the web client at the project URL.
+        return StackStatus(
+            "embedded", state.api_url, state.db_url, state.publishable_key, state.secret_key, state.api_url
+        )
 
     def _check_port(self, api_port: int | None) -> None:
         if api_port is None or port_is_free(api_port):

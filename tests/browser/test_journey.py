@@ -1,0 +1,181 @@
+"""From the sign-up to the downloaded result, as a person does it in a browser."""
+
+import re
+
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from cli.local.stack import StackStatus
+from tests.browser.conftest import OpenPage, keep_screenshot
+from tests.browser.steps import (
+    FLAT_ART,
+    PHOTO,
+    balance,
+    give_credits,
+    heading,
+    message,
+    open_picture,
+    sign_up,
+    start,
+    upload,
+)
+from tests.e2e.worker_process import WorkerProcess
+
+
+def has_loaded(page: Page, name: str) -> None:
+    """The picture with this text is really shown, not as a broken one."""
+    picture = page.get_by_role("img", name=name, exact=True)
+    expect(picture).to_be_visible()
+    expect(picture).to_have_js_property("complete", True)
+    assert picture.evaluate("image => image.naturalWidth") > 0
+
+
+def test_from_sign_up_to_the_downloaded_result(open_page: OpenPage, worker: WorkerProcess) -> None:
+    page = open_page()
+    sign_up(page)
+    expect(balance(page)).to_have_text("2 credits")
+    upload(page, PHOTO)
+    open_picture(page, "photo.jpg")
+    has_loaded(page, "Original")
+    page.get_by_role("radio", name="×2").check()
+    start(page, "Enlarge")
+    expect(page.get_by_role("radio", name="Enlarged ×2")).to_be_checked()
+    expect(balance(page)).to_have_text("1 credit")
+    has_loaded(page, "Enlarged ×2")
+    expect(page.get_by_text("902 × 600 px")).to_be_visible()
+
+    slider = page.get_by_role("slider")
+    slider.press("End")
+    expect(slider).to_have_value("100")
+    slider.press("Home")
+    expect(slider).to_have_value("0")
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename == "photo, Enlarged ×2.png"
+    with Image.open(download.value.path()) as result:
+        assert result.size == (902, 600)
+
+
+def test_work_goes_on_from_a_result_and_the_last_one_is_chosen_for_print(
+    open_page: OpenPage, stack: StackStatus, worker: WorkerProcess
+) -> None:
+    page = open_page()
+    give_credits(stack, sign_up(page), 8)
+    upload(page, FLAT_ART)
+    open_picture(page, "flat-art.png")
+    start(page, "Remove background")
+    expect(page.get_by_role("radio", name="Cut out")).to_be_checked()
+    expect(page.get_by_text("Works on: Cut out")).to_be_visible()
+    start(page, "Vectorize")
+    expect(page.get_by_role("radio", name="Vectors")).to_be_checked()
+    has_loaded(page, "Vectors")
+    has_loaded(page, "Cut out")
+    page.get_by_title("Navy").click()
+    page.get_by_role("button", name="Choose for print").click()
+    expect(page.get_by_role("radio", name=re.compile("Vectors.*chosen for print"))).to_be_checked()
+    keep_screenshot(page, "picture")
+    page.get_by_role("radio", name="Original").check(force=True)
+    expect(page.get_by_text("Works on: Original")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename == "flat-art.png"
+
+
+def test_a_text_becomes_a_picture(open_page: OpenPage, worker: WorkerProcess) -> None:
+    page = open_page()
+    sign_up(page)
+    page.get_by_role("link", name="Lettering").click()
+    page.get_by_label("Text").fill("Print <b>what</b> you love")
+    page.get_by_label("Longest side").fill("512")
+    page.get_by_label("Colour of my own").check()
+    page.get_by_role("button", name="Start for 2 credits").click()
+    expect(heading(page, "Print <b>what</b> you love.png")).to_be_visible()
+    has_loaded(page, "Lettering")
+    expect(page.get_by_text("You have no credits left.")).to_be_visible()
+
+
+def test_a_photo_that_cannot_be_cut_out_costs_nothing(open_page: OpenPage, worker: WorkerProcess) -> None:
+    page = open_page()
+    sign_up(page)
+    upload(page, PHOTO)
+    open_picture(page, "photo.jpg")
+    start(page, "Remove background")
+    expect(page.get_by_text("Failed", exact=True)).to_be_visible()
+    expect(page.get_by_text("credits returned")).to_be_visible()
+    expect(balance(page)).to_have_text("2 credits")
+    page.get_by_role("link", name="Credits", exact=True).click()
+    expect(page.get_by_role("row").filter(has_text="Refund")).to_contain_text("+1")
+
+
+def test_a_second_tab_shows_what_the_first_one_starts(open_page: OpenPage, worker: WorkerProcess) -> None:
+    page = open_page()
+    sign_up(page)
+    second = open_page(beside=page)
+    expect(heading(second, "Pictures")).to_be_visible()
+    upload(page, FLAT_ART)
+    expect(second.get_by_role("link", name="flat-art.png")).to_be_visible()
+    open_picture(page, "flat-art.png")
+    start(page, "Remove background")
+    expect(second.get_by_role("listitem").filter(has_text="flat-art.png")).to_contain_text("1 result")
+    expect(balance(second)).to_have_text("1 credit")
+
+
+def test_pictures_are_named_marked_and_deleted(open_page: OpenPage) -> None:
+    page = open_page()
+    sign_up(page)
+    upload(page, PHOTO, FLAT_ART)
+    page.get_by_role("button", name="Favourite: photo.jpg").click()
+    page.get_by_role("button", name="Favourites").click()
+    expect(page.get_by_role("link", name="flat-art.png")).to_have_count(0)
+    open_picture(page, "photo.jpg")
+    expect(page.get_by_role("button", name="Favourite")).to_have_attribute("aria-pressed", "true")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_role("textbox", name="Name").fill("Chelsea.jpg")
+    page.get_by_role("button", name="Rename").click()
+    expect(heading(page, "Chelsea.jpg")).to_be_visible()
+    page.get_by_text("More", exact=True).click()
+    page.get_by_role("button", name="Delete this picture").click()
+    page.get_by_role("button", name="Keep it").click()
+    expect(heading(page, "Chelsea.jpg")).to_be_visible()
+    page.get_by_role("button", name="Delete this picture").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(heading(page, "Pictures")).to_be_visible()
+    expect(message(page)).to_contain_text(["Chelsea.jpg is deleted."])
+    expect(page.get_by_role("link", name="flat-art.png")).to_be_visible()
+    expect(page.get_by_role("link", name="Chelsea.jpg")).to_have_count(0)
+
+
+def test_a_public_collection_is_seen_by_everybody_who_has_the_link(open_page: OpenPage, worker: WorkerProcess) -> None:
+    page = open_page()
+    sign_up(page)
+    upload(page, FLAT_ART)
+    open_picture(page, "flat-art.png")
+    start(page, "Remove background")
+    expect(page.get_by_role("radio", name="Cut out")).to_be_checked()
+    page.get_by_role("button", name="Choose for print").click()
+    page.get_by_text("Collections", exact=True).last.click()
+    page.get_by_label("New collection").fill("Spring order")
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("checkbox", name="Spring order")).to_be_checked()
+    page.get_by_role("link", name="Collections").click()
+    page.get_by_role("link", name="Spring order").click()
+    expect(heading(page, "Spring order")).to_be_visible()
+    link = page.url
+
+    visitor = open_page("#" + link.partition("#")[2])
+    expect(heading(visitor, "No such collection")).to_be_visible()
+    page.get_by_role("switch").check()
+    expect(page.get_by_role("button", name="Copy the link")).to_be_visible()
+    visitor.reload()
+    expect(heading(visitor, "Spring order")).to_be_visible()
+    expect(visitor.get_by_text("flat-art.png")).to_be_visible()
+    assert visitor.locator(".thumbnail img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    with visitor.context.expect_page() as print_file:
+        visitor.get_by_role("link", name="Print file").click()
+    expect(print_file.value).to_have_url(re.compile("/storage/v1/object/sign/results/"))
+    keep_screenshot(visitor, "public-collection")
+
+    page.get_by_role("switch").uncheck()
+    visitor.reload()
+    expect(heading(visitor, "No such collection")).to_be_visible()

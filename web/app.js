@@ -1,0 +1,286 @@
+// The page: who is signed in, which view the address asks for, and keeping what is shown fresh.
+//
+// A view is a function (app, …parts of the address) that returns { title, load(), body(), isPublic }: load() reads
+// what it shows, body() draws it. Everything is drawn again after each change; lit-html touches only what differs.
+
+import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
+import { repeat } from "./vendor/lit-html/directives/repeat.js";
+import { keepFresh } from "./fresh.js";
+import * as api from "./supabase.js";
+import { credits, icon, once } from "./ui.js";
+import { account } from "./views/account.js";
+import { collection } from "./views/collection.js";
+import { collections } from "./views/collections.js";
+import { buying } from "./views/credits.js";
+import { gallery } from "./views/gallery.js";
+import { lettering } from "./views/lettering.js";
+import { picture } from "./views/picture.js";
+import { welcome } from "./views/welcome.js";
+
+const ROUTES = [
+  [/^$/, gallery],
+  [/^pictures\/([\w-]+)$/, picture],
+  [/^lettering$/, lettering],
+  [/^collections$/, collections],
+  [/^collections\/([\w-]+)$/, collection],
+  [/^credits$/, buying],
+  [/^account$/, account],
+];
+
+const NAVIGATION = [
+  ["", "pictures", "Pictures"],
+  ["lettering", "lettering", "Lettering"],
+  ["collections", "collections", "Collections"],
+  ["credits", "credits", "Credits"],
+  ["account", "account", "Account"],
+];
+
+const MESSAGE_SECONDS = 8;
+
+export const app = {
+  user: null,
+  profile: null,
+  prices: {},
+  unfinished: 0,
+  freshness: "live",
+
+  /** Draw again, once, after whatever is going on now. */
+  update() {
+    if (drawing) return;
+    drawing = true;
+    queueMicrotask(() => {
+      drawing = false;
+      render(page(), frame);
+    });
+  },
+
+  /** Read everything that is shown again. Calls that come meanwhile are answered by one more reading. */
+  refresh() {
+    wanted = true;
+    reading ??= readAll().finally(() => (reading = null));
+    return reading;
+  },
+
+  /** Say something, which screen readers speak too. */
+  say(text, kind = "news", link = null) {
+    const message = { id: crypto.randomUUID(), text, kind, link };
+    messages.push(message);
+    if (kind === "news") setTimeout(() => dismiss(message), MESSAGE_SECONDS * 1000);
+    app.update();
+  },
+
+  /** Say what went wrong. */
+  report(error) {
+    if (error.name === "AbortError") return;
+    if (!("status" in error)) console.error(error);
+    const link = error.status === 402 ? ["#/credits", "Get credits"] : null;
+    app.say(error.message, "trouble", link);
+    if (error.status === 401) endSession();
+  },
+
+  go(path) {
+    location.hash = `#/${path}`;
+  },
+
+  async signOut() {
+    endedByChoice = true;
+    await api.signOut().finally(() => (endedByChoice = false));
+    app.go("");
+  },
+};
+
+const frame = document.getElementById("app");
+let drawing = false;
+let reading = null;
+let wanted = false;
+let view = null;
+let failure = null; // why the view could not be read at first
+let stopFreshening = () => {};
+const messages = [];
+
+function dismiss(message) {
+  const position = messages.indexOf(message);
+  if (position >= 0) messages.splice(position, 1);
+  app.update();
+}
+
+// ---- Session
+
+let endedByChoice = false;
+
+function setUser(user) {
+  if (started && app.user?.id === user?.id) return;
+  if (app.user && !user && !endedByChoice) {
+    app.say("Your session has ended. Sign in again to go on.", "trouble");
+  }
+  started = true;
+  app.user = user;
+  app.profile = null;
+  stopFreshening();
+  stopFreshening = user ? keepFresh(app) : () => {};
+  openView();
+}
+
+let started = false;
+
+async function endSession() {
+  if (app.user) await api.signOut();
+}
+
+
+// ---- Views
+
+function openView({ focus = false } = {}) {
+  const path = location.hash.replace(/^#\/?/, "");
+  const [, make, parts] = match(path);
+  const wantedView = make ? make(app, ...parts) : missing();
+  view = app.user || wantedView.isPublic ? wantedView : welcome(app);
+  view.path = path;
+  view.focus = focus;
+  failure = null;
+  app.update();
+  app.refresh();
+}
+
+function match(path) {
+  for (const [pattern, make] of ROUTES) {
+    const found = pattern.exec(path);
+    if (found) return [path, make, found.slice(1)];
+  }
+  return [path, null, []];
+}
+
+function missing() {
+  const body = () => html`<h1 tabindex="-1">There is nothing here</h1><p><a href="#/">To your pictures</a></p>`;
+  return { title: "Nothing here", isPublic: true, load: async () => {}, body };
+}
+
+async function readAll() {
+  while (wanted) {
+    wanted = false;
+    const shown = view;
+    try {
+      await Promise.all([readAccount(), shown.load()]);
+      shown.isLoaded = true;
+      failure = null;
+      app.isBehind = false;
+    } catch (error) {
+      if (shown === view) failed(error, shown);
+    }
+    app.update();
+    if (shown === view && shown.isLoaded && shown.focus) {
+      shown.focus = false;
+      await null; // the drawing that was just asked for
+      document.querySelector("h1")?.focus();
+    }
+  }
+}
+
+function failed(error, shown) {
+  if (error.status === 401) return void endSession();
+  if (!("status" in error)) console.error(error);
+  app.isBehind = true;
+  if (!shown.isLoaded) failure = error;
+}
+
+async function readAccount() {
+  if (!app.user) return;
+  const [profile, unfinished, prices] = await Promise.all([
+    api.readProfile(app.user.id),
+    api.countUnfinished(app.user.id),
+    api.readPrices(),
+  ]);
+  Object.assign(app, { profile, unfinished, prices });
+}
+
+// ---- The frame around every view
+
+function page() {
+  document.title = `${view.title} · DTF Editor`;
+  return html`
+    <a class="skip" href="#main" @click=${skipToMain}>Skip to the content</a>
+    ${header()}
+    <main id="main" class=${view.className ?? nothing} aria-busy=${!view.isLoaded}>
+      ${notices()} ${failure ? trouble() : view.isLoaded || view.showsEarly ? view.body() : html`<p class="boot">Loading …</p>`}
+    </main>
+    ${app.user ? navigation() : nothing} ${messageList()}
+  `;
+}
+
+function skipToMain(event) {
+  event.preventDefault(); // the address says which view is open
+  document.querySelector("h1")?.focus();
+}
+
+const header = () => html`
+  <header class="top">
+    <a class="brand" href="#/"><img src="icon.svg" alt="" width="28" height="28" />DTF Editor</a>
+    ${app.user
+      ? html`
+          ${app.unfinished
+            ? html`<span class="in-work"><span class="spinner" aria-hidden="true"></span>${app.unfinished} in work</span>`
+            : nothing}
+          <a class="balance" href="#/credits">${icon("credits")}${app.profile ? credits(app.profile.credits_remaining) : "…"}</a>
+          <button class="quiet" @click=${once(app, app.signOut)}>Sign out</button>
+        `
+      : view.isPublic
+        ? html`<a class="button" href="#/">Sign in</a>`
+        : nothing}
+  </header>
+`;
+
+const navigation = () => html`
+  <nav class="main-menu" aria-label="Main">
+    ${NAVIGATION.map(([path, symbol, name]) => {
+      const isHere = view.path === path || (path && view.path.startsWith(`${path}/`)) || (!path && view.path.startsWith("pictures/"));
+      return html`<a href="#/${path}" aria-current=${isHere ? "page" : "false"}>${icon(symbol)}<span>${name}</span></a>`;
+    })}
+  </nav>
+`;
+
+const FRESHNESS = {
+  live: null,
+  polling: "Live updates are paused. This page looks for news every few seconds instead.",
+  offline: "You are offline. What you see may be old; it catches up by itself.",
+};
+
+function notices() {
+  const stale = app.isBehind && view.isLoaded && app.freshness !== "offline" ? "The server cannot be reached. Trying again …" : null;
+  const note = app.user && (stale ?? FRESHNESS[app.freshness]);
+  const balance = app.profile?.credits_remaining;
+  const dearest = Math.max(0, ...Object.values(app.prices));
+  const isLow = app.user && balance < dearest && view.path !== "credits";
+  return html`
+    <div role="status" class="notices">
+      ${note ? html`<p class="notice">${note}</p>` : nothing}
+      ${isLow
+        ? html`<p class="notice low">You have ${balance ? `only ${credits(balance)}` : "no credits"} left. <a href="#/credits">Get credits</a></p>`
+        : nothing}
+    </div>
+  `;
+}
+
+const trouble = () => html`
+  <h1 tabindex="-1">This did not work</h1>
+  <p>${failure.message}</p>
+  <p><button @click=${() => openView({ focus: true })}>Try again</button></p>
+`;
+
+const messageList = () => html`
+  <div class="messages" role="status" aria-live="polite">
+    ${repeat(
+      messages,
+      (message) => message.id,
+      (message) => html`
+        <div class="message ${message.kind}">
+          <p>${message.text} ${message.link ? html`<a href=${message.link[0]}>${message.link[1]}</a>` : nothing}</p>
+          <button class="icon-only" aria-label="Close the message" @click=${() => dismiss(message)}>${icon("close")}</button>
+        </div>
+      `,
+    )}
+  </div>
+`;
+
+frame.replaceChildren();
+addEventListener("hashchange", () => openView({ focus: true }));
+api.onUser(setUser);

@@ -1,0 +1,291 @@
+// Every call to Supabase that the page makes, in one place to copy from.
+//
+// The functions return the data or throw an Error: its `message` is for people, `status` is the HTTP status (0 where
+// nothing answered), `details` what the database says for programs. Row level security decides what each of them may
+// see and do; a filter on user_id is there because an admin would otherwise be shown everybody's rows.
+
+// Where the project is: { url, publishableKey, billingUrl }. Neither of them is a secret; billingUrl may be missing.
+const config = await (await fetch("config.json")).json();
+const supabase = globalThis.supabase.createClient(config.url, config.publishableKey);
+
+const UNREACHABLE = "The server cannot be reached. Check your connection and try again.";
+
+async function must(call) {
+  const { data, error, status } = await call;
+  if (!error) return data;
+  throw asError(error, error.status ?? status ?? 0);
+}
+
+function asError(error, status) {
+  const reached = !/Failed to fetch|NetworkError|Load failed/.test(error.message);
+  const details = /^[{[]/.test(error.details ?? "") ? JSON.parse(error.details) : {};
+  return Object.assign(new Error(reached ? error.message : UNREACHABLE), { status: reached ? status : 0, details });
+}
+
+// ---- Session
+
+/** Calls back with the user, or null, now and at every change, also by another tab or because the session ran out. */
+export function onUser(callback) {
+  supabase.auth.onAuthStateChange((_event, session) => callback(session?.user ?? null));
+}
+
+/** Signs up. Null where the project first wants the link followed that it has mailed. */
+export async function signUp(email, password) {
+  const { session } = await must(supabase.auth.signUp({ email, password }));
+  return session;
+}
+
+export const signIn = (email, password) => must(supabase.auth.signInWithPassword({ email, password }));
+
+/** Ends the session in this browser; those on other devices stay. */
+export const signOut = () => must(supabase.auth.signOut({ scope: "local" }));
+
+// ---- The account
+
+export const readProfile = (userId) => must(supabase.from("profiles").select().eq("id", userId).single());
+
+export const updateProfile = (userId, changes) => must(supabase.from("profiles").update(changes).eq("id", userId));
+
+/** How many of the user's operations have not ended. */
+export async function countUnfinished(userId) {
+  const { count, error, status } = await supabase
+    .from("image_operations")
+    .select("id", { count: "exact", head: true })
+    .eq("user_id", userId)
+    .in("status", ["pending", "processing"]);
+  if (error) throw asError(error, status);
+  return count;
+}
+
+// ---- Credits
+
+/** What is offered: { upscale: 1, … } in credits. */
+export async function readPrices() {
+  const rows = await must(supabase.from("operation_prices").select("operation_type, credits"));
+  return Object.fromEntries(rows.map((row) => [row.operation_type, row.credits]));
+}
+
+export const listPackages = () => must(supabase.from("pay_as_you_go_packages").select().order("sort_order"));
+
+export const listPlans = () => must(supabase.from("subscription_plans").select().gt("monthly_price", 0).order("sort_order"));
+
+/** The newest entries of the ledger. */
+export const listTransactions = (userId, limit) =>
+  must(supabase.from("credit_transactions").select().eq("user_id", userId).order("seq", { ascending: false }).limit(limit));
+
+/** Whether something can be bought: the row is known to the payment provider, and a billing service is there. */
+export const canBuy = (product) => Boolean(config.billingUrl && product.stripe_price_id);
+
+/** The address of the payment page for a package or a plan. */
+export async function startCheckout(product) {
+  const response = await fetch(`${config.billingUrl}/checkout`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${await accessToken()}`, "content-type": "application/json" },
+    body: JSON.stringify({ price_id: product.stripe_price_id }),
+  }).catch((error) => Promise.reject(asError(error, 0)));
+  const answer = await response.json();
+  if (!response.ok) throw asError(answer, response.status);
+  return answer.url;
+}
+
+async function accessToken() {
+  const { session } = await must(supabase.auth.getSession());
+  return session?.access_token;
+}
+
+// ---- Pictures
+
+// As the bucket `originals` has it. Asked here too, so that nobody waits for an upload that will be refused.
+export const UPLOAD = {
+  bytes: 50 * 1024 * 1024,
+  types: ["image/png", "image/jpeg", "image/webp", "image/tiff", "image/gif", "image/bmp", "image/svg+xml"],
+};
+
+/** Uploads a file into the user's own folder and tells the database; returns the row of `images`. */
+export async function uploadImage(userId, file, { onProgress, signal }) {
+  const path = `${userId}/${crypto.randomUUID()}`;
+  await sendFile(path, file, onProgress, signal);
+  const row = {
+    user_id: userId,
+    original_filename: file.name.slice(-255),
+    original_file_size: file.size,
+    original_file_type: file.type,
+    original_url: `originals/${path}`,
+  };
+  try {
+    return await must(supabase.from("images").insert(row).select().single());
+  } catch (error) {
+    if (error.status) await supabase.storage.from("originals").remove([path]); // refused: nothing will ever use it
+    throw error;
+  }
+}
+
+/** What storage.from("originals").upload(path, file) does, but fetch tells nothing of an upload's progress. */
+async function sendFile(path, file, onProgress, signal) {
+  const token = await accessToken();
+  const request = new XMLHttpRequest();
+  request.open("POST", `${config.url}/storage/v1/object/originals/${path}`);
+  request.setRequestHeader("apikey", config.publishableKey);
+  request.setRequestHeader("authorization", `Bearer ${token}`);
+  request.setRequestHeader("content-type", file.type);
+  request.upload.onprogress = ({ loaded, total }) => onProgress(loaded / total);
+  signal.addEventListener("abort", () => request.abort());
+  await new Promise((resolve, reject) => {
+    request.onload = () => (request.status < 300 ? resolve() : reject(refusedUpload(request)));
+    request.onerror = () => reject(asError({ message: "Failed to fetch" }, 0));
+    request.onabort = () => reject(new DOMException("The upload was cancelled.", "AbortError"));
+    request.send(file);
+  });
+}
+
+function refusedUpload(request) {
+  let message = `The upload was refused (${request.status}).`;
+  try {
+    message = JSON.parse(request.responseText).message;
+  } catch {
+    // A proxy on the way may answer with a page of its own.
+  }
+  return asError({ message }, request.status);
+}
+
+const IMAGE_WITH_OPERATIONS = "*, image_operations(id, operation_type, status, completed_at)";
+
+/** The user's newest pictures: { images, total }. */
+export async function listImages(userId, { favorites = false, limit }) {
+  let query = supabase.from("images").select(IMAGE_WITH_OPERATIONS, { count: "exact" }).eq("user_id", userId);
+  if (favorites) query = query.eq("is_favorite", true);
+  const { data, error, status, count } = await query.order("created_at", { ascending: false }).limit(limit);
+  if (error) throw asError(error, status);
+  return { images: data, total: count };
+}
+
+/** One picture with its operations, newest first, and the collections it is in. Null where the user has no such one. */
+export const readImage = (userId, imageId) =>
+  must(
+    supabase
+      .from("images")
+      .select("*, image_operations(*), image_collection_items(collection_id)")
+      .eq("id", imageId)
+      .eq("user_id", userId)
+      .order("created_at", { referencedTable: "image_operations", ascending: false })
+      .maybeSingle(),
+  );
+
+/** Changes original_filename, is_favorite or final_url. */
+export const updateImage = (imageId, changes) => must(supabase.from("images").update(changes).eq("id", imageId));
+
+/** Deletes the stored files and then the row, so that no byte outlives it unseen. Takes what readImage returned. */
+export async function deleteImage(image) {
+  const stored = [image.original_url];
+  for (const { output_data: output } of image.image_operations) stored.push(output?.url, output?.thumbnail_url);
+  for (const bucket of ["originals", "results"]) {
+    const paths = stored.filter((key) => key?.startsWith(`${bucket}/`)).map((key) => key.slice(bucket.length + 1));
+    if (paths.length > 0) await must(supabase.storage.from(bucket).remove(paths));
+  }
+  await must(supabase.from("images").delete().eq("id", image.id));
+}
+
+// ---- Stored files. Rows name them `bucket/path`.
+
+const splitKey = (key) => [key.slice(0, key.indexOf("/")), key.slice(key.indexOf("/") + 1)];
+const SIGNED_SECONDS = 3600;
+const signed = new Map(); // key → { url, until }
+
+/** Signed URLs by key, one request for each bucket; those that still hold are used again. */
+export async function signUrls(keys) {
+  const missing = Map.groupBy(
+    new Set(keys.filter((key) => key && !(signed.get(key)?.until > Date.now()))),
+    (key) => splitKey(key)[0],
+  );
+  for (const [bucket, wanted] of missing) {
+    const paths = wanted.map((key) => splitKey(key)[1]);
+    const until = Date.now() + (SIGNED_SECONDS - 300) * 1000;
+    for (const { path, signedUrl } of await must(supabase.storage.from(bucket).createSignedUrls(paths, SIGNED_SECONDS))) {
+      if (signedUrl) signed.set(`${bucket}/${path}`, { url: signedUrl, until });
+    }
+  }
+  return Object.fromEntries(keys.filter((key) => signed.has(key)).map((key) => [key, signed.get(key).url]));
+}
+
+/** A stored file as a Blob; where it belongs to a picture of the user's, the download is counted. */
+export async function downloadFile(key, imageId) {
+  const [bucket, path] = splitKey(key);
+  const blob = await must(supabase.storage.from(bucket).download(path));
+  if (imageId) await must(supabase.rpc("record_image_download", { p_image_id: imageId }));
+  return blob;
+}
+
+// ---- Operations
+
+/**
+ * Asks for an operation, which charges it. The key names this request: sent again, because the answer got lost, it
+ * charges nothing and gets the same answer.
+ */
+export const requestOperation = (imageId, operationType, options, key) =>
+  must(
+    supabase.rpc("request_image_operation", {
+      p_image_id: imageId,
+      p_operation_type: operationType,
+      p_options: options,
+      p_idempotency_key: key,
+    }),
+  );
+
+export const cancelOperation = (operationId) =>
+  must(supabase.rpc("cancel_image_operation", { p_operation_id: operationId }));
+
+// ---- Collections
+
+const ITEMS =
+  "image_collection_items(image_id, added_at, " +
+  "images(id, original_filename, original_file_size, original_file_type, original_url, thumbnail_url))";
+
+export const listCollections = (userId) =>
+  must(supabase.from("image_collections").select(`*, ${ITEMS}`).eq("user_id", userId).order("name"));
+
+/** A collection of the user's with its pictures; null where he has no such one. */
+export const readCollection = (userId, collectionId) =>
+  must(supabase.from("image_collections").select(`*, ${ITEMS}`).eq("id", collectionId).eq("user_id", userId).maybeSingle());
+
+/** A public collection as everybody sees it: names, thumbnails and the files chosen for print; null where it is none. */
+export async function readPublicCollection(collectionId) {
+  const collection = await must(supabase.from("image_collections").select().eq("id", collectionId).maybeSingle());
+  if (!collection) return null;
+  const images = await must(supabase.rpc("public_collection_images", { p_collection_id: collectionId }));
+  return { ...collection, images };
+}
+
+export const createCollection = (userId, name) =>
+  must(supabase.from("image_collections").insert({ user_id: userId, name }).select().single());
+
+/** Changes name, description or is_public. */
+export const updateCollection = (collectionId, changes) =>
+  must(supabase.from("image_collections").update(changes).eq("id", collectionId));
+
+export const deleteCollection = (collectionId) => must(supabase.from("image_collections").delete().eq("id", collectionId));
+
+export const addToCollection = (collectionId, imageId) =>
+  must(supabase.from("image_collection_items").insert({ collection_id: collectionId, image_id: imageId }));
+
+export const removeFromCollection = (collectionId, imageId) =>
+  must(supabase.from("image_collection_items").delete().eq("collection_id", collectionId).eq("image_id", imageId));
+
+// ---- Live updates
+
+/**
+ * Calls `onChange` when something of the user's changed, and `onLive` with whether that can be relied on. An event is
+ * a signal to read again and nothing more: events get lost, and row level security decides anew at the reading.
+ * Returns the function that ends it.
+ */
+export function watchChanges(userId, onChange, onLive) {
+  const own = (table, column) => ({ event: "*", schema: "public", table, filter: `${column}=eq.${userId}` });
+  const channel = supabase
+    .channel(`changes:${userId}`)
+    .on("postgres_changes", own("images", "user_id"), onChange)
+    .on("postgres_changes", own("image_operations", "user_id"), onChange)
+    .on("postgres_changes", own("profiles", "id"), onChange)
+    // Joining is not enough: what happens before this message is not told.
+    .on("system", {}, ({ extension, status }) => extension === "postgres_changes" && onLive(status === "ok"))
+    .subscribe((status) => status !== "SUBSCRIBED" && onLive(false));
+  return () => supabase.removeChannel(channel);
+}

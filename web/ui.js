@@ -1,0 +1,106 @@
+// Small pieces that several views use: icons, words for figures, messages, a question, and buttons that wait.
+
+import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
+
+export const icon = (name) => html`<svg class="icon" aria-hidden="true"><use href="icons.svg#${name}"></use></svg>`;
+
+export const credits = (count) => `${count} credit${count === 1 ? "" : "s"}`;
+
+export const fileSize = (bytes) =>
+  bytes < 1024 * 1024 ? `${Math.max(1, Math.round(bytes / 1024))} KB` : `${(bytes / 1024 / 1024).toFixed(1)} MB`;
+
+export const dateTime = (text) =>
+  new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+const PRINT_DPI = 300;
+
+/** "2000 × 1500 px, 16.9 × 12.7 cm at 300 DPI" */
+export function printSize(width, height) {
+  const centimetres = (pixels) => ((pixels / PRINT_DPI) * 2.54).toFixed(1);
+  return `${width} × ${height} px, ${centimetres(width)} × ${centimetres(height)} cm at ${PRINT_DPI} DPI`;
+}
+
+/**
+ * A handler of clicks and the like that runs once at a time for its element and tells what went wrong. The element is
+ * marked as busy rather than disabled, which would take the focus away from it.
+ */
+export function once(app, work) {
+  return async (event) => {
+    if (event.type !== "change") event.preventDefault();
+    const element = event.submitter ?? event.currentTarget;
+    if (element.ariaBusy) return;
+    element.ariaBusy = "true";
+    try {
+      await work(event);
+    } catch (error) {
+      app.report(error);
+    } finally {
+      element.ariaBusy = null;
+    }
+  };
+}
+
+/** Asks before something that cannot be undone; resolves to whether to go on. */
+export function confirm(question, action) {
+  const dialog = document.createElement("dialog");
+  dialog.className = "question";
+  dialog.setAttribute("aria-labelledby", "question-text");
+  render(
+    html`
+      <form method="dialog">
+        <p id="question-text">${question}</p>
+        <div class="actions">
+          <button value="">Keep it</button>
+          <button class="danger" value="yes">${action}</button>
+        </div>
+      </form>
+    `,
+    dialog,
+  );
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
+  });
+}
+
+/** Lets the browser save a file. */
+export function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+// What every browser can show. Of large originals the first result brings a thumbnail.
+const SHOWABLE = ["image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/svg+xml"];
+const SHOWABLE_BYTES = 10 * 1024 * 1024;
+
+/** The stored file that stands for a picture in a list, or null. */
+export function previewKey(image) {
+  if (image.thumbnail_url) return image.thumbnail_url;
+  const light = SHOWABLE.includes(image.original_file_type) && image.original_file_size <= SHOWABLE_BYTES;
+  return light ? image.original_url : null;
+}
+
+/** A thumbnail on the checkerboard that shows transparency. */
+export const thumbnail = (url, alt) => html`
+  <span class="thumbnail">
+    ${url ? html`<img class="checkerboard" src=${url} alt=${alt} loading="lazy" />` : html`<span class="no-preview">${icon("pictures")}</span>`}
+  </span>
+`;
+
+const STATUS_WORDS = {
+  pending: "Waiting",
+  processing: "Working",
+  completed: "Done",
+  failed: "Failed",
+  cancelled: "Cancelled",
+};
+
+export const statusPill = (status) =>
+  status ? html`<span class="pill ${status}"><span class="dot"></span>${STATUS_WORDS[status]}</span>` : nothing;

@@ -1,0 +1,305 @@
+// One picture: before and after, its versions, what can be done with it, and what was done.
+
+import { html, nothing } from "../vendor/lit-html/lit-html.js";
+import { keyed } from "../vendor/lit-html/directives/keyed.js";
+import { live } from "../vendor/lit-html/directives/live.js";
+import { repeat } from "../vendor/lit-html/directives/repeat.js";
+import * as api from "../supabase.js";
+import { OPERATIONS, optionFields, readOptions, resultName } from "../operations.js";
+import { confirm, credits, dateTime, fileSize, icon, once, previewKey, printSize, save, statusPill, thumbnail } from "../ui.js";
+import { backdrops, comparison } from "./comparison.js";
+
+const ORIGINAL = "original";
+const ON_PICTURES = ["upscale", "background_removal", "vectorize"];
+
+export function picture(app, imageId) {
+  let image = null;
+  let collections = [];
+  let urls = {};
+  let chosen = null; // the version that the user picked; else the newest is shown
+  let operationType = ON_PICTURES[0];
+  let request = null; // { shape, key } of a request that got no answer
+  const look = { split: 50, backdrop: "checkerboard" };
+
+  async function load() {
+    [image, collections] = await Promise.all([
+      api.readImage(app.user.id, imageId),
+      api.listCollections(app.user.id),
+    ]);
+    if (!image) return;
+    const results = completed();
+    urls = await api.signUrls([
+      image.original_url,
+      ...results.flatMap(({ input_data: input, output_data: output }) => [input.url, output.url, output.thumbnail_url]),
+    ].filter(Boolean));
+  }
+
+  const completed = () => image.image_operations.filter(({ status }) => status === "completed");
+
+  /** All versions, the original first, then the results from old to new. */
+  function versions() {
+    const original = image.original_url && {
+      id: ORIGINAL,
+      name: "Original",
+      key: image.original_url,
+      preview: previewKey({ ...image, thumbnail_url: null }),
+      details: { bytes: image.original_file_size },
+    };
+    const results = completed().toReversed().map((operation) => ({
+      id: operation.id,
+      name: resultName(operation),
+      key: operation.output_data.url,
+      preview: operation.output_data.thumbnail_url,
+      details: operation.output_data,
+      before: operation.input_data.url,
+    }));
+    return [original, ...results].filter(Boolean);
+  }
+
+  const doing = (work) =>
+    once(app, async (event) => {
+      await work(event);
+      await app.refresh();
+    });
+
+  const start = (version) =>
+    doing(async (event) => {
+      const options = readOptions(operationType, event.target);
+      if (version.id !== ORIGINAL) options.input = version.id;
+      // While the answer is out, the same request keeps its key: it may have been charged already.
+      const shape = JSON.stringify([operationType, options]);
+      if (request?.shape !== shape) request = { shape, key: crypto.randomUUID() };
+      try {
+        await api.requestOperation(image.id, operationType, options, request.key);
+        request = null;
+        chosen = null;
+      } catch (error) {
+        if (error.status) request = null;
+        throw error;
+      }
+      app.say(`${OPERATIONS[operationType].name}: requested.`);
+    });
+
+  const rename = doing(async (event) => {
+    const name = event.target.elements.name.value.trim();
+    if (name) await api.updateImage(image.id, { original_filename: name });
+    event.target.closest("details").open = false;
+  });
+
+  const favorite = doing(() => api.updateImage(image.id, { is_favorite: !image.is_favorite }));
+
+  const forPrint = (version) =>
+    doing(() => api.updateImage(image.id, { final_url: image.final_url === version.key ? null : version.key }));
+
+  const download = (version) =>
+    doing(async () => {
+      const blob = await api.downloadFile(version.key, image.id);
+      const stem = image.original_filename.replace(/\.\w{1,5}$/, "");
+      const name = version.id === ORIGINAL ? image.original_filename : `${stem}, ${version.name}${/\.\w+$/.exec(version.key)[0]}`;
+      save(blob, name);
+    });
+
+  const remove = once(app, async () => {
+    if (!(await confirm(`Delete “${image.original_filename}” with all its results?`, "Delete"))) return;
+    await api.deleteImage(image);
+    app.say(`${image.original_filename} is deleted.`);
+    app.go("");
+  });
+
+  const toggleCollection = (collection, isIn) =>
+    doing(() => (isIn ? api.removeFromCollection : api.addToCollection)(collection.id, image.id));
+
+  const addToNewCollection = doing(async (event) => {
+    const field = event.target.elements.name;
+    const { id } = await api.createCollection(app.user.id, field.value.trim());
+    field.value = "";
+    await api.addToCollection(id, image.id);
+  });
+
+  // ---- Drawing
+
+  const body = () => {
+    if (!image) return missing();
+    const all = versions();
+    const version = all.find(({ id }) => id === chosen) ?? all.at(-1);
+    return html`
+      <p><a class="back" href="#/">${icon("back")}Pictures</a></p>
+      <div class="heading">
+        <h1 tabindex="-1">${image.original_filename}</h1>
+        <div class="actions">
+          <button class="icon-only star" aria-pressed=${image.is_favorite} aria-label="Favourite" @click=${favorite}>
+            ${icon(image.is_favorite ? "star-full" : "star")}
+          </button>
+          ${collectionMenu()} ${moreMenu()}
+        </div>
+      </div>
+      <div class="workbench">
+        <div class="stage-column">${version ? stage(version, all) : waiting()}</div>
+        <div class="tools">${version ? operationForm(version) : nothing} ${history()}</div>
+      </div>
+    `;
+  };
+
+  const missing = () => html`
+    <h1 tabindex="-1">No such picture</h1>
+    <p>It was deleted, or it belongs to somebody else.</p>
+    <p><a class="button" href="#/">To your pictures</a></p>
+  `;
+
+  const waiting = () => html`<div class="stage checkerboard"><p class="empty">The first result will appear here.</p></div>`;
+
+  const stage = (version, all) => html`
+    ${comparison({
+      after: { ...version.details, url: urls[version.key], name: version.name },
+      before: version.before && { url: urls[version.before], name: all.find(({ key }) => key === version.before)?.name ?? "Before" },
+      look,
+      update: app.update,
+    })}
+    <p class="facts">
+      ${version.details.width ? `${printSize(version.details.width, version.details.height)} · ` : nothing}
+      ${version.details.bytes ? fileSize(version.details.bytes) : nothing}
+    </p>
+    ${version.details.warnings?.map((warning) => html`<p class="notice">${icon("warning")}${warning}</p>`)}
+    <div class="actions">
+      <button class="primary" @click=${download(version)}>${icon("download")}Download</button>
+      ${version.id === ORIGINAL
+        ? nothing
+        : html`<button aria-pressed=${image.final_url === version.key} @click=${forPrint(version)}>${icon("print")}${image.final_url === version.key ? "Chosen for print" : "Choose for print"}</button>`}
+      ${backdrops(look, app.update)}
+    </div>
+    ${all.length > 1 ? versionStrip(version, all) : nothing}
+  `;
+
+  const versionStrip = (version, all) => html`
+    <fieldset class="versions">
+      <legend>Versions</legend>
+      <div>
+        ${repeat(
+          all,
+          ({ id }) => id,
+          ({ id, name, preview, key }) => html`
+            <label>
+              <input
+                type="radio"
+                name="version"
+                value=${id}
+                .checked=${live(id === version.id)}
+                @change=${() => { chosen = id; look.split = 50; app.update(); }}
+              />
+              ${thumbnail(urls[preview], "")}
+              <span>${name}${image.final_url === key ? html`<span class="mark">${icon("print")}<span class="hidden">, chosen for print</span></span>` : nothing}</span>
+            </label>
+          `,
+        )}
+      </div>
+    </fieldset>
+  `;
+
+  const operationForm = (version) => {
+    const offered = ON_PICTURES.filter((type) => type in app.prices);
+    if (offered.length === 0) return html`<section class="card"><p>Nothing is offered at the moment.</p></section>`;
+    if (!offered.includes(operationType)) operationType = offered[0];
+    const price = app.prices[operationType];
+    const { about } = OPERATIONS[operationType];
+    return html`
+      <section class="card" aria-labelledby="operation-heading">
+        <h2 id="operation-heading">What shall be done?</h2>
+        <div class="kinds" role="group" aria-labelledby="operation-heading">
+          ${offered.map(
+            (type) => html`
+              <button aria-pressed=${type === operationType} @click=${() => { operationType = type; app.update(); }}>
+                ${OPERATIONS[type].name}<small>${credits(app.prices[type])}</small>
+              </button>
+            `,
+          )}
+        </div>
+        <p class="facts">${about}</p>
+        ${keyed(
+          operationType,
+          html`
+            <form @submit=${(event) => start(version)(event)}>
+              ${optionFields(operationType)}
+              <p class="facts">Works on: <strong>${version.name}</strong></p>
+              ${price > app.profile.credits_remaining
+                ? html`<p class="notice low">This takes ${credits(price)}; you have ${app.profile.credits_remaining}. <a href="#/credits">Get credits</a></p>`
+                : nothing}
+              <button class="primary wide">Start for ${credits(price)}</button>
+            </form>
+          `,
+        )}
+      </section>
+    `;
+  };
+
+  const history = () => html`
+    <section class="card" aria-labelledby="history-heading">
+      <h2 id="history-heading">What was done</h2>
+      ${image.image_operations.length === 0 ? html`<p class="facts">Nothing yet.</p>` : nothing}
+      <ul class="history">
+        ${repeat(
+          image.image_operations,
+          ({ id }) => id,
+          (operation) => html`
+            <li>
+              <span class="name">${OPERATIONS[operation.operation_type].name}</span>${statusPill(operation.status)}
+              <span class="facts">${historyFacts(operation)}</span>
+              ${["pending", "processing"].includes(operation.status)
+                ? html`<button @click=${doing(() => api.cancelOperation(operation.id))}>Cancel</button>`
+                : nothing}
+            </li>
+          `,
+        )}
+      </ul>
+    </section>
+  `;
+
+  const collectionMenu = () => html`
+    <details class="menu">
+      <summary class="button">${icon("collections")}Collections</summary>
+      <div class="card">
+        ${collections.map((collection) => {
+          const isIn = image.image_collection_items.some((item) => item.collection_id === collection.id);
+          return html`
+            <label class="check">
+              <input type="checkbox" .checked=${live(isIn)} @change=${toggleCollection(collection, isIn)} />${collection.name}
+            </label>
+          `;
+        })}
+        <form class="row" @submit=${addToNewCollection}>
+          <input name="name" maxlength="200" placeholder="New collection" aria-label="New collection" required />
+          <button>Add</button>
+        </form>
+      </div>
+    </details>
+  `;
+
+  const moreMenu = () => html`
+    <details class="menu">
+      <summary class="button">More</summary>
+      <div class="card">
+        <form class="row" @submit=${rename}>
+          <input name="name" maxlength="255" .defaultValue=${image.original_filename} aria-label="Name" required />
+          <button>Rename</button>
+        </form>
+        <button class="danger" @click=${remove}>${icon("trash")}Delete this picture</button>
+      </div>
+    </details>
+  `;
+
+  return {
+    get title() {
+      return image?.original_filename ?? "Picture";
+    },
+    className: "picture",
+    load,
+    body,
+  };
+}
+
+function historyFacts(operation) {
+  const when = dateTime(operation.completed_at ?? operation.created_at);
+  const price = operation.credits_refunded ? "credits returned" : credits(operation.credits_used);
+  const words = operation.error_message ? `${operation.error_message} ` : "";
+  const attempt = operation.attempts > 1 && !operation.completed_at ? ` · attempt ${operation.attempts}` : "";
+  return `${words}${when} · ${price}${attempt}`;
+}
