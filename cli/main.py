@@ -1,48 +1,33 @@
-"""The `dtf` command: the local stack, the worker and the demonstration."""
+"""The `dtf` command: the local stack, the worker, the demonstration, and the operator's commands."""
 
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from cli import credits as credit_commands
 from cli import demo as scenario
+from cli import users
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
+from cli.output import console, errors, fail, readable_errors
 from services.images import __main__ as images
 
 app = typer.Typer(
     help="The DTF Editor backend on this machine.", no_args_is_help=True, pretty_exceptions_show_locals=False
 )
-console = Console()
-errors = Console(stderr=True)
+app.add_typer(users.app, name="users")
+app.add_typer(credit_commands.app, name="credits")
 
 LOG_POLL_SECONDS = 0.3
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, keys included, for programs.")]
-
-
-def fail(error: Exception) -> NoReturn:
-    """Print one message and end with status 1."""
-    errors.print(f"[red]✗[/red] {error}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
-
-
-@contextmanager
-def readable_errors() -> Iterator[None]:
-    """Turn the errors that a person can act on into one message and status 1."""
-    try:
-        yield
-    except StackError as error:
-        fail(error)
 
 
 @app.command()

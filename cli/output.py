@@ -1,0 +1,80 @@
+"""How commands speak: to people on a terminal, to programs in JSON, and of errors with one message and status 1."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cli.local.errors import StackError
+
+console = Console()
+errors = Console(stderr=True)
+
+# As PostgREST writes it: 2026-11-22T08:34:04.71+00:00
+TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)\S*")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def fail(error: Exception) -> NoReturn:
+    """Print one message and end with status 1."""
+    errors.print(f"[red]✗[/red] {plain(error)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turn the errors that a person can act on into one message and status 1."""
+    try:
+        yield
+    except StackError as error:
+        fail(error)
+
+
+def done(message: str) -> None:
+    """Tell a person that something was done; not on standard output, which may be read by a program."""
+    errors.print(f"[green]✓[/green] {plain(message)}", highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for programs, in ASCII: what users wrote cannot steer the terminal."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def plain(value: Any) -> str:
+    """A value as text that is neither markup nor, as control characters would be, a command to the terminal."""
+    return escape(
+        "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value))
+    )
+
+
+def print_rows(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> None:
+    """Print rows as a table; `columns` maps their keys to headings."""
+    table = Table(*columns.values(), box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(_cell(row[key]) for key in columns))
+    console.print(table)
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """Print names and values as two columns."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts.items():
+        table.add_row(f"[bold]{name}[/bold]", _cell(value))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    # Times to the second.
+    time = TIME.fullmatch(str(value))
+    return f"{time[1]} {time[2]}" if time else plain(value)

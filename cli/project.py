@@ -1,0 +1,83 @@
+"""The Supabase project as operators act on it: with the secret key, which row level security does not hold."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import httpx
+from postgrest import APIError
+from storage3.exceptions import StorageApiError
+from supabase import Client, ClientOptions, create_client
+
+from cli.local.errors import StackError
+from cli.local.stack import running_stack
+
+
+class RefusedError(StackError):
+    """The database refused a request: `code` as in PostgREST, `detail` for programs."""
+
+    def __init__(self, error: APIError) -> None:
+        self.code = error.code
+        self.detail = _json_object(error.details)
+        super().__init__(" ".join(text for text in (_sentence(error.message), error.hint) if text))
+
+
+def connect() -> Client:
+    """Make the client of the project named by SUPABASE_URL and SUPABASE_SECRET_KEY, else of the local stack."""
+    url, key = os.environ.get("SUPABASE_URL"), os.environ.get("SUPABASE_SECRET_KEY")
+    if not url:
+        stack = running_stack()
+        url, key = stack.api_url, stack.secret_key
+    elif not key:
+        raise StackError("SUPABASE_URL is set but SUPABASE_SECRET_KEY is not. Set both, or none for the local stack.")
+    return create_client(url, key or "", ClientOptions(auto_refresh_token=False, persist_session=False))
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Turn what the project refuses, or does not answer, into errors that a person can read."""
+    try:
+        yield
+    except APIError as error:
+        raise RefusedError(error) from error
+    except StorageApiError as error:
+        raise StackError(f"Storage refused: {error}") from error
+    except httpx.RequestError as error:
+        raise StackError(f"The project does not answer ({type(error).__name__}). Is SUPABASE_URL right?") from error
+
+
+def call(client: Client, function: str, **arguments: Any) -> Any:
+    """Call a function of the database; arguments that are None keep their defaults."""
+    sent = {f"p_{name}": value for name, value in arguments.items() if value is not None}
+    with answers():
+        return client.rpc(function, sent).execute().data
+
+
+def find_user(client: Client, who: str) -> dict[str, Any]:
+    """The profile of a user named by his id or his whole e-mail address."""
+    try:
+        column, value = "id", str(UUID(who))
+    except ValueError:
+        column, value = "email", who
+    with answers():
+        rows: Any = client.table("profiles").select("*").eq(column, value).execute().data
+    if not rows:
+        raise StackError(f"There is no user {who}. Name one by id or by the whole e-mail address.")
+    found: dict[str, Any] = rows[0]
+    return found
+
+
+def _json_object(text: Any) -> dict[str, Any]:
+    """The detail of an error: JSON in a text, as PostgREST sends it, or already decoded."""
+    try:
+        value = json.loads(text) if isinstance(text, str) else text
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _sentence(text: str | None) -> str:
+    return f"{text}." if text and text[-1] not in ".!?" else text or ""

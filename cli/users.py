@@ -1,0 +1,136 @@
+"""`dtf users`: look at accounts, hand their data out, and delete them."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from supabase import Client
+
+from cli.local.errors import StackError
+from cli.local.state import write_private
+from cli.output import AsJson, done, errors, print_facts, print_json, print_rows, readable_errors
+from cli.project import RefusedError, answers, call, connect, find_user
+
+app = typer.Typer(help="Look at accounts, hand their data out, delete them.", no_args_is_help=True)
+
+Who = Annotated[str, typer.Argument(metavar="USER", help="Id or e-mail address.")]
+
+LIST_COLUMNS = {
+    "email": "E-mail",
+    "credits_remaining": "Credits",
+    "subscription_status": "Plan",
+    "is_active": "Active",
+    "is_admin": "Admin",
+    "last_activity_at": "Last activity",
+    "created_at": "Since",
+    "id": "Id",
+}
+
+
+@app.command("list")
+def list_users(
+    search: Annotated[str, typer.Option(help="Part of the e-mail address.")] = "",
+    admins: Annotated[bool, typer.Option("--admins", help="Admins only.")] = False,
+    inactive: Annotated[bool, typer.Option("--inactive", help="Deactivated accounts only.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List accounts, the newest first."""
+    with readable_errors(), answers():
+        query = connect().table("profiles").select("*").order("created_at", desc=True).limit(limit)
+        if search:
+            literal = search.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+            query = query.ilike("email", f"%{literal}%")
+        if admins:
+            query = query.eq("is_admin", True)
+        if inactive:
+            query = query.eq("is_active", False)
+        rows: Any = query.execute().data
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, LIST_COLUMNS)
+
+
+@app.command()
+def show(who: Who, as_json: AsJson = False) -> None:
+    """Show one account and how much it holds."""
+    with readable_errors():
+        client = connect()
+        profile = find_user(client, who)
+        counts = {table: count(client, table, profile["id"]) for table in ("images", "image_operations")}
+        counts["image_collections"] = count(client, "image_collections", profile["id"])
+    if as_json:
+        print_json(profile | {"counts": counts})
+    else:
+        print_facts(profile | {table.replace("_", " "): number for table, number in counts.items()})
+
+
+def count(client: Client, table: str, user_id: str) -> int:
+    """How many rows of a table belong to a user."""
+    with answers():
+        # One row, and not none with a HEAD request: its answer has no body for an error to be in.
+        reply = client.table(table).select("id", count="exact").eq("user_id", user_id).limit(1).execute()  # type: ignore[arg-type]
+    return reply.count or 0
+
+
+@app.command()
+def export(
+    who: Who,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write, for its owner only.")] = None,
+) -> None:
+    """Print everything about an account as JSON, for a person who asks for his data."""
+    with readable_errors():
+        client = connect()
+        data = call(client, "export_user_account", user_id=find_user(client, who)["id"])
+    if output is None:
+        print_json(data)
+        return
+    write_private(output, json.dumps(data, indent=2, ensure_ascii=False))
+    done(f"Wrote {output}. The files themselves are in storage; see its key objects.")
+
+
+@app.command()
+def delete(
+    who: Who,
+    reason: Annotated[str, typer.Option(help="Why; it stays in admin_logs.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete an account: its files, then its rows. There is no way back."""
+    with readable_errors():
+        client = connect()
+        profile = find_user(client, who)
+        if not yes:
+            typer.confirm(f"Delete {profile['email']} with everything that belongs to it?", abort=True, err=True)
+        with errors.status("Removing files") as spinner:
+            removed = 0
+            while keys := keys_in_the_way(client, profile["id"], reason):
+                remove_objects(client, keys)
+                removed += len(keys)
+                spinner.update(f"Removing files: {removed}")
+    done(f"Deleted {profile['email']} and {removed} files.")
+
+
+def keys_in_the_way(client: Client, user_id: str, reason: str) -> list[str]:
+    """Try to delete the account; none when it is gone, else the first objects (bucket/key) that have to go before."""
+    try:
+        call(client, "delete_user_account", user_id=user_id, reason=reason)
+    except RefusedError as error:
+        if keys := error.detail.get("first_keys"):
+            return [str(key) for key in keys]
+        raise
+    return []
+
+
+def remove_objects(client: Client, keys: list[str]) -> None:
+    """Remove objects, named bucket/key, through the Storage API, which removes their bytes too."""
+    by_bucket: dict[str, list[str]] = {}
+    for key in keys:
+        bucket, _, name = key.partition("/")
+        by_bucket.setdefault(bucket, []).append(name)
+    for bucket, names in by_bucket.items():
+        with answers():
+            removed = client.storage.from_(bucket).remove(names)
+        if not removed:
+            raise StackError(f"Storage removed nothing of {len(names)} files in {bucket}. The account stays.")
