@@ -10,8 +10,8 @@ demo: install ## Everything in one go: sign up, upload, four operations, the led
 test: lint ## Every test, on a stack of its own
 	$(BIN)/pytest
 
-bench: install ## Figures of speed, as ratios; asserts nothing about time
-	$(BIN)/pytest tests/benchmarks -s
+bench: .venv/installed-peers ## Figures of speed, as ratios against others; asserts nothing about time. PARTS="ledger …"
+	$(BIN)/python -m tests.benchmarks $(PARTS)
 
 matrix: install ## Who may do what with every table, tried on a stack of its own
 	$(BIN)/python -m tests.database.matrix
@@ -37,14 +37,27 @@ install: .venv/installed
 	@$(BIN)/python -m cli.local.npm install --no-save
 	@touch $@
 
+# The queues that `make bench` measures against, and what draws its plot.
+PEERS := tests/benchmarks/peers
+.venv/installed-peers: .venv/installed $(PEERS)/requirements.lock $(PEERS)/package-lock.json
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(PEERS)/requirements.lock
+	@$(BIN)/python -m cli.local.npm ci --prefix $(PEERS)
+	@touch $@
+
 lock: install ## Renew the lock files after a change of pyproject.toml or package.json
 	$(BIN)/pip install --quiet uv==0.13.9
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --python-version 3.11 --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra bench --constraint requirements.lock --universal \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
+		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock) \
+		--output-file $(PEERS)/requirements.lock
 	$(BIN)/python -m cli.local.npm install
+	$(BIN)/python -m cli.local.npm install --prefix $(PEERS) --omit-lockfile-registry-resolved
 
 clean: ## Stop the stack and remove all that was installed or made
 	test ! -x $(BIN)/dtf || $(BIN)/dtf down
 	test ! -x $(BIN)/dtf || DTF_DIRECTORY=.dtf/test $(BIN)/dtf down
-	rm -rf .venv node_modules .dtf demo-output screenshots supabase/.temp .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
+	test ! -x $(BIN)/dtf || DTF_DIRECTORY=.dtf/bench $(BIN)/dtf down
+	rm -rf .venv node_modules $(PEERS)/node_modules .dtf demo-output bench-output screenshots supabase/.temp .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

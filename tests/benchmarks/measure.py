@@ -1,0 +1,72 @@
+"""Figures and how they are taken: neighbours in turn, several rounds, ratios within a round."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+Progress = Callable[[str], None]
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured: `run` bounds one run of pgbench, `jobs` one run through a queue."""
+
+    rounds: int
+    run: str
+    jobs: int
+    people: int
+    clients: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+FULL = Effort(5, "--time=1", 2000, 10_000, (1, 4, 8, 16), (10_000, 100_000, 1_000_000))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table: what we measured against what, in the same rounds.
+
+    `ours` and `theirs` are in `unit`, one value a round. `goal` bounds the ratio ours / theirs: from above where
+    `at_most` (times, counts), else from below (rates); None is a line for information.
+    """
+
+    section: str
+    what: str
+    ours: tuple[float, ...]
+    against: str
+    theirs: tuple[float, ...]
+    unit: str
+    goal: float | None = None
+    at_most: bool = False
+
+    @property
+    def ratio(self) -> float:
+        """Median over the rounds of ours / theirs: what disturbs the whole machine disturbs both sides."""
+        return statistics.median(mine / other for mine, other in zip(self.ours, self.theirs, strict=True))
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Smallest and largest ratio of a round."""
+        ratios = [mine / other for mine, other in zip(self.ours, self.theirs, strict=True)]
+        return min(ratios), max(ratios)
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal is reached; None where there is none."""
+        if self.goal is None:
+            return None
+        return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
+
+
+def in_turn(contenders: Mapping[Name, Callable[[], float]], rounds: int) -> dict[Name, tuple[float, ...]]:
+    """Run every contender once a round, in the opposite order every other round, so that drift hits all alike."""
+    taken: dict[Name, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        names = list(contenders)
+        for name in names if number % 2 == 0 else reversed(names):
+            taken[name].append(contenders[name]())
+    return {name: tuple(values) for name, values in taken.items()}

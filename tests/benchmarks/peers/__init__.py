@@ -1,0 +1,1 @@
+"""Other queues, each drained and timed in a process of its own."""

@@ -1,0 +1,15 @@
+"""The benchmarks run on the schema as it is: small amounts, and no word on speed."""
+
+import pytest
+
+from tests.benchmarks.measure import Effort
+from tests.benchmarks.suite import measure
+
+SMALL = Effort(rounds=1, run="--transactions=10", jobs=20, people=300, clients=(1, 2), sizes=(100, 200))
+
+
+def test_every_database_benchmark_gives_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = list(measure(("ledger", "listing", "queue"), SMALL, print))
+    assert {figure.section for figure in figures} == {"Ledger", "Row level security", "Queue"}
+    assert all(figure.ratio > 0 for figure in figures)
+    assert "making 300 accounts" in capsys.readouterr().out
