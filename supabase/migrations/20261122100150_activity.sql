@@ -10,11 +10,15 @@ stable
 set search_path = ''
 as $$
 declare
+    v_text constant text := current_setting('request.headers', true);
     v_headers jsonb;
     v_address text;
 begin
+    if coalesce(v_text, '') = '' then
+        return;
+    end if;
     begin
-        v_headers := nullif(current_setting('request.headers', true), '')::jsonb;
+        v_headers := v_text::jsonb;
         user_agent := left(v_headers ->> 'user-agent', 500);
         v_address := coalesce(v_headers ->> 'cf-connecting-ip', split_part(v_headers ->> 'x-forwarded-for', ',', 1));
         -- The pattern keeps out what inet takes beyond an address, such as a network.

@@ -1,6 +1,8 @@
 """The end of an account and what stays of it, and everything about an account as one JSON."""
 
 import json
+import time
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -269,6 +271,52 @@ def test_deleting_and_changing_the_address_at_once_do_not_wait_for_each_other_fo
             connection.execute("update auth.users set email = %s where id = %s", (f"{uuid4()}@example.test", user.id))
 
         together(db_url, [delete, change])
+
+
+def test_accounts_that_go_amid_everything_deadlock_nobody(people: People, db: Connection, db_url: str) -> None:
+    admin, users = people.new(is_admin=True), [people.new(credits=100) for _ in range(4)]
+    images = {user.id: people.image(user) for user in users}
+    deadline = time.monotonic() + 1.5
+    seen: set[str | None] = set()
+
+    def repeat(step: Callable[[Connection], object], connection: Connection) -> None:
+        while time.monotonic() < deadline:
+            try:
+                step(connection)
+            except psycopg.Error as error:
+                seen.add(error.diag.sqlstate)
+
+    def live(user: Person, connection: Connection) -> None:
+        me, image = user.on(connection), images[user.id]
+        operation = me.call("request_image_operation", p_image_id=image, p_operation_type="upscale")
+        me.call("record_image_download", p_image_id=image)
+        me.sql("insert into public.image_collections (name) values ('x')")
+        me.call("cancel_image_operation", p_operation_id=operation["id"])
+
+    def work(connection: Connection) -> None:
+        for job in people.service.on(connection).rows("claim_image_operations", p_worker_id="test", p_limit=3):
+            fence = {"p_operation_id": job["id"], "p_lease_token": job["lease_token"]}
+            people.service.on(connection).call("fail_image_operation", **fence, p_error_message="x", p_retryable=False)
+
+    def manage(connection: Connection) -> None:
+        for user in users:
+            admin.on(connection).sql("update public.images set is_favorite = true where user_id = %s", user.id)
+            admin.on(connection).call("admin_adjust_credits", p_user_id=user.id, p_amount=1, p_reason="x")
+            connection.execute("update auth.users set email = %s where id = %s", (f"{uuid4()}@x.test", user.id))
+
+    def leave(connection: Connection) -> None:
+        for user in users:
+            time.sleep(0.3)
+            user.on(connection).call("delete_account")
+
+    tasks: list[Callable[[Connection], None]] = [partial(repeat, partial(live, user)) for user in users]
+    tasks += [partial(repeat, work), partial(repeat, work), partial(repeat, manage), leave]
+    together(db_url, tasks)
+    # Gone, not signed in any more, no such row, somebody else was faster: nothing else, and no 40P01.
+    assert seen <= {"PT404", "PT401", "PT409", "42501", "23503"}
+    assert people.service.rows("verify_ledger") == []
+    for user in users:
+        assert set(rows_about(db, user.id)) == {"public.admin_logs"}
 
 
 # The account as JSON --------------------------------------------------------------------------------------------------
