@@ -14,7 +14,8 @@ create table public.api_costs (
 
 comment on table public.api_costs is
 'Price list of the providers: the newest active row whose date has come counts, and only for a successful call that '
-'does not know its own cost. Admins read and maintain it.';
+'does not know its own cost. Costs are kept in USD, so a price in another currency is not used. Admins read and '
+'maintain it.';
 
 alter table public.api_costs enable row level security;
 
@@ -92,7 +93,7 @@ begin
         select c.cost_per_operation from public.api_costs as c
         where
             c.api_provider = p_api_provider and c.operation_type = p_operation_type
-            and c.is_active and c.effective_date <= current_date
+            and c.is_active and c.effective_date <= current_date and c.currency = 'USD'
         order by c.effective_date desc
         limit 1
     );

@@ -32,14 +32,22 @@ select
     p.credits_remaining,
     p.total_credits_purchased,
     p.total_credits_used,
-    count(i.id) as total_images,
-    count(case when i.processing_status = 'completed' then 1 end) as completed_images,
-    count(case when i.processing_status = 'failed' then 1 end) as failed_images,
-    max(i.created_at) as last_image_created,
+    i.total_images,
+    i.completed_images,
+    i.failed_images,
+    i.last_image_created,
     p.created_at as user_created_at
 from public.profiles as p
-left join public.images as i on p.id = i.user_id
-group by p.id;
+-- For each account by itself: a page of the list then reads the images of that page only.
+cross join lateral (
+    select
+        count(*) as total_images,
+        count(*) filter (where i.processing_status = 'completed') as completed_images,
+        count(*) filter (where i.processing_status = 'failed') as failed_images,
+        max(i.created_at) as last_image_created
+    from public.images as i
+    where i.user_id = p.id
+) as i;
 
 comment on view public.user_analytics is
 'Per account: plan, credits and images. Admins see all accounts, users their own.';
@@ -50,17 +58,32 @@ create view public.revenue_analytics
 with (security_invoker = true)
 as
 select
-    date_trunc('month', ct.created_at) as month,
-    ct.transaction_type,
-    count(*) as transaction_count,
-    sum(ct.amount) as total_credits,
-    sum(case when ct.stripe_payment_intent_id is not null then 1 else 0 end) as paid_transactions
-from public.credit_transactions as ct
-where ct.transaction_type = 'purchase'
-group by date_trunc('month', ct.created_at), ct.transaction_type
-order by month desc;
+    m.month,
+    m.transaction_type,
+    sum(m.transaction_count)::bigint as transaction_count,
+    sum(m.total_credits)::bigint as total_credits,
+    sum(m.paid_transactions)::bigint as paid_transactions
+from (
+    select
+        date_trunc('month', ct.created_at, 'UTC') as month,
+        ct.transaction_type,
+        count(*) as transaction_count,
+        sum(ct.amount) as total_credits,
+        count(ct.stripe_payment_intent_id) as paid_transactions
+    from public.credit_transactions as ct
+    where ct.transaction_type = 'purchase'
+    group by 1, 2
+    union all
+    select
+        c.month::timestamp at time zone 'UTC', c.transaction_type, c.transaction_count, c.credits, c.paid_transactions
+    from public.closed_account_totals as c
+    where c.transaction_type = 'purchase'
+) as m
+group by m.month, m.transaction_type
+order by m.month desc;
 
 comment on view public.revenue_analytics is
-'Purchased credits by month. Admins see all of them, users their own.';
+'Purchased credits by month (UTC). Admins see all of them, those of deleted accounts included, users their own. '
+'What they brought in money: stats_revenue().';
 
 grant select on public.revenue_analytics to authenticated, service_role;

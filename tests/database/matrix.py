@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from uuid import uuid4
@@ -39,7 +40,10 @@ select n.nspname as schema, c.relname as name,
     array(
         select a.attname::text from pg_index as i
         inner join pg_attribute as a on a.attrelid = c.oid and a.attnum = any (i.indkey)
-        where i.indrelid = c.oid and i.indisprimary
+        where i.indexrelid = (
+            select k.indexrelid from pg_index as k where k.indrelid = c.oid and k.indisunique
+            order by k.indisprimary desc limit 1
+        )
     ) as key
 from pg_class as c
 inner join pg_namespace as n on n.oid = c.relnamespace
@@ -173,6 +177,12 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "credit_clawbacks": clawback,
     }
     mine: Row = {"user_id": person.id}
+    day = date(1900, 1, 1) + timedelta(days=int(word[:4], 16))
+    month = datetime.now(UTC).date().replace(day=1)
+    figures = dict.fromkeys(("operations", "credits", "earned", "provider_calls", "unpriced_calls", "provider_cost"), 0)
+    kind: Row = {"operation_type": word, "currency": "USD"} | figures
+    sales = dict.fromkeys(("payments", "credits", "received", "returned"), 0)
+    product: Row = {"subscription_plan_id": uuid4(), "pay_as_you_go_package_id": uuid4(), "currency": "USD"}
     price = {"api_provider": word, "operation_type": "upscale", "cost_per_operation": 1, "effective_date": "2026-01-01"}
     entry = mine | {"seq": 99, "transaction_type": "bonus", "amount": 1, "balance_before": 8, "balance_after": 9}
     new: dict[str, Row] = {
@@ -200,6 +210,11 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "email_templates": {"name": word, "subject": "x", "html_content": "x"},
         "email_campaigns": {"name": word},
         "email_logs": mine | {"status": "sent"},
+        "active_months": mine | {"cohort": month, "month": month},
+        "closed_account_operations": {"month": "2020-01-01"} | kind,
+        "counted_days": {"day": day},
+        "daily_operations": {"day": day} | kind,
+        "daily_sales": {"day": day} | product | sales,
     }
     return rows, new, objects
 
