@@ -61,7 +61,8 @@ def find_user(client: Client, who: str) -> dict[str, Any]:
     try:
         column, value = "id", str(UUID(who))
     except ValueError:
-        column, value = "email", who
+        # Auth keeps addresses in lower case.
+        column, value = "email", who.lower()
     with answers():
         rows: Any = client.table("profiles").select("*").eq(column, value).execute().data
     if not rows:

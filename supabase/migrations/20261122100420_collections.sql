@@ -20,6 +20,9 @@ comment on table public.image_collections is
 'reads the public ones of active accounts.';
 
 create index idx_image_collections_user_id on public.image_collections (user_id);
+-- What visitors list.
+create index idx_image_collections_public on public.image_collections (created_at)
+where is_public;
 
 create trigger update_image_collections_updated_at
 before update on public.image_collections
