@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Any
 
@@ -43,14 +44,24 @@ class Outcome(StrEnum):
 class Job:
     """Works on one operation while its lease lasts."""
 
-    def __init__(self, lease: Lease, *, queue: Queue, storage: Storage, pool: Pool, hand_back: asyncio.Event) -> None:
-        """`hand_back`, once set, makes the job give its operation back instead of finishing it."""
+    def __init__(
+        self,
+        lease: Lease,
+        *,
+        queue: Queue,
+        storage: Storage,
+        pool: Pool,
+        hand_back: asyncio.Event,
+        complete: Callable[[Lease, Completion], Awaitable[None]],
+    ) -> None:
+        """`hand_back`, once set, makes the job give its operation back; `complete` tells the queue of a result."""
         self._lease = lease
         self._operation = lease.operation
         self._queue = queue
         self._storage = storage
         self._pool = pool
         self._hand_back = hand_back
+        self._complete = complete
         self._uploaded: list[str] = []
         self._may_be_completed = False
         self._calls: tuple[ProviderCall, ...] = ()
@@ -165,7 +176,7 @@ class Job:
             return await self._fail(verdict)
         self._may_be_completed = True
         try:
-            await self._queue.complete(self._lease, verdict)
+            await self._complete(self._lease, verdict)
         except LeaseLostError as error:
             self._may_be_completed = False
             return await self._lost(str(error))

@@ -1,8 +1,9 @@
-"""The queue as the worker sees it: the five functions of the database that move an operation."""
+"""The queue as the worker sees it: the functions of the database that move an operation."""
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -84,36 +85,17 @@ class Queue:
         self._client = client
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
-        self._claim_id = uuid4()
+        self._unanswered_claims: list[UUID] = []
         # Several heartbeats must fit into one lease, even if the first ones get no answer.
         self._timeout = min(RPC_TIMEOUT, lease_seconds / 3)
 
     async def claim(self, limit: int, operation_types: Iterable[str]) -> list[Lease]:
-        """Claim up to `limit` operations. Raises ApiUnavailableError and ApiRefusedError.
-
-        Is not repeated here. A claim without an answer may have been heard, so the next one goes under the same id,
-        and gets what was taken then.
-        """
-        # Counted from before the request, so that the lease never looks longer here than in the database.
-        deadline = time.monotonic() + self._lease_seconds
-        rows = await self._call(
-            "claim_image_operations",
-            {
-                "p_worker_id": self._worker_id,
-                "p_limit": limit,
-                "p_operation_types": sorted(operation_types),
-                "p_lease_seconds": self._lease_seconds,
-                "p_claim_id": str(self._claim_id),
-            },
-        )
-        self._claim_id = uuid4()
-        try:
-            return [Lease(row, deadline) for row in _OPERATIONS.validate_python(rows)]
-        except ValidationError as error:
-            raise ApiRefusedError(
-                f"claim_image_operations answered something else than operations: {error}. "
-                "Apply the migrations that belong to this worker."
-            ) from error
+        """Claim up to `limit` operations. Raises ApiUnavailableError and ApiRefusedError. Is not repeated here."""
+        with self._claim(operation_types) as claim:
+            # Counted from before the request, so that the lease never looks longer here than in the database.
+            asked_at = time.monotonic()
+            rows = await self._call("claim_image_operations", claim | {"p_limit": limit})
+            return _leases(rows, asked_at + self._lease_seconds)
 
     async def extend(self, lease: Lease) -> None:
         """Push the deadline of a lease back. Raises LeaseLostError and ApiUnavailableError."""
@@ -123,20 +105,21 @@ class Queue:
 
     async def complete(self, lease: Lease, completion: Completion) -> None:
         """Record the result. Repeats itself until the lease has run out; see `_settle` for errors."""
-        await self._settle(
-            "complete_image_operation",
-            lease,
-            {
-                "p_api_provider": completion.api_provider,
-                "p_output": completion.output,
-                "p_processing_time": round(completion.processing_time, 3),
-                "p_usage": _usage(completion.calls),
-            },
-        )
+        await self._settle("complete_image_operation", lease, _result(completion))
+
+    async def complete_and_claim(
+        self, lease: Lease, completion: Completion, operation_types: Iterable[str]
+    ) -> list[Lease]:
+        """Record the result as `complete` does, and claim an operation for the slot that it leaves."""
+        with self._claim(operation_types) as claim:
+            rows, asked_at = await self._settle(
+                "complete_and_claim_image_operation", lease, _result(completion) | claim
+            )
+            return _leases(rows, asked_at + self._lease_seconds)
 
     async def fail(self, lease: Lease, failure: Failure) -> str:
         """Record a failure and return the new status: `pending` if it is tried again, else `failed`."""
-        row = await self._settle(
+        row, _ = await self._settle(
             "fail_image_operation",
             lease,
             {
@@ -153,8 +136,26 @@ class Queue:
         """Hand the operation back; the attempt does not count."""
         await self._settle("release_image_operation", lease, {})
 
-    async def _settle(self, function: str, lease: Lease, params: dict[str, Any]) -> Any:
-        """Deliver the last word on an operation.
+    @contextmanager
+    def _claim(self, operation_types: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Parameters of a claim.
+
+        One without an answer may have been heard: a later claim goes under the same id, and gets what was taken then.
+        """
+        claim_id = self._unanswered_claims.pop() if self._unanswered_claims else uuid4()
+        try:
+            yield {
+                "p_worker_id": self._worker_id,
+                "p_operation_types": sorted(operation_types),
+                "p_lease_seconds": self._lease_seconds,
+                "p_claim_id": str(claim_id),
+            }
+        except BaseException:
+            self._unanswered_claims.append(claim_id)
+            raise
+
+    async def _settle(self, function: str, lease: Lease, params: dict[str, Any]) -> tuple[Any, float]:
+        """Deliver the last word on an operation; returns the answer and when (monotonic) it was asked for.
 
         Repeated while the API is away, which is safe because the database gives the first answer again.
         Raises LeaseLostError and ApiRefusedError when the first answer says so. After a try without an answer
@@ -171,8 +172,9 @@ class Queue:
             wait_jitter=0.5,
         ):
             with attempt:
+                asked_at = time.monotonic()
                 try:
-                    return await self._call_with_lease(function, lease, params)
+                    return await self._call_with_lease(function, lease, params), asked_at
                 except ApiUnavailableError:
                     unanswered = True
                     raise
@@ -202,6 +204,25 @@ class Queue:
 
 
 _OPERATIONS = TypeAdapter(list[Operation])
+
+
+def _leases(rows: Any, deadline: float) -> list[Lease]:
+    try:
+        return [Lease(row, deadline) for row in _OPERATIONS.validate_python(rows)]
+    except ValidationError as error:
+        raise ApiRefusedError(
+            f"The claim was answered with something else than operations: {error}. "
+            "Apply the migrations that belong to this worker."
+        ) from error
+
+
+def _result(completion: Completion) -> dict[str, Any]:
+    return {
+        "p_api_provider": completion.api_provider,
+        "p_output": completion.output,
+        "p_processing_time": round(completion.processing_time, 3),
+        "p_usage": _usage(completion.calls),
+    }
 
 
 def _status(row: Any) -> str:

@@ -7,6 +7,7 @@ few seconds. What it is told is never trusted to be complete; the queue is what 
 import asyncio
 import random
 import time
+from collections.abc import Iterable
 
 import structlog
 
@@ -14,7 +15,7 @@ from services.images.api import ApiRefusedError, ApiUnavailableError
 from services.images.health import Metrics
 from services.images.job import Job, Outcome
 from services.images.pool import Pool
-from services.images.queue import Lease, Queue
+from services.images.queue import Completion, Lease, Queue
 from services.images.settings import WorkerSettings
 from services.images.storage import Storage
 
@@ -74,14 +75,13 @@ class Worker:
     async def _look(self) -> float:
         """Claim for the free slots and return the seconds until the next look."""
         poll = self._settings.poll_seconds * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
-        # Children that are being replaced cannot take work, so nothing is claimed for them.
-        free = min(self._settings.concurrency, self._pool.warm) - len(self._jobs)
+        free = self._slots() - len(self._jobs)
         if free <= 0:
             if self._pool.warm:  # without a child that starts, the worker is stuck and says so
                 self._metrics.looked()
             return poll
         try:
-            leases = await self._queue.claim(free, self._settings.operation_types or self._pool.providers)
+            leases = await self._queue.claim(free, self._operation_types())
         except ApiUnavailableError as error:
             self._report_trouble("api_unreachable", error)
             wait, longest = self._trouble_wait, UNREACHABLE_WAIT[1]
@@ -98,6 +98,21 @@ class Worker:
         for lease in leases:
             self._start(lease)
         return 0 if leases else poll
+
+    def _slots(self) -> int:
+        # Children that are being replaced cannot take work, so nothing is claimed for them.
+        return min(self._settings.concurrency, self._pool.warm)
+
+    def _operation_types(self) -> Iterable[str]:
+        return self._settings.operation_types or self._pool.providers
+
+    async def _complete(self, lease: Lease, completion: Completion) -> None:
+        """Record a result, and fill the slot of its job with the same request."""
+        if self._stopping or len(self._jobs) > self._slots():
+            await self._queue.complete(lease, completion)
+            return
+        for next_lease in await self._queue.complete_and_claim(lease, completion, self._operation_types()):
+            self._start(next_lease)
 
     def _start(self, lease: Lease) -> None:
         task = asyncio.create_task(self._process(lease))
@@ -116,7 +131,14 @@ class Worker:
             operation_type=operation.operation_type,
             attempt=operation.attempts,
         )
-        job = Job(lease, queue=self._queue, storage=self._storage, pool=self._pool, hand_back=self._hand_back)
+        job = Job(
+            lease,
+            queue=self._queue,
+            storage=self._storage,
+            pool=self._pool,
+            hand_back=self._hand_back,
+            complete=self._complete,
+        )
         log.info("operation_started")
         self._metrics.claimed(operation.operation_type)
         started, outcome = time.monotonic(), Outcome.UNREPORTED
@@ -151,7 +173,7 @@ class Worker:
         log.info("worker_stopping", operations=len(self._jobs))
         if self._jobs:
             hand_back = asyncio.create_task(self._hand_back.wait())
-            finished = asyncio.create_task(asyncio.wait(set(self._jobs)))
+            finished = asyncio.create_task(self._finish())
             await asyncio.wait(
                 {finished, hand_back},
                 timeout=self._settings.shutdown_grace_seconds,
@@ -163,3 +185,7 @@ class Worker:
         if self._jobs:
             log.error("operations_left_to_their_leases", operations=len(self._jobs))
         log.info("worker_stopped")
+
+    async def _finish(self) -> None:
+        while self._jobs:  # a completion under way may still bring an operation, which goes back
+            await asyncio.wait(set(self._jobs))

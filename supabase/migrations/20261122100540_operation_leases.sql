@@ -90,61 +90,8 @@ $$;
 
 revoke execute on function private.lease_end(integer) from public;
 
--- What a claim took when it was sent before, with its leases renewed; empty when there is nothing.
--- `skip locked` because somebody who holds one of them is about to take it away: an owner who cancels, a sweep.
-create function private.repeat_claim(p_claim_id uuid, p_lease_end timestamptz)
-returns uuid[]
-language plpgsql
-set search_path = ''
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-as $$
-declare
-    v_ids uuid[];
-begin
-    with held as (
-        select o.id from public.image_operations as o
-        where o.status = 'processing' and o.lease_token = p_claim_id
-        for no key update skip locked
-    ),
-    renewed as (
-        update public.image_operations as o
-        set lease_expires_at = p_lease_end
-        from held
-        where o.id = held.id
-        returning o.id
-    )
-    select coalesce(array_agg(r.id), '{}') into v_ids from renewed as r;
-    return v_ids;
-end;
-$$;
-
-revoke execute on function private.repeat_claim(uuid, timestamptz) from public;
-
--- Claims operations for a worker and counts the attempt: an attempt that kills its worker counts too.
---
--- A CTE with `for update skip locked`, because `update … where id in (select … limit)` may claim too many.
--- The settings keep one plan, on the queue's index, whatever the statistics say: planning costs more than the claim,
--- and a table that grew since the last analyze otherwise turns it into a scan of all operations.
---
--- Paying plans go first, yet nobody starves: when the head of the free queue has waited for five minutes, one call
--- in four serves that queue first.
---
--- Start tags are fair in starts, not in time: an account with slow jobs would come to hold every slot. So accounts that
--- have c_most_running running are passed over while somebody else waits for a worker like this one. The bound is soft:
--- calls at the same moment, or one call for many, may take an account beyond it.
---
--- The claim's id becomes the lease token of what it takes. Sent again because the answer did not arrive, it gets what
--- it took, with the leases renewed and no attempt counted, as long as nobody else was given it. The lock on the id
--- makes a repeat wait for a first call that is still at work on a connection that its worker has given up.
-create function private.claim_image_operations(
-    p_worker_id text,
-    p_limit integer,
-    p_operation_types text[],
-    p_lease_seconds integer,
-    p_claim_id uuid
-)
-returns table (
+-- What a worker gets with a lease.
+create type public.claimed_operation as (
     id uuid,
     image_id uuid,
     user_id uuid,
@@ -157,7 +104,92 @@ returns table (
     lease_token uuid,
     lease_expires_at timestamptz,
     created_at timestamptz
+);
+
+-- Up to p_limit operations that a worker may start now, locked, in the order of the queue. Waits for nobody.
+--
+-- Paying plans go first, yet nobody starves: when the head of the free queue has waited for five minutes, one call
+-- in four serves that queue first.
+--
+-- Start tags are fair in starts, not in time: an account with slow jobs would come to hold every slot. So the accounts
+-- in p_passed_over, which have many running, wait while somebody else waits for a worker like this one.
+create function private.due_operations(p_limit integer, p_operation_types text[], p_passed_over uuid[])
+returns uuid[]
+language plpgsql
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+as $$
+declare
+    c_longest_wait constant interval := '5 minutes';
+    v_highest_priority smallint := 32767;
+    v_ids uuid[];
+begin
+    if random() < 0.25 then
+        if (
+            select o.created_at from public.image_operations as o
+            where o.status = 'pending' and o.priority = 0 and o.run_after <= now()
+            order by o.queue_tag, o.created_at
+            limit 1
+        ) < now() - c_longest_wait then
+            v_highest_priority := 0;
+        end if;
+    end if;
+
+    v_ids := array(
+        select o.id from public.image_operations as o
+        where
+            o.status = 'pending'
+            and o.priority <= v_highest_priority
+            and o.run_after <= now()
+            and (p_operation_types is null or o.operation_type = any (p_operation_types))
+            and o.user_id <> all (p_passed_over)
+        order by o.priority desc, o.queue_tag, o.created_at
+        limit p_limit
+        for no key update skip locked
+    );
+    if cardinality(v_ids) < p_limit and p_passed_over <> '{}' then
+        v_ids := v_ids || array(
+            select o.id from public.image_operations as o
+            where
+                o.status = 'pending'
+                and o.run_after <= now()
+                and (p_operation_types is null or o.operation_type = any (p_operation_types))
+                and o.id <> all (v_ids)
+            order by o.priority desc, o.queue_tag, o.created_at
+            limit p_limit - cardinality(v_ids)
+            for no key update skip locked
+        );
+    end if;
+    return v_ids;
+end;
+$$;
+
+revoke execute on function private.due_operations(integer, text[], uuid[]) from public;
+
+-- Claims operations for a worker and counts the attempt: an attempt that kills its worker counts too.
+--
+-- The claim's id becomes the lease token of what it takes. Sent again because the answer did not arrive, it gets what
+-- it took, with the leases renewed and no attempt counted, as long as nobody else was given it. The lock on the id
+-- makes a repeat wait for a first call that is still at work on a connection that its worker has given up.
+--
+-- p_completed_id is an operation that this transaction has completed. Its image shows it here, because all images are
+-- locked in one order before the first is written, and are written by one statement after all operations.
+--
+-- The settings keep one plan, on the indexes of waiting and running operations, whatever the statistics say:
+-- planning costs more than the claim, a table that grew since the last analyze turns it into a scan of all
+-- operations, and a bitmap scan would visit the dead entries of these busy indexes again and again.
+create function private.claim_image_operations(
+    p_worker_id text,
+    p_limit integer,
+    p_operation_types text[],
+    p_lease_seconds integer,
+    p_claim_id uuid,
+    p_completed_id uuid default null
 )
+returns setof public.claimed_operation
 language plpgsql
 security definer
 set search_path = ''
@@ -166,16 +198,16 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
 as $$
-#variable_conflict use_column
 declare
     c_swept_per_claim constant integer := 10;
-    c_longest_wait constant interval := '5 minutes';
+    -- The bound is soft: calls at the same moment, or one call for many, may take an account beyond it.
     c_most_running constant integer := 4;
     v_lease_end timestamptz;
-    v_highest_priority smallint := 32767;
-    v_swept_image_ids uuid[];
+    v_is_repeat boolean;
+    v_has_lost boolean;
     v_passed_over uuid[];
     v_ids uuid[] := '{}';
+    v_swept_image_ids uuid[] := '{}';
 begin
     if p_worker_id is null or char_length(p_worker_id) not between 1 and 200 then
         perform private.refuse(
@@ -185,82 +217,91 @@ begin
         perform private.refuse(
             'PT400', 'The limit must be between 1 and 100', '{"argument": "p_limit"}', 'Claim as many as you have slots.');
     end if;
-
-    perform pg_advisory_xact_lock(hashtextextended(p_claim_id::text, 0));
+    if p_claim_id is not null then
+        perform pg_advisory_xact_lock(hashtextextended(p_claim_id::text, 0));
+    end if;
     v_lease_end := private.lease_end(p_lease_seconds);
-    v_swept_image_ids := '{}';
-    v_ids := private.repeat_claim(p_claim_id, v_lease_end);
-    if v_ids = '{}' then
-        v_swept_image_ids := private.sweep_lost_operations(c_swept_per_claim);
 
-        if random() < 0.25 and (
-            select o.created_at from public.image_operations as o
-            where o.status = 'pending' and o.priority = 0 and o.run_after <= now()
-            order by o.queue_tag, o.created_at
-            limit 1
-        ) < now() - c_longest_wait then
-            v_highest_priority := 0;
-        end if;
-
-        v_passed_over := array(
-            select o.user_id from public.image_operations as o
-            where o.status = 'processing'
-            group by o.user_id
-            having count(*) >= c_most_running
+    select
+        coalesce(bool_or(r.is_repeat), false),
+        coalesce(bool_or(r.has_lost), false),
+        coalesce(array_agg(r.user_id) filter (where r.operations >= c_most_running), '{}')
+    into v_is_repeat, v_has_lost, v_passed_over
+    from (
+        select
+            o.user_id,
+            count(*) as operations,
+            bool_or(o.lease_token = p_claim_id) as is_repeat,
+            bool_or(o.lease_expires_at < now()) as has_lost
+        from public.image_operations as o
+        where o.status = 'processing'
+        group by o.user_id
+    ) as r;
+    if v_is_repeat then
+        -- `skip locked`, because whoever holds one of them is about to take it away: a cancellation, a sweep.
+        v_ids := array(
+            select o.id from public.image_operations as o
+            where o.status = 'processing' and o.lease_token = p_claim_id
+            for no key update skip locked
         );
-        loop
-            with due as (
-                select o.id from public.image_operations as o
-                where
-                    o.status = 'pending'
-                    and o.priority <= v_highest_priority
-                    and o.run_after <= now()
-                    and (p_operation_types is null or o.operation_type = any (p_operation_types))
-                    and o.user_id <> all (v_passed_over)
-                order by o.priority desc, o.queue_tag, o.created_at
-                limit p_limit - cardinality(v_ids)
-                for no key update skip locked
-            ),
-            claimed as (
-                update public.image_operations as o
-                set
-                    status = 'processing',
-                    attempts = o.attempts + 1,
-                    worker_id = p_worker_id,
-                    lease_token = coalesce(p_claim_id, gen_random_uuid()),
-                    lease_expires_at = v_lease_end,
-                    started_at = clock_timestamp()
-                from due
-                where o.id = due.id
-                returning o.id
-            )
-            select v_ids || array_agg(c.id) into v_ids from claimed as c;
-            exit when cardinality(v_ids) = p_limit or v_passed_over = '{}';
-            v_passed_over := '{}';
-        end loop;
+    end if;
+    if v_ids = '{}' then
+        if v_has_lost then
+            v_swept_image_ids := private.sweep_lost_operations(c_swept_per_claim);
+        end if;
+        v_ids := private.due_operations(p_limit, p_operation_types, v_passed_over);
     end if;
 
-    -- All images in one order, before the first is written.
-    perform i.id from public.images as i
-    where i.id = any (
-        v_swept_image_ids
-        || array(select o.image_id from public.image_operations as o where o.id = any (v_ids))
-    )
-    order by i.id
-    for no key update;
-    if v_swept_image_ids <> '{}' then
-        perform private.refresh_images(v_swept_image_ids);
+    -- A single image needs no order.
+    if cardinality(v_ids) > 1 or v_swept_image_ids <> '{}' or p_completed_id is not null then
+        perform i.id from public.images as i
+        where i.id = any (
+            v_swept_image_ids
+            || array(select o.image_id from public.image_operations as o where o.id = any (p_completed_id || v_ids))
+        )
+        order by i.id
+        for no key update;
+        if v_swept_image_ids <> '{}' then
+            perform private.refresh_images(v_swept_image_ids);
+        end if;
     end if;
 
+    update public.image_operations as o
+    set
+        status = 'processing',
+        attempts = case when o.status = 'pending' then o.attempts + 1 else o.attempts end,
+        worker_id = p_worker_id,
+        lease_token = coalesce(p_claim_id, gen_random_uuid()),
+        lease_expires_at = v_lease_end,
+        started_at = case when o.status = 'pending' then clock_timestamp() else o.started_at end
+    where o.id = any (v_ids);
+
+    -- As private.show_completion: of the operations at work, `max` puts processing before pending.
     return query
-    with shown as (
-        -- A running operation decides alone what its image shows.
+    with results as (
+        select
+            o.image_id,
+            max(o.output_data ->> 'url') filter (where o.id = p_completed_id) as url,
+            max(o.output_data ->> 'thumbnail_url') filter (where o.id = p_completed_id) as thumbnail_url
+        from public.image_operations as o
+        where o.id = any (p_completed_id || v_ids)
+        group by o.image_id
+    ),
+    shown as (
         update public.images as i
-        set processing_status = 'processing', processing_error = null
-        from (
-            select distinct o.image_id from public.image_operations as o where o.id = any (v_ids)
-        ) as c
-        where i.id = c.image_id
+        set
+            processed_url = coalesce(r.url, i.processed_url),
+            thumbnail_url = coalesce(r.thumbnail_url, i.thumbnail_url),
+            processing_status = coalesce(
+                (
+                    select max(o.status) from public.image_operations as o
+                    where o.image_id = i.id and o.status in ('pending', 'processing')
+                ),
+                'completed'
+            ),
+            processing_error = null
+        from results as r
+        where i.id = r.image_id
         returning i.id, i.original_filename
     )
     select
@@ -273,8 +314,8 @@ begin
 end;
 $$;
 
-revoke execute on function private.claim_image_operations(text, integer, text[], integer, uuid) from public;
-grant execute on function private.claim_image_operations(text, integer, text[], integer, uuid) to service_role;
+revoke execute on function private.claim_image_operations(text, integer, text[], integer, uuid, uuid) from public;
+grant execute on function private.claim_image_operations(text, integer, text[], integer, uuid, uuid) to service_role;
 
 -- Locks an operation for the holder of its lease. Where the same holder has settled it already (its status is in
 -- p_settled), the row comes back as it is, because the answer to the first call may have been lost.
@@ -292,16 +333,28 @@ begin
         or v_operation.lease_token is distinct from p_lease_token
         or v_operation.status <> all (array['processing'] || p_settled)
     then
-        perform private.refuse(
-            'PT409', format('Lease lost on operation %s', p_operation_id),
-            jsonb_build_object('operation_id', p_operation_id),
-            'Drop the work: another worker has the operation, or it was cancelled or deleted.');
+        perform private.refuse_lost_lease(p_operation_id);
     end if;
     return v_operation;
 end;
 $$;
 
 revoke execute on function private.lock_leased_operation(uuid, uuid, text[]) from public;
+
+create function private.refuse_lost_lease(p_operation_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform private.refuse(
+        'PT409', format('Lease lost on operation %s', p_operation_id),
+        jsonb_build_object('operation_id', p_operation_id),
+        'Drop the work: another worker has the operation, or it was cancelled or deleted.');
+end;
+$$;
+
+revoke execute on function private.refuse_lost_lease(uuid) from public;
 
 create function private.extend_image_operation_lease(p_operation_id uuid, p_lease_token uuid, p_lease_seconds integer)
 returns timestamptz
@@ -357,20 +410,7 @@ create function public.claim_image_operations(
     p_lease_seconds integer default 60,
     p_claim_id uuid default null
 )
-returns table (
-    id uuid,
-    image_id uuid,
-    user_id uuid,
-    operation_type text,
-    options jsonb,
-    input_url text,
-    original_filename text,
-    attempts integer,
-    max_attempts integer,
-    lease_token uuid,
-    lease_expires_at timestamptz,
-    created_at timestamptz
-)
+returns setof public.claimed_operation
 language plpgsql
 set search_path = ''
 as $$

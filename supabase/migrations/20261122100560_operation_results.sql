@@ -36,6 +36,116 @@ $$;
 
 revoke execute on function private.check_operation_output(public.image_operations, jsonb) from public;
 
+-- Records a result and the provider calls behind it; what its image shows is the caller's next step.
+-- False when the same holder of the lease has completed the operation before.
+create function private.record_completion(
+    p_operation_id uuid,
+    p_lease_token uuid,
+    p_api_provider text,
+    p_output jsonb,
+    p_processing_time numeric,
+    p_usage jsonb
+)
+returns boolean
+language plpgsql
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    v_operation public.image_operations;
+    v_cost numeric;
+begin
+    if p_api_provider is null or char_length(p_api_provider) not between 1 and 100 then
+        perform private.refuse(
+            'PT400', 'The provider must have 1 to 100 characters', '{"argument": "p_api_provider"}',
+            'Pass the name of the engine.');
+    elsif not coalesce(p_processing_time between 0 and 10000000, true) then
+        perform private.refuse(
+            'PT400', 'The processing time must be seconds, 0 or more', '{"argument": "p_processing_time"}',
+            'Pass null when it is unknown.');
+    end if;
+
+    -- The log's row references the profile, so the profile is locked before the operation is.
+    select o.* into v_operation from public.image_operations as o
+    inner join public.profiles as p on p.id = o.user_id
+    where o.id = p_operation_id
+    for key share of p;
+    if p_lease_token is null
+        or v_operation.lease_token is distinct from p_lease_token
+        or v_operation.status not in ('processing', 'completed')
+    then
+        perform private.refuse_lost_lease(p_operation_id);
+    elsif v_operation.status = 'completed' then
+        return false;
+    end if;
+    perform private.check_operation_output(v_operation, p_output);
+
+    if p_usage <> '[]' then
+        perform private.check_api_usage(p_usage);
+        v_cost := private.log_api_usage(v_operation, p_usage);
+    else
+        -- An engine of the worker's own: one call, which lasted as long as the processing.
+        insert into public.api_usage_logs (user_id, operation_id, api_provider, operation_type, response_time, cost)
+        values (
+            v_operation.user_id, p_operation_id, p_api_provider, v_operation.operation_type, p_processing_time,
+            private.api_cost(p_api_provider, v_operation.operation_type)
+        )
+        returning cost into v_cost;
+    end if;
+
+    update public.image_operations as o
+    set
+        status = 'completed',
+        api_provider = p_api_provider,
+        output_data = p_output,
+        processing_time = p_processing_time,
+        api_cost = case when v_cost is null then o.api_cost else coalesce(o.api_cost, 0) + v_cost end,
+        error_message = null,
+        lease_expires_at = null,
+        completed_at = clock_timestamp()
+    where o.id = p_operation_id and o.lease_token = p_lease_token and o.status = 'processing';
+    if not found then
+        -- Meanwhile somebody was quicker: the owner, a sweep, or this very call on another connection.
+        perform private.lock_leased_operation(p_operation_id, p_lease_token, '{completed}');
+        return false;
+    end if;
+    return true;
+end;
+$$;
+
+revoke execute on function private.record_completion(uuid, uuid, text, jsonb, numeric, jsonb) from public;
+
+-- Shows a result on its image, which the caller has locked: of two operations that end at once, the second sees the
+-- first. The newest ended well, so only another operation at work can decide what private.refresh_images would show,
+-- and `max` puts processing before pending.
+create function private.show_completion(p_operation_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+begin
+    update public.images as i
+    set
+        processed_url = o.output_data ->> 'url',
+        thumbnail_url = o.output_data ->> 'thumbnail_url',
+        processing_status = coalesce(
+            (
+                select max(other.status) from public.image_operations as other
+                where other.image_id = i.id and other.status in ('pending', 'processing')
+            ),
+            'completed'
+        ),
+        processing_error = null
+    from public.image_operations as o
+    where o.id = p_operation_id and i.id = o.image_id;
+end;
+$$;
+
+revoke execute on function private.show_completion(uuid) from public;
+
 create function private.complete_image_operation(
     p_operation_id uuid,
     p_lease_token uuid,
@@ -53,71 +163,58 @@ set enable_seqscan = off
 as $$
 declare
     v_operation public.image_operations;
-    v_usage jsonb := coalesce(p_usage, '[]');
-    v_cost numeric;
 begin
-    if p_api_provider is null or char_length(p_api_provider) not between 1 and 100 then
-        perform private.refuse(
-            'PT400', 'The provider must have 1 to 100 characters', '{"argument": "p_api_provider"}',
-            'Pass the name of the engine.');
-    elsif not coalesce(p_processing_time between 0 and 10000000, true) then
-        perform private.refuse(
-            'PT400', 'The processing time must be seconds, 0 or more', '{"argument": "p_processing_time"}',
-            'Pass null when it is unknown.');
+    if private.record_completion(
+        p_operation_id, p_lease_token, p_api_provider, p_output, p_processing_time, p_usage)
+    then
+        perform i.id from public.images as i
+        where i.id = (select o.image_id from public.image_operations as o where o.id = p_operation_id)
+        for no key update;
+        perform private.show_completion(p_operation_id);
     end if;
-    perform private.check_api_usage(v_usage);
-
-    perform p.id from public.profiles as p
-    where p.id = (select o.user_id from public.image_operations as o where o.id = p_operation_id)
-    for key share;
-    v_operation := private.lock_leased_operation(p_operation_id, p_lease_token, '{completed}');
-    if v_operation.status = 'completed' then
-        return v_operation;
-    end if;
-    perform private.check_operation_output(v_operation, p_output);
-
-    if v_usage = '[]' then
-        v_usage := jsonb_build_array(
-            jsonb_build_object('api_provider', p_api_provider, 'response_time', p_processing_time));
-    end if;
-    v_cost := private.log_api_usage(v_operation, v_usage);
-
-    -- Before the other operations of the image are looked at below: of two that end at once, the second sees the first.
-    perform i.id from public.images as i where i.id = v_operation.image_id for no key update;
-    update public.image_operations as o
-    set
-        status = 'completed',
-        api_provider = p_api_provider,
-        output_data = p_output,
-        processing_time = p_processing_time,
-        api_cost = case when v_cost is null then o.api_cost else coalesce(o.api_cost, 0) + v_cost end,
-        error_message = null,
-        lease_expires_at = null,
-        completed_at = clock_timestamp()
-    where o.id = v_operation.id
-    returning o.* into v_operation;
-
-    -- What private.refresh_images would show, in the same write as the result: the newest ended well, so only another
-    -- operation at work can decide otherwise, and `max` puts processing before pending.
-    update public.images as i
-    set
-        processed_url = p_output ->> 'url',
-        thumbnail_url = p_output ->> 'thumbnail_url',
-        processing_status = coalesce(
-            (
-                select max(o.status) from public.image_operations as o
-                where o.image_id = i.id and o.status in ('pending', 'processing')
-            ),
-            'completed'
-        ),
-        processing_error = null
-    where i.id = v_operation.image_id;
+    select o.* into v_operation from public.image_operations as o where o.id = p_operation_id;
     return v_operation;
 end;
 $$;
 
 revoke execute on function private.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) from public;
 grant execute on function private.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) to service_role;
+
+create function private.complete_and_claim_image_operation(
+    p_operation_id uuid,
+    p_lease_token uuid,
+    p_api_provider text,
+    p_output jsonb,
+    p_processing_time numeric,
+    p_usage jsonb,
+    p_worker_id text,
+    p_operation_types text[],
+    p_lease_seconds integer,
+    p_claim_id uuid
+)
+returns setof public.claimed_operation
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_is_new constant boolean := private.record_completion(
+        p_operation_id, p_lease_token, p_api_provider, p_output, p_processing_time, p_usage
+    );
+begin
+    return query
+    select c.* from private.claim_image_operations(
+        p_worker_id, 1, p_operation_types, p_lease_seconds, p_claim_id,
+        case when v_is_new then p_operation_id end) as c;
+end;
+$$;
+
+revoke execute on function private.complete_and_claim_image_operation(
+    uuid, uuid, text, jsonb, numeric, jsonb, text, text[], integer, uuid
+) from public;
+grant execute on function private.complete_and_claim_image_operation(
+    uuid, uuid, text, jsonb, numeric, jsonb, text, text[], integer, uuid
+) to service_role;
 
 -- How long an operation waits after its n-th failed attempt: 5 s doubled each time up to 10 minutes, of which a
 -- random half is dropped so that operations that failed together do not come back together.
@@ -224,6 +321,43 @@ comment on function public.complete_image_operation(uuid, uuid, text, jsonb, num
 'Errors: 400 bad argument, 409 lease lost, 413 too large.';
 revoke execute on function public.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) from public;
 grant execute on function public.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) to service_role;
+
+create function public.complete_and_claim_image_operation(
+    p_operation_id uuid,
+    p_lease_token uuid,
+    p_api_provider text,
+    p_output jsonb,
+    p_processing_time numeric,
+    p_usage jsonb,
+    p_worker_id text,
+    p_operation_types text[] default null,
+    p_lease_seconds integer default 60,
+    p_claim_id uuid default null
+)
+returns setof public.claimed_operation
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return query
+    select c.* from private.complete_and_claim_image_operation(
+        p_operation_id, p_lease_token, p_api_provider, p_output, p_processing_time, p_usage, p_worker_id,
+        p_operation_types, p_lease_seconds, p_claim_id) as c;
+end;
+$$;
+
+comment on function public.complete_and_claim_image_operation(
+    uuid, uuid, text, jsonb, numeric, jsonb, text, text[], integer, uuid
+) is
+'complete_image_operation and then claim_image_operations for one, in one transaction: returns the operation claimed, '
+'or nothing when none waits. Safe to repeat with the same arguments. Errors: those of complete_image_operation and of '
+'claim_image_operations, after which neither has happened.';
+revoke execute on function public.complete_and_claim_image_operation(
+    uuid, uuid, text, jsonb, numeric, jsonb, text, text[], integer, uuid
+) from public;
+grant execute on function public.complete_and_claim_image_operation(
+    uuid, uuid, text, jsonb, numeric, jsonb, text, text[], integer, uuid
+) to service_role;
 
 create function public.fail_image_operation(
     p_operation_id uuid,

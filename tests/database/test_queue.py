@@ -10,10 +10,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.database.personas import Connection, People, Person, Row, refused, together
 
 CLAIM, EXTEND, RELEASE = "claim_image_operations", "extend_image_operation_lease", "release_image_operation"
+COMPLETE_AND_CLAIM = "complete_and_claim_image_operation"
 COMPLETE, FAIL, SWEEP = "complete_image_operation", "fail_image_operation", "requeue_lost_image_operations"
 pytestmark = pytest.mark.usefixtures("empty_queue")
 
@@ -38,12 +40,20 @@ def lease(job: Row) -> dict[str, Any]:
     return {"p_operation_id": job["id"], "p_lease_token": job["lease_token"]}
 
 
-def complete(service: Person, job: Row, **changes: Any) -> Row:
+def result(job: Row) -> dict[str, Any]:
     folder = f"results/{job['user_id']}/{job['id']}/{job['lease_token']}"
     output = {"url": f"{folder}.png", "thumbnail_url": f"{folder}.thumb.webp", "media_type": "image/png"}
-    arguments = lease(job) | {"p_api_provider": "waifu2x", "p_output": output, "p_processing_time": Decimal("1.25")}
-    row: Row = service.call(COMPLETE, **arguments | changes)
+    return lease(job) | {"p_api_provider": "waifu2x", "p_output": output, "p_processing_time": Decimal("1.25")}
+
+
+def complete(service: Person, job: Row, **changes: Any) -> Row:
+    row: Row = service.call(COMPLETE, **result(job) | changes)
     return row
+
+
+def complete_and_claim(service: Person, job: Row, **changes: Any) -> list[Row]:
+    arguments = result(job) | {"p_usage": Jsonb([]), "p_worker_id": "worker-1"}
+    return service.rows(COMPLETE_AND_CLAIM, **arguments | changes)
 
 
 def fail(service: Person, job: Row, *, retryable: bool = True, **more: Any) -> Row:
@@ -156,6 +166,67 @@ def test_a_claim_sent_twice_at_the_same_time_takes_its_operations_once(people: P
     answers = together(db_url, [take] * 6)
     assert len(answers[0]) == 2
     assert answers == [answers[0]] * 6
+
+
+def test_one_call_completes_an_operation_and_claims_the_next(people: People, db: Connection) -> None:
+    user, ids = queue(people, 3)
+    (job,) = claim(people.service)
+    (following,) = complete_and_claim(people.service, job, p_lease_seconds=30)
+    done = operation(db, job["id"])
+    assert (done["status"], done["api_provider"], done["lease_expires_at"]) == ("completed", "waifu2x", None)
+    assert (following["id"], following["attempts"]) == (ids[1], 1)
+    assert operation(db, ids[1])["status"] == "processing"
+    (image,) = user.sql("select * from public.images")
+    assert (image["processing_status"], image["processed_url"]) == ("processing", done["output_data"]["url"])
+    assert image["thumbnail_url"] == done["output_data"]["thumbnail_url"]
+
+    (last,) = complete_and_claim(people.service, following)
+    assert complete_and_claim(people.service, last) == []
+    (image,) = user.sql("select * from public.images")
+    assert (image["processing_status"], image["processed_url"]) == (
+        "completed",
+        operation(db, last["id"])["output_data"]["url"],
+    )
+
+
+def test_a_completion_and_claim_sent_again_gives_the_same_answer(people: People, db: Connection) -> None:
+    queue(people)
+    queue(people, 2)
+    (job,) = claim(people.service)
+    first = complete_and_claim(people.service, job, p_claim_id=(claim_id := uuid4()), p_lease_seconds=5)
+    again = complete_and_claim(people.service, job, p_claim_id=claim_id, p_lease_seconds=600)
+    assert [(row["id"], row["attempts"], row["lease_token"]) for row in again] == [(first[0]["id"], 1, claim_id)]
+    assert again[0]["lease_expires_at"] > first[0]["lease_expires_at"]
+    logs = db.execute("select from public.api_usage_logs where operation_id = %s", (job["id"],)).fetchall()
+    assert len(logs) == 1
+
+
+def test_a_completion_that_is_refused_claims_nothing(people: People, db: Connection) -> None:
+    _, ids = queue(people, 2)
+    (job,) = claim(people.service)
+    with refused("PT400"):
+        complete_and_claim(people.service, job, p_output={})
+    with refused("PT400"):
+        complete_and_claim(people.service, job, p_worker_id="")
+    with refused("PT409", "Lease lost"):
+        complete_and_claim(people.service, job | {"lease_token": uuid4()})
+    assert [operation(db, operation_id)["status"] for operation_id in ids] == ["processing", "pending"]
+
+
+def test_workers_that_complete_and_claim_at_once_do_each_operation_once(people: People, db_url: str) -> None:
+    """Each account has one image, so that the workers meet on images as well as on operations."""
+    waiting = {operation_id for _ in range(3) for operation_id in queue(people, 40)[1]}
+
+    def work(_: int, connection: Connection) -> list[UUID]:
+        service, done = people.service.on(connection), []
+        jobs = claim(service)
+        while jobs:
+            done.append(jobs[0]["id"])
+            jobs = complete_and_claim(service, jobs[0])
+        return done
+
+    done = together(db_url, [partial(work, number) for number in range(6)])
+    assert Counter(job for jobs in done for job in jobs) == Counter(waiting)
 
 
 def test_a_heartbeat_extends_the_lease(people: People, db: Connection) -> None:

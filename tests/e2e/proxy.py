@@ -19,7 +19,7 @@ class Proxy:
         self.silent = False
         """While it is set nothing passes; connections that saw it stay open and dead, as after a pulled cable."""
         self.loses: bytes | None = None
-        """Requests that contain this are passed on; instead of their answer the connection ends."""
+        """Requests whose head contains this are passed on; instead of their answer the connection ends."""
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Self:
@@ -36,8 +36,13 @@ class Proxy:
         with suppress(OSError):  # the listener is closed at the end
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._upstream)
-                self._sockets += [client, server]
+                self._sockets.append(client)
+                try:
+                    server = socket.create_connection(self._upstream)
+                except OSError:
+                    _close(client)
+                    continue
+                self._sockets.append(server)
                 Connection(self, client, server).start()
 
 
@@ -47,7 +52,7 @@ class Connection:
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self._proxy, self._client, self._server = proxy, client, server
         self._dead = False
-        self._loses_answer = False
+        self._request = b""
 
     def start(self) -> None:
         threading.Thread(target=self._pass_requests, daemon=True).start()
@@ -56,8 +61,8 @@ class Connection:
     def _pass_requests(self) -> None:
         with suppress(OSError):
             while data := self._client.recv(65536):
-                lost = self._proxy.loses
-                self._loses_answer = lost is not None and lost in data
+                if b" HTTP/1.1\r\n" in data:  # the head of a request; its body may come in another piece
+                    self._request = data
                 self._dead |= self._proxy.silent
                 if not self._dead:
                     self._server.sendall(data)
@@ -68,7 +73,7 @@ class Connection:
         with suppress(OSError):
             while data := self._server.recv(65536):
                 self._dead |= self._proxy.silent
-                if self._loses_answer:
+                if self._proxy.loses and self._proxy.loses in self._request:
                     break
                 if not self._dead:
                     self._client.sendall(data)

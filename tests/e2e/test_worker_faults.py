@@ -6,6 +6,7 @@ After each fault the same must hold: one ending for each operation, and credits 
 import io
 import json
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -261,11 +262,12 @@ def test_it_survives_a_restart_of_the_database(tmp_path: Path) -> None:
             worker = WorkerProcess(stack, log, real=False, url=proxy.url, CONCURRENCY=2, LEASE_SECONDS=30)
             try:
                 until(lambda: worker.said("operation_started"))
-                proxy.loses = b"/rpc/claim_image_operations"
+                proxy.loses = b"claim_image_operation"
                 claimed = upscale(person, orders("echo"))
                 until(lambda: status(person, claimed) == "processing")
-                own_stack.postgres.stop()
                 until(lambda: worker.said("api_unreachable"))
+                own_stack.postgres.stop()
+                time.sleep(1)  # the outage
                 proxy.loses = None
                 own_stack.postgres.start()
                 until(lambda: {status(person, running), status(person, claimed)} == {"completed"})

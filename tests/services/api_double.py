@@ -27,6 +27,7 @@ FOREVER = 3600.0
 # A report that was heard already is answered once more, as by the database.
 SETTLED = {
     "complete_image_operation": {"completed"},
+    "complete_and_claim_image_operation": {"completed"},
     "fail_image_operation": {"pending", "failed"},
     "release_image_operation": {"pending"},
 }
@@ -159,7 +160,10 @@ class ApiDouble:
         async def answer() -> Response:
             if name == "claim_image_operations":
                 return self._claim(params)
-            return self._with_lease(name, params)
+            answer = self._with_lease(name, params)
+            if name == "complete_and_claim_image_operation" and answer.status_code == 200:
+                return self._claim(params | {"p_limit": 1})
+            return answer
 
         return await self._faulty(request.url.path, answer)
 
@@ -200,7 +204,7 @@ class ApiDouble:
             operation.lease_expires_at = time.monotonic() + params["p_lease_seconds"]
             return JSONResponse("2026-01-01T00:00:00+00:00")
         operation.report = params
-        if name == "complete_image_operation":
+        if name.startswith("complete"):
             operation.status = "completed"
         elif name == "release_image_operation":
             operation.status, operation.attempts = "pending", operation.attempts - 1

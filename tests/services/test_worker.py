@@ -302,7 +302,7 @@ def test_a_lease_that_could_not_be_extended_in_time_is_given_up(api: ApiDouble, 
 
     async def test(running: Running) -> None:
         await running.until(lambda: operation.status == "processing")
-        api.faults.update({"extend": "silent", "claim": "500"})
+        api.faults.update({"extend": "silent", "rpc/claim": "500"})
         await running.until(lambda: running.counted("lease_lost") == 1)
 
     work(api, test, lease_seconds=2)
@@ -328,13 +328,13 @@ def test_a_completion_is_repeated_until_it_is_answered(api: ApiDouble, fault: st
     operation = api.add()
 
     async def test(running: Running) -> None:
-        await running.until(lambda: bool(api.called("complete_image_operation")))
+        await running.until(lambda: bool(api.called("complete_and_claim_image_operation")))
         del api.faults["complete"]
         await running.until(lambda: not running.worker._jobs)
 
     work(api, test)
     assert (operation.status, operation.attempts) == ("completed", 1)
-    assert len(api.called("complete_image_operation")) == 2
+    assert len(api.called("complete_and_claim_image_operation")) == 2
     assert len(api.results()) == 2
 
 
@@ -494,7 +494,7 @@ def test_a_silent_api_is_left_after_the_timeout(api: ApiDouble, events: LogEvent
 
 
 def test_a_wrong_key_stops_the_worker_at_its_first_claim(api: ApiDouble) -> None:
-    api.faults["claim"] = "refused"
+    api.faults["rpc/claim"] = "refused"
     with pytest.raises(ApiRefusedError, match="42501 permission denied"):
         work(api, lambda running: running.task)  # type: ignore[arg-type, return-value]
 
@@ -504,7 +504,7 @@ def test_a_later_refusal_does_not_stop_it(api: ApiDouble, events: LogEvents, mon
 
     async def test(running: Running) -> None:
         await running.until(lambda: bool(api.called("claim_image_operations")))
-        api.faults["claim"] = "refused"
+        api.faults["rpc/claim"] = "refused"
         await running.until(lambda: any(event["event"] == "claim_refused" for event in events))
         operation = api.add()
         api.faults.clear()
@@ -529,7 +529,7 @@ def test_a_type_that_no_engine_does_is_one_sentence() -> None:
 @pytest.mark.parametrize("fault", ["lose_reply", "500", "silent"])
 def test_a_claim_is_repeated_under_its_id_until_it_is_answered(api: ApiDouble, fault: str) -> None:
     operations = [api.add(), api.add()]
-    api.faults["claim"] = f"{fault}, {fault}, none"
+    api.faults["rpc/claim"] = f"{fault}, {fault}, none"
 
     async def test(running: Running) -> None:
         await running.until(lambda: all(ended(operation) for operation in operations))
@@ -539,6 +539,30 @@ def test_a_claim_is_repeated_under_its_id_until_it_is_answered(api: ApiDouble, f
     ids = [params["p_claim_id"] for params in api.called("claim_image_operations")]
     assert len(set(ids[:3])) == 1
     assert len(set(ids[2:])) == len(ids[2:])
+
+
+@pytest.mark.parametrize("fault", ["lose_reply", "500", "silent"])
+def test_a_completion_brings_the_next_operation_even_if_its_first_answer_is_lost(api: ApiDouble, fault: str) -> None:
+    operations = [api.add() for _ in range(4)]
+    api.faults["complete"] = f"{fault}, none"
+    work(api, poll_seconds=2 * NEVER_SOON)
+    assert [operation.attempts for operation in operations] == [1, 1, 1, 1]
+    claims = api.called("claim_image_operations")
+    assert len(claims) <= 2, "one at the start, one when nothing is left"
+    assert len(api.called("complete_and_claim_image_operation")) == 5
+
+
+def test_what_a_completion_without_an_answer_has_claimed_is_claimed_again(api: ApiDouble) -> None:
+    first, second = api.add(), api.add()
+    api.faults["complete"] = "lose_reply"
+
+    async def test(running: Running) -> None:
+        await running.until(lambda: running.counted("unreported") == 1)
+        del api.faults["complete"]
+        await running.until(lambda: second.status == "completed")
+
+    work(api, test, lease_seconds=2)
+    assert (first.status, first.attempts, second.attempts) == ("completed", 1, 1)
 
 
 # Stopping
@@ -594,6 +618,24 @@ def test_a_claim_answered_after_the_signal_goes_back_untouched(api: ApiDouble) -
     work(api, test)
     assert (operation.status, operation.attempts) == ("pending", 0)
     assert len(api.called("release_image_operation")) == 1
+
+
+def test_what_a_completion_claims_after_the_signal_goes_back_untouched(api: ApiDouble) -> None:
+    first, second = api.add("sleep", **nap(0.5)), api.add()
+
+    async def test(running: Running) -> None:
+        await running.until(lambda: bool(running.worker._jobs))
+        claim = running.worker._queue.complete_and_claim
+
+        async def claim_and_stop(*arguments: Any) -> Any:
+            running.worker.stop()
+            return await claim(*arguments)
+
+        running.worker._queue.complete_and_claim = claim_and_stop  # type: ignore[assignment, method-assign]
+        await running.task
+
+    work(api, test)
+    assert (first.status, second.status, second.attempts) == ("completed", "pending", 0)
 
 
 def test_stopping_while_the_api_is_away_takes_no_longer_than_allowed(
