@@ -1,7 +1,7 @@
 -- The ledger's engine: entries, spending and granting.
 --
--- Every credit and debit of the system goes through private.post_credit_transaction, the only writer of
--- credit_transactions and, with the debt, of the cached columns of profiles.
+-- Every credit and debit of the system goes through private.post_credit_transaction, or private.spend_credits where it
+-- is quicker: the only writers of credit_transactions and, but for the debt, of the cached columns of profiles.
 --
 -- The profile row is locked before anything else is read, so that an account's entries are made one after the other:
 -- no balance and no grant can go stale, and a key cannot be used twice at once. `no key update` is enough to exclude
@@ -43,7 +43,9 @@ begin
         perform private.refuse(
             'PT413', 'The metadata is larger than 8 KiB', '{"argument": "p_metadata"}', 'Store a reference instead.');
     end if;
-    perform private.check_credit_note('p_description', p_description, p_idempotency_key);
+    if p_description is not null or p_idempotency_key is not null then
+        perform private.check_credit_note('p_description', p_description, p_idempotency_key);
+    end if;
 end;
 $$;
 
@@ -165,7 +167,7 @@ $$;
 revoke execute on function private.refuse_repeated_key(text, text, uuid) from public;
 
 -- Posts one entry and moves the balance by p_change, which is signed. The request carries what the entry shall say;
--- its place in the chain is found here. Expects arguments that are checked, and the account locked.
+-- its place in the chain is found here. Expects arguments that are checked.
 create function private.post_credit_transaction(p_request public.credit_transactions, p_change integer)
 returns public.credit_transactions
 language plpgsql
@@ -295,7 +297,12 @@ $$;
 
 revoke execute on function private.expire_account_credits(uuid, timestamptz) from public;
 
--- Takes credits in the order in which they are spent: the grant that expires first, then by priority, then by age.
+-- Takes credits in the order in which they are spent (the grant that expires first, then by priority, then by age) and
+-- returns the balance. Nothing looks for the key: a caller that may be repeated has done so.
+--
+-- The busiest function of the ledger, so it says in four statements of its own what private.post_credit_transaction
+-- and private.allocate_credits would: almost always the first grant has enough. It also expires first, so when it is
+-- good, no grant is past its expiry.
 create function private.spend_credits(
     p_user_id uuid,
     p_amount integer,
@@ -304,7 +311,75 @@ create function private.spend_credits(
     p_metadata jsonb,
     p_idempotency_key text
 )
-returns public.credit_transactions
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_used constant integer := case when p_transaction_type = 'usage' then p_amount else 0 end;
+    v_transaction_id constant uuid := gen_random_uuid();
+    v_grant_id uuid;
+    v_balance integer;
+    v_seq bigint;
+begin
+    update public.profiles as p
+    set
+        credits_remaining = p.credits_remaining - p_amount,
+        ledger_version = p.ledger_version + 1,
+        total_credits_used = p.total_credits_used + v_used
+    where p.id = p_user_id and p.credits_remaining >= p_amount
+    returning p.credits_remaining, p.ledger_version into v_balance, v_seq;
+
+    update public.credit_grants as g
+    set remaining = g.remaining - p_amount
+    where
+        g.id = (
+            select f.id from public.credit_grants as f
+            where f.user_id = p_user_id and not f.is_spent
+            order by f.expires_at, f.priority, f.seq
+            limit 1
+        )
+        and v_seq is not null
+        and g.remaining >= p_amount
+        and (g.expires_at is null or g.expires_at > now())
+    returning g.id into v_grant_id;
+    if not found then
+        -- Too soon: the profile goes back to what it was, still locked.
+        update public.profiles as p
+        set
+            credits_remaining = p.credits_remaining + p_amount,
+            ledger_version = p.ledger_version - 1,
+            total_credits_used = p.total_credits_used - v_used
+        where p.id = p_user_id and v_seq is not null;
+        return private.spend_from_many_grants(
+            p_user_id, p_amount, p_transaction_type, p_description, p_metadata, p_idempotency_key);
+    end if;
+
+    insert into public.credit_transactions (
+        id, user_id, seq, transaction_type, amount, balance_before, balance_after, description, metadata,
+        idempotency_key
+    ) values (
+        v_transaction_id, p_user_id, v_seq, p_transaction_type, p_amount, v_balance + p_amount, v_balance,
+        p_description, p_metadata, p_idempotency_key
+    );
+    insert into public.credit_allocations (transaction_id, grant_id, amount)
+    values (v_transaction_id, v_grant_id, -p_amount);
+    return v_balance;
+end;
+$$;
+
+revoke execute on function private.spend_credits(uuid, integer, text, text, jsonb, text) from public;
+
+-- The long way to spend. What is past its expiry is never spent: it comes first in the order, and goes first.
+create function private.spend_from_many_grants(
+    p_user_id uuid,
+    p_amount integer,
+    p_transaction_type text,
+    p_description text,
+    p_metadata jsonb,
+    p_idempotency_key text
+)
+returns integer
 language plpgsql
 set search_path = ''
 as $$
@@ -315,21 +390,12 @@ declare
     v_left integer := p_amount;
 begin
     perform private.lock_account(p_user_id);
+    perform private.expire_account_credits(p_user_id, now());
     v_request.user_id := p_user_id;
     v_request.transaction_type := p_transaction_type;
-    v_request.amount := p_amount;
     v_request.description := p_description;
     v_request.metadata := p_metadata;
     v_request.idempotency_key := p_idempotency_key;
-    if p_idempotency_key is not null then
-        v_entry := private.find_credit_transaction(v_request);
-        if v_entry.id is not null then
-            return v_entry;
-        end if;
-    end if;
-
-    -- What is past its expiry is never spent. It comes first in the order, so what is left is all good.
-    perform private.expire_account_credits(p_user_id, now());
     v_entry := private.post_credit_transaction(v_request, -p_amount);
     for v_grant in
         select g.id, g.remaining from public.credit_grants as g
@@ -340,23 +406,24 @@ begin
         v_left := v_left - least(v_grant.remaining, v_left);
         exit when v_left = 0;
     end loop;
-    return v_entry;
+    return v_entry.balance_after;
 end;
 $$;
 
-revoke execute on function private.spend_credits(uuid, integer, text, text, jsonb, text) from public;
+revoke execute on function private.spend_from_many_grants(uuid, integer, text, text, jsonb, text) from public;
 
--- Adds credits as a new grant. The request carries the entry, p_terms the source, priority, expiry and money.
+-- Adds credits as a new grant. The request carries the entry, p_terms the source, the priority and the money.
+-- Returns the entry, with the balance as it was after debts were settled.
 create function private.add_credit_grant(p_request public.credit_transactions, p_terms public.credit_grants)
 returns public.credit_transactions
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_profile constant public.profiles := private.lock_account(p_request.user_id);
     v_entry public.credit_transactions;
 begin
     if p_request.idempotency_key is not null then
+        perform private.lock_account(p_request.user_id);
         v_entry := private.find_credit_transaction(p_request);
         if v_entry.id is not null then
             perform g.id from public.credit_grants as g
@@ -367,6 +434,7 @@ begin
             if not found then
                 perform private.refuse_repeated_key(p_request.idempotency_key, 'transaction_id', v_entry.id);
             end if;
+            v_entry.balance_after := private.balance_after(v_entry);
             return v_entry;
         end if;
     end if;
@@ -378,8 +446,9 @@ begin
         v_entry.user_id, v_entry.id, v_entry.seq, p_terms.source, v_entry.amount, v_entry.amount, p_terms.priority,
         v_entry.expires_at, p_terms.money_amount, p_terms.currency
     );
-    if v_profile.credit_debt > 0 then
+    if exists (select 1 from public.profiles as p where p.id = v_entry.user_id and p.credit_debt > 0) then
         perform private.settle_debt(v_entry);
+        v_entry.balance_after := private.balance_after(v_entry);
     end if;
     return v_entry;
 end;
@@ -425,6 +494,7 @@ as $$
 declare
     v_request public.credit_transactions;
     v_terms public.credit_grants;
+    v_entry public.credit_transactions;
 begin
     perform private.check_credit_request(
         p_user_id, p_amount, p_transaction_type, '{purchase,refund,bonus}', p_description, p_metadata,
@@ -437,7 +507,8 @@ begin
     v_request.idempotency_key := p_idempotency_key;
     v_terms.source := p_transaction_type;
     v_terms.priority := 0;
-    return private.balance_after(private.add_credit_grant(v_request, v_terms));
+    v_entry := private.add_credit_grant(v_request, v_terms);
+    return v_entry.balance_after;
 end;
 $$;
 
@@ -458,14 +529,27 @@ security definer
 set search_path = ''
 as $$
 declare
+    v_request public.credit_transactions;
     v_entry public.credit_transactions;
 begin
     perform private.check_credit_request(
         p_user_id, p_amount, p_transaction_type, '{usage,expiration}', p_description, p_metadata,
         p_idempotency_key);
-    v_entry := private.spend_credits(
+    if p_idempotency_key is not null then
+        perform private.lock_account(p_user_id);
+        v_request.user_id := p_user_id;
+        v_request.transaction_type := p_transaction_type;
+        v_request.amount := p_amount;
+        v_request.description := p_description;
+        v_request.metadata := p_metadata;
+        v_request.idempotency_key := p_idempotency_key;
+        v_entry := private.find_credit_transaction(v_request);
+        if v_entry.id is not null then
+            return v_entry.balance_after;
+        end if;
+    end if;
+    return private.spend_credits(
         p_user_id, p_amount, p_transaction_type, p_description, p_metadata, p_idempotency_key);
-    return v_entry.balance_after;
 end;
 $$;
 

@@ -379,9 +379,13 @@ begin
         select t.* into strict v_entry from public.credit_transactions as t where t.id = v_grant.transaction_id;
     else
         -- Not usage: nothing was delivered for them.
-        perform private.check_credit_request(
-            p_user_id, -p_amount, 'expiration', '{expiration}', p_reason, null, p_idempotency_key);
-        v_entry := private.spend_credits(p_user_id, -p_amount, 'expiration', p_reason, null, p_idempotency_key);
+        perform private.deduct_user_credits(
+            p_user_id, -p_amount, 'expiration', p_reason, null, p_idempotency_key);
+        -- The account is locked: the newest entry is this one, unless the key is a repeated one.
+        select t.* into strict v_entry from public.credit_transactions as t
+        where t.user_id = p_user_id and (p_idempotency_key is null or t.idempotency_key = p_idempotency_key)
+        order by t.seq desc
+        limit 1;
     end if;
     perform private.log_ledger_action('admin_adjust_credits', v_entry, p_reason);
     return v_entry;
