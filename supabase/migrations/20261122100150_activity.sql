@@ -70,7 +70,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    c_pause constant interval := '5 minutes';
+    c_pause constant interval := '5 minutes'::interval;
 begin
     insert into public.user_activity_logs (user_id, activity_type, activity_data, ip_address, user_agent)
     select p_user_id, p_activity_type, p_activity_data, o.ip_address, o.user_agent

@@ -11,7 +11,7 @@ as $$
 declare
     v_lost record;
     v_operation public.image_operations;
-    v_image_ids uuid[] := '{}';
+    v_image_ids uuid[] := array[]::uuid[];
 begin
     for v_lost in
         select o.id, o.user_id, o.attempts >= o.max_attempts as is_last from public.image_operations as o
@@ -121,9 +121,10 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
+set jit = off
 as $$
 declare
-    c_longest_wait constant interval := '5 minutes';
+    c_longest_wait constant interval := '5 minutes'::interval;
     v_highest_priority smallint := 32767;
     v_ids uuid[];
 begin
@@ -197,6 +198,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
+set jit = off
 as $$
 declare
     c_swept_per_claim constant integer := 10;
@@ -206,8 +208,8 @@ declare
     v_is_repeat boolean;
     v_has_lost boolean;
     v_passed_over uuid[];
-    v_ids uuid[] := '{}';
-    v_swept_image_ids uuid[] := '{}';
+    v_ids uuid[] := array[]::uuid[];
+    v_swept_image_ids uuid[] := array[]::uuid[];
 begin
     if p_worker_id is null or char_length(p_worker_id) not between 1 and 200 then
         perform private.refuse(

@@ -10,7 +10,7 @@ set search_path = ''
 as $$
 declare
     -- An upload comes before its row, and a result before its completion.
-    c_youngest constant interval := '1 day';
+    c_youngest constant interval := '1 day'::interval;
     c_uuid constant text := '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}';
     c_result_key constant text := '^[^/]+/' || c_uuid || '/[^/]+$';
 begin

@@ -72,6 +72,15 @@ def test_every_function_fixes_its_search_path_and_none_is_open_to_everybody(db: 
         assert ("anon" in executors) == opened, function["name"]
 
 
+def test_functions_that_forbid_kinds_of_plans_forbid_compiling_them_too(db: Connection) -> None:
+    # A forbidden plan that is taken all the same seems so costly that a server with JIT compiles it at each call,
+    # which takes a few hundred milliseconds.
+    for function in db.execute(FUNCTIONS, {"roles": list(ROLES)}).fetchall():
+        settings = function["settings"] or []
+        if any(setting.startswith("enable_") for setting in settings):
+            assert "jit=off" in settings, function["name"]
+
+
 def test_what_a_lease_token_opens_is_closed_to_browsers(db: Connection) -> None:
     # Owners read the tokens of their operations, as they read the whole row.
     takers = [

@@ -76,7 +76,11 @@ def expire_leases(db: Connection) -> None:
 
 def make_due(db: Connection) -> None:
     """As if the delays before the next attempts were over."""
-    db.execute("update public.image_operations set run_after = now() where status = 'pending'")
+    # In one order, because several threads do so at once.
+    db.execute(
+        "update public.image_operations set run_after = now() where id in"
+        " (select id from public.image_operations where status = 'pending' order by id for update)"
+    )
 
 
 def refunds(people: People, user: Person) -> int:
