@@ -123,10 +123,12 @@ as $$
 begin
     if tg_op = 'DELETE' then
         if tg_table_name = 'credit_allocations' then
-            if not exists (select 1 from public.credit_transactions as t where t.id = old.transaction_id) then
+            if not exists (
+                select 1 from public.credit_transactions as t where t.id = (to_jsonb(old) ->> 'transaction_id')::uuid
+            ) then
                 return old;
             end if;
-        elsif not exists (select 1 from public.profiles as p where p.id = old.user_id) then
+        elsif not exists (select 1 from public.profiles as p where p.id = (to_jsonb(old) ->> 'user_id')::uuid) then
             return old;
         end if;
     end if;
@@ -134,6 +136,7 @@ begin
         'PT403', 'The ledger is append-only: ' || lower(tg_op) || ' refused',
         jsonb_build_object('table', tg_table_name), 'Correct a mistake with a new transaction.'
     );
+    return null; -- not reached
 end;
 $$;
 

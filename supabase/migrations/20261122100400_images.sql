@@ -91,7 +91,7 @@ as $$
 declare
     c_owner_table constant text := tg_argv[0];
     c_owner_column constant text := tg_argv[1];
-    c_most_rows constant integer := tg_argv[2];
+    c_most_rows constant integer := tg_argv[2]::integer;
     v_owner_id uuid;
 begin
     execute format(

@@ -72,10 +72,10 @@ set search_path = ''
 as $$
 declare
     v_known constant text[] := case p_operation_type
-        when 'upscale' then '{input,scale,denoise,style}'
-        when 'background_removal' then '{input,holes,tolerance}'
-        when 'vectorize' then '{input,colors,detail}'
-        when 'generate' then '{prompt,size,color,font}'
+        when 'upscale' then array['input', 'scale', 'denoise', 'style']
+        when 'background_removal' then array['input', 'holes', 'tolerance']
+        when 'vectorize' then array['input', 'colors', 'detail']
+        when 'generate' then array['prompt', 'size', 'color', 'font']
     end;
     v_option record;
 begin
