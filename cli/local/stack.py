@@ -16,7 +16,7 @@ import psycopg
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.gateway import Gateway
-from cli.local.postgres import Postgres
+from cli.local.postgres import BINARIES, Postgres
 from cli.local.realtime.process import Realtime
 from cli.local.state import StackState, port_is_free
 
@@ -50,17 +50,29 @@ def default_directory() -> Path:
     return Path(os.environ.get("DTF_DIRECTORY") or PROJECT / ".dtf").resolve()
 
 
-class Stack:
-    """The embedded stack with its data in `directory`; it runs at most once per directory."""
+def prepare_database(gateway: Gateway, state: StackState) -> None:
+    """Give a plain database what a hosted project has before its first migration."""
+    gateway.provision()
+    with psycopg.connect(state.admin_url, autocommit=True) as connection, connection.transaction():
+        connection.execute(BOOTSTRAP.read_bytes())
+        connection.execute(psycopg.sql.SQL("alter role postgres password {}").format(state.postgres_password))
 
-    def __init__(self, directory: Path | None = None, project: Path = PROJECT) -> None:
+
+class Stack:
+    """The embedded stack with its data in `directory`; it runs at most once per directory.
+
+    `binaries` is the folder of the Postgres to run: one directory, one major version.
+    """
+
+    def __init__(self, directory: Path | None = None, project: Path = PROJECT, binaries: Path = BINARIES) -> None:
         self.directory = directory or default_directory()
         self.project = project
+        self.binaries = binaries
         self._load()
 
     def _load(self) -> None:
         self.state = StackState.load(self._state_path)
-        self.postgres = Postgres(self.directory, self.state)
+        self.postgres = Postgres(self.directory, self.state, self.binaries)
         self.realtime = Realtime(self.directory, self.state)
         self.gateway = Gateway(self.directory, self.project, self.state)
 
@@ -91,8 +103,7 @@ class Stack:
                 self.realtime.stop()
             if self._is_new():
                 report("Creating the auth and storage schemas")
-                self.gateway.provision()
-                self._bootstrap()
+                prepare_database(self.gateway, self.state)
             report("Applying the migrations")
             before = self._schema_version()
             supabase_cli.push(self.project, self.state.db_url)
@@ -156,11 +167,6 @@ class Stack:
                 " and nspowner::regrole::text = 'postgres')"
             ).fetchone()
         return done != (True,)
-
-    def _bootstrap(self) -> None:
-        with psycopg.connect(self.state.admin_url, autocommit=True) as connection, connection.transaction():
-            connection.execute(BOOTSTRAP.read_bytes())
-            connection.execute(psycopg.sql.SQL("alter role postgres password {}").format(self.state.postgres_password))
 
     def _schema_version(self) -> list[str]:
         with psycopg.connect(self.state.admin_url, autocommit=True) as connection:

@@ -17,6 +17,7 @@ def _secret(prefix: str = "") -> str:
 class StackState:
     """Ports (0: not chosen yet) and secrets of one embedded stack."""
 
+    postgres_host: str = "127.0.0.1"
     postgres_port: int = 0
     api_port: int = 0
     realtime_port: int = 0
@@ -43,12 +44,12 @@ class StackState:
     @property
     def admin_url(self) -> str:
         """Address of the database for the superuser; the stack's own use."""
-        return f"postgresql://supabase_admin:{self.admin_password}@127.0.0.1:{self.postgres_port}/postgres"
+        return f"postgresql://supabase_admin:{self.admin_password}@{self.postgres_host}:{self.postgres_port}/postgres"
 
     @property
     def db_url(self) -> str:
         """Address of the database for the role that migrations run as."""
-        return f"postgresql://postgres:{self.postgres_password}@127.0.0.1:{self.postgres_port}/postgres"
+        return f"postgresql://postgres:{self.postgres_password}@{self.postgres_host}:{self.postgres_port}/postgres"
 
     @property
     def api_url(self) -> str:

@@ -1,17 +1,61 @@
-"""Fixtures of the database tests: one connection, and people who act on it."""
+"""Fixtures of the database tests: the server, one connection, and people who act on it.
 
+They run on Postgres 15, 17 and 18, and in a container where Docker answers. $DTF_TEST_SERVERS, such as `17` or
+`15,container`, names the servers to run them all on.
+"""
+
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from cli.local.stack import StackStatus
+from cli.local.stack import Stack
+from cli.local.state import StackState
+from tests.database import servers
 from tests.database.personas import Connection, People, connect
+
+# Long runs whose subject is not the version of Postgres.
+ON_ONE_SERVER = {"tests.database.test_concurrency", "tests.database.test_model"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Multiply the tests by the servers that they run on."""
+    if "server" not in metafunc.fixturenames:
+        return
+    module = metafunc.module.__name__
+    chosen = os.environ.get("DTF_TEST_SERVERS")
+    if "stack" in metafunc.fixturenames or "local_stack" in metafunc.fixturenames:
+        names = ["17"]  # it also calls the APIs in front of that server
+    elif chosen:
+        names = chosen.split(",")
+    elif module in ON_ONE_SERVER:
+        names = ["17"]
+    else:
+        names = ["17", *servers.PACKAGED]
+        # Without Docker the skips of one module say so; the others need not repeat it for every test.
+        if module == "tests.database.test_servers" or not servers.docker_trouble():
+            names.append("container")
+    metafunc.parametrize("server", names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def db_url(stack: StackStatus) -> str:
+def server(request: pytest.FixtureRequest) -> Iterator[StackState]:
+    """The server of the test, with the migrations applied."""
+    name: str = request.param
+    # Always, because it keeps a second run out of this checkout. Asked for here and not by an argument, so that the
+    # tests that need the stack itself can be told from the others.
+    stack: Stack = request.getfixturevalue("local_stack")
+    if name == "17":
+        yield stack.state
+        return
+    with servers.container() if name == "container" else servers.packaged(name) as state:
+        yield state
+
+
+@pytest.fixture(scope="session")
+def db_url(server: StackState) -> str:
     """The database as the migration role."""
-    return stack.db_url
+    return server.db_url
 
 
 @pytest.fixture(scope="session")

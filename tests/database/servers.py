@@ -1,0 +1,136 @@
+"""The servers that the database tests run on: each starts empty and gets what a hosted project has, and the migrations.
+
+17, the major version of hosted projects, is the stack that all tests share. 15 and 18 are stacks of their own, with
+binaries from npm. `container` is a server in a Docker container: Supabase's own image, or the one that $DTF_TEST_IMAGE
+names, with `supabase_admin` as the superuser that it makes from $POSTGRES_USER and $POSTGRES_PASSWORD.
+"""
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import docker
+import psycopg
+import pytest
+from docker.errors import APIError, DockerException, ImageNotFound
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+
+from cli.local import supabase_cli
+from cli.local.gateway import Gateway
+from cli.local.stack import PROJECT, Stack, prepare_database
+from cli.local.state import StackState
+
+PACKAGED = ("15", "18")
+# What `supabase start` runs.
+DEFAULT_IMAGE = "supabase/postgres:17.11.0.018"
+PORT = 5432
+START_SECONDS = 120.0
+
+
+@contextmanager
+def packaged(major: str) -> Iterator[StackState]:
+    """A stack on the Postgres of an npm package."""
+    stack = Stack(_directory(major), binaries=_binaries(major))
+    stack.down()
+    shutil.rmtree(stack.directory, ignore_errors=True)
+    try:
+        stack.up()
+        yield stack.state
+    finally:
+        stack.down()
+
+
+def _directory(name: str) -> Path:
+    return PROJECT / ".dtf" / f"test-{name}"
+
+
+def _binaries(major: str) -> Path:
+    """The folder with `initdb` and `postgres`.
+
+    npm packages cannot hold symbolic links; these would make theirs in an install script, which do not run here.
+    """
+    machine = {"x86_64": "x64", "aarch64": "arm64"}[platform.machine()]
+    package = PROJECT / "node_modules" / f"postgres-{major}-linux-{machine}"
+    for link in json.loads((package / "native" / "pg-symlinks.json").read_text()):
+        source, target = package / link["source"], package / link["target"]
+        if not target.is_symlink():
+            target.symlink_to(os.path.relpath(source, target.parent))
+    return package / "native" / "bin"
+
+
+@cache
+def docker_trouble() -> str | None:
+    """Why no container can be started here, or None."""
+    try:
+        docker.from_env().ping()
+    except DockerException as error:
+        return f"No Docker engine answers, so no test ran in a container: {error}"
+    return None
+
+
+@contextmanager
+def container() -> Iterator[StackState]:
+    """A server in a container, which is removed at the end; skips where none can be started."""
+    trouble = docker_trouble()
+    if trouble:
+        pytest.skip(trouble)
+    state = StackState()
+    testcontainers_config.ryuk_disabled = True  # a second image to pull, for what the `with` below does
+    variables = {
+        "POSTGRES_USER": "supabase_admin",
+        "POSTGRES_PASSWORD": state.admin_password,
+        "POSTGRES_DB": "postgres",
+    }
+    with DockerContainer(_pulled_image(), env=variables, ports=[PORT]) as running:
+        state.postgres_host = running.get_container_host_ip()
+        state.postgres_port = running.get_exposed_port(PORT)
+        _wait_for(state, running)
+        _migrate(state)
+        yield state
+
+
+def _pulled_image() -> str:
+    named = os.environ.get("DTF_TEST_IMAGE")
+    image = named or DEFAULT_IMAGE
+    images = docker.from_env().images
+    try:
+        images.get(image)
+    except ImageNotFound:
+        try:
+            images.pull(image)
+        except APIError as error:
+            if named:
+                raise
+            pytest.skip(f"The image {image} cannot be pulled; name another in DTF_TEST_IMAGE. {error}")
+    return image
+
+
+def _wait_for(state: StackState, running: DockerContainer) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            psycopg.connect(state.admin_url, connect_timeout=3).close()
+            return
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                output = b"".join(running.get_logs()).decode(errors="replace")
+                pytest.fail(f"The container did not answer within {START_SECONDS:.0f} s. It said: {output[-2000:]}")
+            time.sleep(0.2)
+
+
+def _migrate(state: StackState) -> None:
+    directory = _directory("container")
+    directory.mkdir(parents=True, exist_ok=True)
+    with psycopg.connect(state.admin_url, autocommit=True) as connection:
+        # Supabase's image holds the first drafts of both, which other containers' servers would bring up to date.
+        # Here the gateway makes them, as on the other servers.
+        connection.execute("drop schema if exists storage, auth cascade")
+    prepare_database(Gateway(directory, PROJECT, state), state)
+    supabase_cli.push(PROJECT, state.db_url)
