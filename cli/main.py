@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cli import credits as credit_commands
 from cli import demo as scenario
-from cli import users
+from cli import stats, users
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(users.app, name="users")
 app.add_typer(credit_commands.app, name="credits")
+app.command()(stats.stats)
 
 LOG_POLL_SECONDS = 0.3
 

@@ -1,4 +1,4 @@
-"""`dtf users` and `dtf credits`, as an operator runs them against a project."""
+"""`dtf users`, `dtf credits` and `dtf stats`, as an operator runs them against a project."""
 
 import json
 import uuid
@@ -169,3 +169,34 @@ def test_a_project_that_does_not_answer_is_one_sentence(dtf: Operator) -> None:
     assert (result.exit_code, "does not answer" in result.stderr) == (1, True), result.output
     result = CliRunner().invoke(app, ["credits", "verify"], env=environment | {"SUPABASE_SECRET_KEY": None})
     assert "SUPABASE_SECRET_KEY is not" in result.stderr
+
+
+FIGURES = ("revenue", "margins", "funnel", "retention", "queue", "engines")
+
+
+def test_the_figures_say_what_was_sold_and_done(dtf: Operator, stack: StackStatus, person: Person) -> None:
+    def dollars() -> tuple[float, float]:
+        """What came in, and what operations earned."""
+        shown = dtf.json("stats", "revenue", "margins", "--months", "1")
+        net = sum(row["net"] for row in shown["revenue"] if row["currency"] == "USD")
+        return net, sum(row["earned"].get("USD", 0) for row in shown["margins"])
+
+    before = dollars()
+    sale = {"p_user_id": person.id, "p_amount": 10, "p_transaction_type": "purchase", "p_priority": -1}
+    operator(stack).rpc("grant_credits", sale | {"p_money_amount": 7.99, "p_currency": "USD"}).execute()
+    person.request(person.upload("shirt.png", PNG), "vectorize")
+    net, earned = (after - earlier for after, earlier in zip(dollars(), before, strict=True))
+    assert (round(net, 2), round(earned, 4)) == (7.99, 1.598)
+
+    printed = dtf.run("stats").stdout
+    for word in ("Revenue, 12 months", "Margin USD", "Signed up", "Oldest", "Engines, 24 hours", "vectorize"):
+        assert word in printed
+    assert set(dtf.json("stats")) == set(FIGURES)
+
+
+def test_figures_fit_their_period(dtf: Operator) -> None:
+    (cohort, *_) = dtf.json("stats", "retention", "--months", "1")["retention"]
+    assert cohort["month_number"] == 0
+    assert dtf.json("stats", "queue").keys() == {"queue"}
+    dtf.run("stats", "revenue", "--months", "0", status=2)
+    dtf.run("stats", "weather", status=2)
