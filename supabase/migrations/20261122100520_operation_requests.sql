@@ -158,6 +158,9 @@ begin
     end if;
 
     perform private.refresh_images(array[v_image.id]);
+    perform private.record_activity(
+        v_profile.id, 'request',
+        jsonb_build_object('operation_id', v_operation.id, 'operation_type', p_operation_type, 'image_id', v_image.id));
     return v_operation;
 end;
 $$;

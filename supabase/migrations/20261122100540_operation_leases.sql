@@ -335,28 +335,16 @@ begin
         or v_operation.lease_token is distinct from p_lease_token
         or v_operation.status <> all (array['processing'] || p_settled)
     then
-        perform private.refuse_lost_lease(p_operation_id);
+        perform private.refuse(
+            'PT409', format('Lease lost on operation %s', p_operation_id),
+            jsonb_build_object('operation_id', p_operation_id),
+            'Drop the work: another worker has the operation, or it was cancelled or deleted.');
     end if;
     return v_operation;
 end;
 $$;
 
 revoke execute on function private.lock_leased_operation(uuid, uuid, text[]) from public;
-
-create function private.refuse_lost_lease(p_operation_id uuid)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-    perform private.refuse(
-        'PT409', format('Lease lost on operation %s', p_operation_id),
-        jsonb_build_object('operation_id', p_operation_id),
-        'Drop the work: another worker has the operation, or it was cancelled or deleted.');
-end;
-$$;
-
-revoke execute on function private.refuse_lost_lease(uuid) from public;
 
 create function private.extend_image_operation_lease(p_operation_id uuid, p_lease_token uuid, p_lease_seconds integer)
 returns timestamptz

@@ -68,16 +68,11 @@ begin
     end if;
 
     -- The log's row references the profile, so the profile is locked before the operation is.
-    select o.* into v_operation from public.image_operations as o
-    inner join public.profiles as p on p.id = o.user_id
-    where o.id = p_operation_id
-    for key share of p;
-    if p_lease_token is null
-        or v_operation.lease_token is distinct from p_lease_token
-        or v_operation.status not in ('processing', 'completed')
-    then
-        perform private.refuse_lost_lease(p_operation_id);
-    elsif v_operation.status = 'completed' then
+    perform p.id from public.profiles as p
+    where p.id = (select o.user_id from public.image_operations as o where o.id = p_operation_id)
+    for key share;
+    v_operation := private.lock_leased_operation(p_operation_id, p_lease_token, '{completed}');
+    if v_operation.status = 'completed' then
         return false;
     end if;
     perform private.check_operation_output(v_operation, p_output);
@@ -105,12 +100,7 @@ begin
         error_message = null,
         lease_expires_at = null,
         completed_at = clock_timestamp()
-    where o.id = p_operation_id and o.lease_token = p_lease_token and o.status = 'processing';
-    if not found then
-        -- Meanwhile somebody was quicker: the owner, a sweep, or this very call on another connection.
-        perform private.lock_leased_operation(p_operation_id, p_lease_token, '{completed}');
-        return false;
-    end if;
+    where o.id = p_operation_id;
     return true;
 end;
 $$;

@@ -70,6 +70,17 @@ def test_a_request_charges_the_price_and_queues_the_operation(people: People, db
     assert image_row(db, image)["processing_status"] == "pending"
 
 
+def test_a_request_is_logged_as_the_users_activity(people: People) -> None:
+    user = people.new()
+    row = user.call("request_image_operation", p_image_id=people.image(user), p_operation_type="upscale")
+    (activity,) = user.sql("select activity_data from public.user_activity_logs where activity_type = 'request'")
+    assert activity["activity_data"] == {
+        "operation_id": str(row["id"]),
+        "operation_type": "upscale",
+        "image_id": str(row["image_id"]),
+    }
+
+
 def test_without_enough_credits_nothing_is_written(people: People) -> None:
     user = people.new(credits=1)
     image = people.image(user)

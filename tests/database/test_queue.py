@@ -336,6 +336,23 @@ def test_completing_again_with_the_same_lease_gives_the_same_answer(people: Peop
     assert len(logs) == 1
 
 
+def test_completions_of_one_lease_at_the_same_time_are_one_completion(
+    people: People, db: Connection, db_url: str
+) -> None:
+    queue(people, 20)
+    jobs = claim(people.service, p_limit=20)
+
+    def finish(connection: Connection) -> list[Row]:
+        return [complete(people.service.on(connection), job) for job in jobs]
+
+    answers = together(db_url, [finish] * 4)
+    assert answers == [answers[0]] * 4
+    logs = db.execute(
+        "select operation_id from public.api_usage_logs where operation_id = any(%s)", ([job["id"] for job in jobs],)
+    ).fetchall()
+    assert Counter(log["operation_id"] for log in logs) == {job["id"]: 1 for job in jobs}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
