@@ -12,7 +12,7 @@ create table public.credit_grants (
     transaction_id uuid not null unique references public.credit_transactions (id) on delete cascade,
     -- The age, as the position of its entry in the account's chain: created_at may tie.
     seq bigint not null,
-    source text not null check (source in ('purchase', 'subscription', 'bonus', 'refund', 'adjustment')),
+    source text not null,
     amount integer not null,
     remaining integer not null,
     -- For the index below. An index on `remaining` itself would have to be written whenever credits are taken.
@@ -22,10 +22,7 @@ create table public.credit_grants (
     money_amount numeric(12, 2),
     currency text,
     created_at timestamptz not null default now(),
-    -- Few constraints and short ones: Postgres reads every one of a row anew in each statement that writes it.
-    constraint credit_grants_adds_up check (amount > 0 and remaining between 0 and amount),
-    constraint credit_grants_money_has_currency
-    check (num_nulls(money_amount, currency) <> 1 and money_amount >= 0 and currency ~ '^[A-Z]{3}$')
+    constraint credit_grants_adds_up check (remaining between 0 and amount)
 )
 -- Room for the new versions of rows that credits are taken from, so that their updates stay on their page (HOT).
 with (fillfactor = 70);
@@ -33,6 +30,7 @@ with (fillfactor = 70);
 comment on table public.credit_grants is
 'Credits by origin: one row for each credit entry. Spent in the order of expires_at (never comes last), priority (low '
 'first) and age. A user reads his own, an admin all; only the ledger functions write.';
+comment on column public.credit_grants.source is 'purchase, subscription, bonus, refund or adjustment.';
 comment on column public.credit_grants.seq is 'The seq of its entry: the lower, the older.';
 comment on column public.credit_grants.money_amount is 'What was paid for it, in units of the currency, such as 7.99.';
 
@@ -49,10 +47,40 @@ using (user_id = (select auth.uid()) or (select private.is_admin()));
 
 grant select on public.credit_grants to authenticated, service_role;
 
+-- Checks what never changes in a grant once, when it is made. Postgres would read constraints anew, all of them, in
+-- every statement that takes credits from it.
+create function private.check_credit_grant()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if new.source not in ('purchase', 'subscription', 'bonus', 'refund', 'adjustment')
+        or new.amount = 0
+        or num_nulls(new.money_amount, new.currency) = 1
+        or new.money_amount < 0
+        or new.currency !~ '^[A-Z]{3}$'
+    then
+        perform private.refuse(
+            'PT400', 'The source, the amount or the money of the grant is wrong',
+            jsonb_build_object(
+                'source', new.source, 'amount', new.amount, 'money_amount', new.money_amount, 'currency', new.currency),
+            'A source is one of purchase, subscription, bonus, refund, adjustment; money has a currency such as USD.');
+    end if;
+    return new;
+end;
+$$;
+
+revoke execute on function private.check_credit_grant() from public;
+
+create trigger check_credit_grant
+before insert on public.credit_grants
+for each row execute function private.check_credit_grant();
+
 create table public.credit_allocations (
     transaction_id uuid not null references public.credit_transactions (id) on delete cascade,
     grant_id uuid not null references public.credit_grants (id) on delete cascade,
-    amount integer not null check (amount <> 0),
+    amount integer not null,
     primary key (transaction_id, grant_id)
 );
 

@@ -197,6 +197,17 @@ def test_an_image_points_into_its_owners_uploads_only(people: People, key: str) 
         )
 
 
+@pytest.mark.parametrize(
+    ("column", "longest"),
+    [("first_name", 100), ("last_name", 100), ("company", 200), ("phone", 50), ("avatar_url", 1024)],
+)
+def test_what_a_user_says_of_himself_is_bounded(people: People, column: str, longest: int) -> None:
+    user = people.new()
+    user.sql(f"update public.profiles set {column} = %s", "x" * longest)
+    with refused("PT413", f"{column} is longer than {longest} characters"):
+        user.sql(f"update public.profiles set {column} = %s", "x" * (longest + 1))
+
+
 def test_an_image_cannot_be_inserted_for_somebody_else(people: People) -> None:
     owner, stranger = people.new(), people.new()
     with refused("42501"):

@@ -117,6 +117,28 @@ def test_bad_terms_are_refused_and_change_nothing(people: People, wrong: dict[st
     assert remaining(user) == [2]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "source = 'gift'",
+        "amount = 0, remaining = 0",
+        "money_amount = 1",
+        "currency = 'USD'",
+        "money_amount = 1, currency = 'usd'",
+    ],
+)
+def test_a_grant_with_bad_terms_cannot_be_written_by_hand(people: People, db: Connection, wrong: str) -> None:
+    user = people.new()
+    values = dict(part.split(" = ") for part in wrong.split(", "))
+    terms = {"source": "'bonus'", "amount": "1", "remaining": "1"} | values
+    with refused("PT400", "The source, the amount or the money"), db.transaction():
+        db.execute(
+            f"insert into public.credit_grants (user_id, transaction_id, seq, {', '.join(terms)})"
+            f" values (%s, gen_random_uuid(), 9, {', '.join(terms.values())})",
+            (user.id,),
+        )
+
+
 def test_the_same_key_and_terms_get_the_same_grant(people: People) -> None:
     user = people.new()
     terms: dict[str, Any] = {
