@@ -35,14 +35,14 @@ const NAVIGATION = [
   ["account", "account", "Account"],
 ];
 
-const MESSAGE_SECONDS = 8;
+const NEWS_SECONDS = 6;
 
 export const app = {
   user: null,
   profile: null,
   prices: {},
   unfinished: 0,
-  freshness: "live",
+  freshness: "starting", // live, polling or offline
 
   /** Draw again, once, after whatever is going on now. */
   update() {
@@ -61,11 +61,11 @@ export const app = {
     return reading;
   },
 
-  /** Say something, which screen readers speak too. */
+  /** Say something, which screen readers speak too. News make room for newer ones; trouble stays until it is closed. */
   say(text, kind = "news", link = null) {
     const message = { id: crypto.randomUUID(), text, kind, link };
-    messages.push(message);
-    if (kind === "news") setTimeout(() => dismiss(message), MESSAGE_SECONDS * 1000);
+    messages = [...messages.filter((older) => older.kind !== "news"), message];
+    if (kind === "news") setTimeout(() => dismiss(message), NEWS_SECONDS * 1000);
     app.update();
   },
 
@@ -96,11 +96,10 @@ let wanted = false;
 let view = null;
 let failure = null; // why the view could not be read at first
 let stopFreshening = () => {};
-const messages = [];
+let messages = [];
 
 function dismiss(message) {
-  const position = messages.indexOf(message);
-  if (position >= 0) messages.splice(position, 1);
+  messages = messages.filter((other) => other !== message);
   app.update();
 }
 
@@ -197,6 +196,7 @@ async function readAccount() {
 
 function page() {
   document.title = `${view.title} · DTF Editor`;
+  document.documentElement.dataset.updates = app.freshness;
   return html`
     <a class="skip" href="#main" @click=${skipToMain}>Skip to the content</a>
     ${header()}

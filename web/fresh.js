@@ -56,6 +56,6 @@ export function keepFresh(app) {
     clearTimeout(polling);
     clearTimeout(settling);
     unwatch();
-    app.freshness = "live";
+    app.freshness = "starting";
   };
 }

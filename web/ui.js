@@ -7,7 +7,7 @@ export const icon = (name) => html`<svg class="icon" aria-hidden="true"><use hre
 export const credits = (count) => `${count} credit${count === 1 ? "" : "s"}`;
 
 export const fileSize = (bytes) =>
-  bytes < 1024 * 1024 ? `${Math.max(1, Math.round(bytes / 1024))} KB` : `${(bytes / 1024 / 1024).toFixed(1)} MB`;
+  bytes < 1024 * 1024 ? `${Math.max(1, Math.round(bytes / 1024))} KB` : `${Number((bytes / 1024 / 1024).toFixed(1))} MB`;
 
 export const dateTime = (text) =>
   new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });

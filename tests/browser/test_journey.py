@@ -105,7 +105,7 @@ def test_a_photo_that_cannot_be_cut_out_costs_nothing(open_page: OpenPage, worke
     expect(page.get_by_text("credits returned")).to_be_visible()
     expect(balance(page)).to_have_text("2 credits")
     page.get_by_role("link", name="Credits", exact=True).click()
-    expect(page.get_by_role("row").filter(has_text="Refund")).to_contain_text("+1")
+    expect(page.get_by_role("row").filter(has_text="Returned: Remove background")).to_contain_text("+1")
 
 
 def test_a_second_tab_shows_what_the_first_one_starts(open_page: OpenPage, worker: WorkerProcess) -> None:

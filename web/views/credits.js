@@ -3,6 +3,7 @@
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { canBuy, listPackages, listPlans, listTransactions, startCheckout } from "../supabase.js";
+import { OPERATIONS } from "../operations.js";
 import { dateTime, once } from "../ui.js";
 
 const PAGE = 20;
@@ -37,7 +38,7 @@ export function buying(app) {
     return html`
       <tr>
         <td>${dateTime(row.created_at)}</td>
-        <td>${row.description ?? row.transaction_type}</td>
+        <td>${words(row)}</td>
         <td class="amount ${change > 0 ? "gain" : ""}">${change > 0 ? "+" : "−"}${Math.abs(change)}</td>
         <td class="amount">${row.balance_after}</td>
       </tr>
@@ -50,8 +51,8 @@ export function buying(app) {
     body: () => html`
       <h1 tabindex="-1">Credits</h1>
       <p class="big-balance"><strong>${app.profile.credits_remaining}</strong> credit${app.profile.credits_remaining === 1 ? "" : "s"} left</p>
-      <section aria-labelledby="buy">
-        <h2 id="buy">Get credits</h2>
+      <section>
+        <h2>Get credits</h2>
         ${[...packages, ...plans].some(canBuy)
           ? nothing
           : html`<p class="notice">Buying is not set up on this server yet. Its operator can give you credits.</p>`}
@@ -60,7 +61,7 @@ export function buying(app) {
           ${plans.map((product) => offer({ ...product, name: `Plan ${product.name}` }, product.monthly_price, " a month"))}
         </ul>
       </section>
-      <section aria-labelledby="history">
+      <section>
         <h2 id="history">History</h2>
         <div class="table" role="region" aria-labelledby="history" tabindex="0">
           <table>
@@ -74,4 +75,11 @@ export function buying(app) {
       </section>
     `,
   };
+}
+
+/** What an entry was for. The ledger names operations by their type. */
+function words(row) {
+  const operation = OPERATIONS[row.metadata?.operation_type]?.name;
+  if (!operation) return row.description ?? row.transaction_type;
+  return row.transaction_type === "refund" ? `Returned: ${operation}` : operation;
 }
