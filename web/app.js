@@ -7,7 +7,8 @@ import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
 import { keepFresh } from "./fresh.js";
 import * as api from "./supabase.js";
-import { credits, icon, once } from "./ui.js";
+import { icon } from "./icons.js";
+import { credits, once } from "./ui.js";
 import { account } from "./views/account.js";
 import { collection } from "./views/collection.js";
 import { collections } from "./views/collections.js";
@@ -282,5 +283,16 @@ const messageList = () => html`
 `;
 
 frame.replaceChildren();
+/** Menus close when one clicks elsewhere or presses Escape. */
+function closeMenus(event) {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (event.type === "click" && menu.contains(event.target)) continue;
+    menu.open = false;
+    if (event.type === "keydown" && menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+  }
+}
+
+addEventListener("click", closeMenus);
+addEventListener("keydown", (event) => event.key === "Escape" && closeMenus(event));
 addEventListener("hashchange", () => openView({ focus: true }));
 api.onUser(setUser);

@@ -46,6 +46,22 @@ export const readProfile = (userId) => must(supabase.from("profiles").select().e
 
 export const updateProfile = (userId, changes) => must(supabase.from("profiles").update(changes).eq("id", userId));
 
+/** Everything that is known about the user, as one object. */
+export const exportAccount = () => must(supabase.rpc("export_account"));
+
+/** Deletes the account: first its stored files, which the database names, because deleting them is up to Storage. */
+export async function deleteAccount() {
+  for (;;) {
+    try {
+      await must(supabase.rpc("delete_account"));
+      return;
+    } catch (error) {
+      if (!error.details?.first_keys) throw error;
+      await removeFiles(error.details.first_keys);
+    }
+  }
+}
+
 /** How many of the user's operations have not ended. */
 export async function countUnfinished(userId) {
   const { count, error, status } = await supabase
@@ -68,6 +84,18 @@ export async function readPrices() {
 export const listPackages = () => must(supabase.from("pay_as_you_go_packages").select().order("sort_order"));
 
 export const listPlans = () => must(supabase.from("subscription_plans").select().gt("monthly_price", 0).order("sort_order"));
+
+/** Credits that will expire, the first ones first. */
+export const listExpiring = (userId) =>
+  must(
+    supabase
+      .from("credit_grants")
+      .select("id, remaining, expires_at")
+      .eq("user_id", userId)
+      .eq("is_spent", false)
+      .gt("expires_at", new Date().toISOString())
+      .order("expires_at"),
+  );
 
 /** The newest entries of the ledger. */
 export const listTransactions = (userId, limit) =>
@@ -178,29 +206,30 @@ export const updateImage = (imageId, changes) => must(supabase.from("images").up
 export async function deleteImage(image) {
   const stored = [image.original_url];
   for (const { output_data: output } of image.image_operations) stored.push(output?.url, output?.thumbnail_url);
-  for (const bucket of ["originals", "results"]) {
-    const paths = stored.filter((key) => key?.startsWith(`${bucket}/`)).map((key) => key.slice(bucket.length + 1));
-    if (paths.length > 0) await must(supabase.storage.from(bucket).remove(paths));
-  }
+  await removeFiles(stored.filter(Boolean));
   await must(supabase.from("images").delete().eq("id", image.id));
 }
 
 // ---- Stored files. Rows name them `bucket/path`.
 
 const splitKey = (key) => [key.slice(0, key.indexOf("/")), key.slice(key.indexOf("/") + 1)];
+const pathOf = (key) => splitKey(key)[1];
+const byBucket = (keys) => Map.groupBy(keys, (key) => splitKey(key)[0]);
+
+async function removeFiles(keys) {
+  for (const [bucket, own] of byBucket(keys)) await must(supabase.storage.from(bucket).remove(own.map(pathOf)));
+}
+
 const SIGNED_SECONDS = 3600;
 const signed = new Map(); // key → { url, until }
 
 /** Signed URLs by key, one request for each bucket; those that still hold are used again. */
 export async function signUrls(keys) {
-  const missing = Map.groupBy(
-    new Set(keys.filter((key) => key && !(signed.get(key)?.until > Date.now()))),
-    (key) => splitKey(key)[0],
-  );
-  for (const [bucket, wanted] of missing) {
-    const paths = wanted.map((key) => splitKey(key)[1]);
+  const missing = new Set(keys.filter((key) => key && !(signed.get(key)?.until > Date.now())));
+  for (const [bucket, wanted] of byBucket(missing)) {
     const until = Date.now() + (SIGNED_SECONDS - 300) * 1000;
-    for (const { path, signedUrl } of await must(supabase.storage.from(bucket).createSignedUrls(paths, SIGNED_SECONDS))) {
+    const files = supabase.storage.from(bucket);
+    for (const { path, signedUrl } of await must(files.createSignedUrls(wanted.map(pathOf), SIGNED_SECONDS))) {
       if (signedUrl) signed.set(`${bucket}/${path}`, { url: signedUrl, until });
     }
   }

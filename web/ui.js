@@ -1,8 +1,7 @@
-// Small pieces that several views use: icons, words for figures, messages, a question, and buttons that wait.
+// Small pieces that several views use: words for figures, messages, a question, and buttons that wait.
 
+import { icon } from "./icons.js";
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
-
-export const icon = (name) => html`<svg class="icon" aria-hidden="true"><use href="icons.svg#${name}"></use></svg>`;
 
 export const credits = (count) => `${count} credit${count === 1 ? "" : "s"}`;
 

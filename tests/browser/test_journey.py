@@ -1,5 +1,6 @@
 """From the sign-up to the downloaded result, as a person does it in a browser."""
 
+import json
 import re
 
 from PIL import Image
@@ -19,6 +20,7 @@ from tests.browser.steps import (
     start,
     upload,
 )
+from tests.database.personas import connect
 from tests.e2e.worker_process import WorkerProcess
 
 
@@ -144,6 +146,69 @@ def test_pictures_are_named_marked_and_deleted(open_page: OpenPage) -> None:
     expect(message(page)).to_contain_text(["Chelsea.jpg is deleted."])
     expect(page.get_by_role("link", name="flat-art.png")).to_be_visible()
     expect(page.get_by_role("link", name="Chelsea.jpg")).to_have_count(0)
+
+
+def test_pictures_are_dropped_onto_the_page(open_page: OpenPage) -> None:
+    page = open_page()
+    sign_up(page)
+    dropped = page.evaluate_handle(
+        """async (bytes) => {
+            const transfer = new DataTransfer();
+            for (const name of ["left.jpg", "right.jpg"]) {
+                transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
+            }
+            return transfer;
+        }""",
+        list(PHOTO.read_bytes()),
+    )
+    page.locator(".drop-zone").dispatch_event("drop", {"dataTransfer": dropped})
+    expect(page.get_by_role("link", name="left.jpg")).to_be_visible()
+    expect(page.get_by_role("link", name="right.jpg")).to_be_visible()
+
+
+def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(open_page: OpenPage) -> None:
+    page = open_page()
+    sign_up(page)
+    slow_line = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 10_000}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow_line)
+    upload(page, PHOTO, FLAT_ART)
+    bar = page.get_by_role("progressbar", name="Upload of photo.jpg")
+    expect(bar).not_to_have_js_property("value", 0)
+    assert bar.evaluate("bar => bar.value") < 1
+    page.get_by_role("button", name="Cancel photo.jpg").click()
+    page.get_by_role("button", name="Cancel flat-art.png").click()
+    expect(page.get_by_role("list", name="Uploads")).to_have_count(0)
+    page.reload()
+    expect(page.get_by_text("No pictures yet.")).to_be_visible()
+
+
+def test_the_account_is_edited_taken_along_and_deleted(
+    open_page: OpenPage, stack: StackStatus, worker: WorkerProcess
+) -> None:
+    page = open_page()
+    email = sign_up(page)
+    upload(page, FLAT_ART)
+    open_picture(page, "flat-art.png")
+    start(page, "Remove background")
+    expect(page.get_by_role("radio", name="Cut out")).to_be_checked()
+    page.get_by_role("link", name="Account").click()
+    page.get_by_label("Company").fill("Pine Ridge Outfitters")
+    page.get_by_role("button", name="Save").click()
+    expect(message(page)).to_contain_text(["Saved."])
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download everything").click()
+    everything = json.loads(download.value.path().read_text())
+    assert everything["profile"]["company"] == "Pine Ridge Outfitters"
+    assert len(everything["images"]) == 1
+
+    page.get_by_role("button", name="Delete this account").click()
+    page.get_by_role("button", name="Delete everything").click()
+    expect(page.get_by_label("Password")).to_be_visible()
+    expect(message(page)).to_contain_text(["Your account is deleted."])
+    with connect(stack.db_url) as db:
+        assert db.execute("select from auth.users where email = %s", [email]).fetchall() == []
+        folder = f"{everything['profile']['id']}/%"
+        assert db.execute("select from storage.objects where name like %s", [folder]).fetchall() == []
 
 
 def test_a_public_collection_is_seen_by_everybody_who_has_the_link(open_page: OpenPage, worker: WorkerProcess) -> None:

@@ -1,8 +1,8 @@
 // Who the user is to the print shop.
 
 import { html } from "../vendor/lit-html/lit-html.js";
-import { updateProfile } from "../supabase.js";
-import { once } from "../ui.js";
+import { deleteAccount, exportAccount, updateProfile } from "../supabase.js";
+import { confirm, once, save as saveFile } from "../ui.js";
 
 const FIELDS = [
   ["first_name", "First name", "given-name", 100],
@@ -17,6 +17,19 @@ export function account(app) {
     await updateProfile(app.user.id, Object.fromEntries(FIELDS.map(([name]) => [name, entered.get(name).trim() || null])));
     app.say("Saved.");
     await app.refresh();
+  });
+
+  const download = once(app, async () => {
+    const everything = JSON.stringify(await exportAccount(), null, 2);
+    saveFile(new Blob([everything], { type: "application/json" }), "dtf-editor-account.json");
+  });
+
+  const leave = once(app, async () => {
+    const question = "Delete your account with all pictures and credits? Nobody can bring them back.";
+    if (!(await confirm(question, "Delete everything"))) return;
+    await deleteAccount();
+    await app.signOut();
+    app.say("Your account is deleted.");
   });
 
   return {
@@ -38,8 +51,13 @@ export function account(app) {
         <button class="primary">Save</button>
       </form>
       <section>
-        <button @click=${once(app, app.signOut)}>Sign out</button>
+        <h2>Your data</h2>
+        <div class="actions">
+          <button @click=${download}>Download everything as JSON</button>
+          <button class="danger" @click=${leave}>Delete this account</button>
+        </div>
       </section>
+      <section><button @click=${once(app, app.signOut)}>Sign out</button></section>
     `,
   };
 }

@@ -4,7 +4,8 @@ import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { live } from "../vendor/lit-html/directives/live.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import * as api from "../supabase.js";
-import { confirm, icon, once, previewKey, thumbnail } from "../ui.js";
+import { icon } from "../icons.js";
+import { confirm, once, previewKey, thumbnail } from "../ui.js";
 
 export function collection(app, collectionId) {
   let shown = null;

@@ -3,7 +3,8 @@
 import { html } from "../vendor/lit-html/lit-html.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { createCollection, listCollections, signUrls } from "../supabase.js";
-import { icon, once, previewKey } from "../ui.js";
+import { icon } from "../icons.js";
+import { once, previewKey } from "../ui.js";
 
 const COVERS = 4;
 

@@ -2,21 +2,23 @@
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
-import { canBuy, listPackages, listPlans, listTransactions, startCheckout } from "../supabase.js";
+import { canBuy, listExpiring, listPackages, listPlans, listTransactions, startCheckout } from "../supabase.js";
 import { OPERATIONS } from "../operations.js";
-import { dateTime, once } from "../ui.js";
+import { credits, dateTime, once } from "../ui.js";
 
 const PAGE = 20;
 
 export function buying(app) {
   let limit = PAGE;
   let transactions = [];
+  let expiring = [];
   let packages = [];
   let plans = [];
 
   async function load() {
-    [transactions, packages, plans] = await Promise.all([
+    [transactions, expiring, packages, plans] = await Promise.all([
       listTransactions(app.user.id, limit),
+      listExpiring(app.user.id),
       listPackages(),
       listPlans(),
     ]);
@@ -51,6 +53,10 @@ export function buying(app) {
     body: () => html`
       <h1 tabindex="-1">Credits</h1>
       <p class="big-balance"><strong>${app.profile.credits_remaining}</strong> credit${app.profile.credits_remaining === 1 ? "" : "s"} left</p>
+      ${expiring.map((grant) => html`<p class="facts">${credits(grant.remaining)} of them until ${dateTime(grant.expires_at)}</p>`)}
+      ${app.profile.credit_debt
+        ? html`<p class="notice low">${credits(app.profile.credit_debt)} that were paid back had been spent already; the next ones make up for it.</p>`
+        : nothing}
       <section>
         <h2>Get credits</h2>
         ${[...packages, ...plans].some(canBuy)

@@ -3,7 +3,8 @@
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { UPLOAD, listImages, signUrls, updateImage } from "../supabase.js";
-import { fileSize, icon, once, previewKey, statusPill, thumbnail } from "../ui.js";
+import { icon } from "../icons.js";
+import { fileSize, once, previewKey, statusPill, thumbnail } from "../ui.js";
 import { dropUpload, retryUpload, startUploads, uploads } from "../uploads.js";
 
 const PAGE = 24;

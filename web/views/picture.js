@@ -6,7 +6,8 @@ import { live } from "../vendor/lit-html/directives/live.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import * as api from "../supabase.js";
 import { OPERATIONS, optionFields, readOptions, resultName } from "../operations.js";
-import { confirm, credits, dateTime, fileSize, icon, once, previewKey, printSize, save, statusPill, thumbnail } from "../ui.js";
+import { icon } from "../icons.js";
+import { confirm, credits, dateTime, fileSize, once, previewKey, printSize, save, statusPill, thumbnail } from "../ui.js";
 import { backdrops, comparison } from "./comparison.js";
 
 const ORIGINAL = "original";

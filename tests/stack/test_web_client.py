@@ -1,0 +1,66 @@
+"""The web client as the gateway serves it: its own files and nothing else, and no secret."""
+
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from cli.local.stack import StackStatus
+
+
+def get_as_written(stack: StackStatus, path: str) -> int:
+    """The status of a path that no client tidied up before."""
+    address = urlsplit(stack.api_url)
+    with socket.create_connection((address.hostname, address.port), 10) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode())
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+def test_the_page_may_load_nothing_from_elsewhere(stack: StackStatus) -> None:
+    assert stack.web_url is not None
+    page = httpx.get(stack.web_url)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+
+
+def test_its_configuration_holds_the_address_and_the_publishable_key_and_no_more(stack: StackStatus) -> None:
+    configuration = httpx.get(f"{stack.api_url}/config.json").json()
+    assert configuration == {"url": stack.api_url, "publishableKey": stack.publishable_key}
+
+
+@pytest.mark.parametrize("path", ["/app.js", "/styles.css", "/vendor/supabase.js", "/vendor/lit-html/lit-html.js"])
+def test_a_file_is_sent_again_only_when_it_changed(stack: StackStatus, path: str) -> None:
+    first = httpx.get(stack.api_url + path)
+    assert first.status_code == httpx.codes.OK
+    again = httpx.get(stack.api_url + path, headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (httpx.codes.NOT_MODIFIED, b"")
+    head = httpx.head(stack.api_url + path)
+    assert (head.status_code, head.content) == (httpx.codes.OK, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../package.json",
+        "/%2e%2e/package.json",
+        "/..%2fcli/local/web.mjs",
+        "/vendor/lit-html/../supabase/README.md",
+        "/vendor/lit-html/..%2f..%2fpackage.json",
+        "/vendor/",
+        "/views",
+        "//etc/passwd",
+        "/.env",
+        "/app.js%00.html",
+        "/no-such-file.js",
+    ],
+)
+def test_no_path_leads_to_another_file(stack: StackStatus, path: str) -> None:
+    assert get_as_written(stack, path) == httpx.codes.NOT_FOUND
+
+
+def test_a_stored_document_that_is_opened_by_itself_runs_no_script(stack: StackStatus) -> None:
+    answer = httpx.get(f"{stack.api_url}/storage/v1/object/public/avatars/none.svg")
+    assert answer.headers["content-security-policy"] == "sandbox"
