@@ -4,8 +4,8 @@
 import { watchChanges } from "./supabase.js";
 
 const SETTLE_MS = 150; // several changes of one transaction make one reading
-const CALM_MS = 5000; // how long Realtime may take to come, before the page says a word about it
-const POLL_MS = { live: 20_000, waiting: 2500, idle: 15_000 };
+const CALM_MS = 3000; // how long Realtime may take to come, before the page says a word about it
+const POLL_MS = { live: 20_000, away: 4000 };
 
 /** Begins for the signed-in user of the app; returns the function that ends it. */
 export function keepFresh(app) {
@@ -22,10 +22,11 @@ export function keepFresh(app) {
   };
 
   const live = (isNowLive) => {
-    if (isNowLive) changed(); // whatever happened while nobody listened
+    const isLost = isLive && !isNowLive;
     isLive = isNowLive;
-    if (isLive) tell();
-    else setTimeout(tell, CALM_MS);
+    if (isLive) changed(); // whatever happened while nobody listened
+    if (isLost) poll(); // the next look would come as late as while it was live
+    setTimeout(tell, isLive ? 0 : CALM_MS);
   };
 
   function tell() {
@@ -36,13 +37,14 @@ export function keepFresh(app) {
     app.update();
   }
 
-  const poll = () => {
-    const pause = isLive ? POLL_MS.live : app.unfinished || app.isBehind ? POLL_MS.waiting : POLL_MS.idle;
+  function poll() {
+    clearTimeout(polling);
+    const pause = isLive && !app.isBehind ? POLL_MS.live : POLL_MS.away;
     polling = setTimeout(async () => {
       if (!document.hidden && navigator.onLine) await app.refresh();
       if (!stop.signal.aborted) poll();
     }, pause);
-  };
+  }
 
   for (const event of ["online", "offline", "focus"]) {
     addEventListener(event, () => { tell(); changed(); }, { signal: stop.signal });

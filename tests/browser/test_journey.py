@@ -140,6 +140,7 @@ def test_pictures_are_named_marked_and_deleted(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Delete this picture").click()
     page.get_by_role("button", name="Keep it").click()
     expect(heading(page, "Chelsea.jpg")).to_be_visible()
+    page.locator("summary", has_text="More").click()
     page.get_by_role("button", name="Delete this picture").click()
     page.get_by_role("button", name="Delete", exact=True).click()
     expect(heading(page, "Pictures")).to_be_visible()
