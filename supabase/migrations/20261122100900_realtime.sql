@@ -1,5 +1,67 @@
--- Realtime: the tables whose changes browsers and workers listen to. Row level security decides who sees which row.
--- Supabase makes the publication; an event is a signal to read again, never the only way to learn of a change.
+-- Realtime: two ways for browsers to learn of changes to what is theirs. An event is a signal to read again, never the
+-- only way to learn of a change: it is delivered at most once.
+--
+-- Postgres Changes (the publication) is the simple way: a subscription names a table, and row level security decides
+-- for each subscriber and each change who sees it. That judging is its price.
+-- Broadcasts on a private topic of each user, `user:<id>`, are the way for many users at once: who listens is checked
+-- when he joins, and a change costs one row here, whoever listens.
 
+-- Workers listen to image_operations. What was deleted is known to every subscriber by its primary key, a random id.
 alter publication supabase_realtime
 add table public.profiles, public.images, public.image_operations, public.credit_transactions;
+
+-- Everything about a user but what comes with the operation that he is told of: its price, its refund, and the state of
+-- its image.
+create function private.tell_owner()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    changed record := case when tg_op = 'DELETE' then old else new end;
+    owner_id uuid;
+begin
+    if tg_table_name = 'profiles' then
+        owner_id := changed.id;
+    else
+        owner_id := changed.user_id;
+    end if;
+    perform realtime.send(
+        jsonb_build_object('table', tg_table_name, 'operation', tg_op, 'record_id', changed.id),
+        tg_table_name::text,
+        'user:' || owner_id
+    );
+    return null;
+end;
+$$;
+
+revoke execute on function private.tell_owner() from public;
+
+create trigger tell_owner_of_profile
+after update of email, first_name, last_name, company, phone, avatar_url, is_active, is_admin, subscription_status,
+subscription_plan on public.profiles
+for each row execute function private.tell_owner();
+
+create trigger tell_owner_of_credits
+after insert on public.credit_transactions
+for each row when (new.transaction_type not in ('usage', 'refund'))
+execute function private.tell_owner();
+
+create trigger tell_owner_of_image
+after insert or delete or update of original_filename, is_favorite, final_url on public.images
+for each row execute function private.tell_owner();
+
+create trigger tell_owner_of_new_operation
+after insert on public.image_operations
+for each row execute function private.tell_owner();
+
+create trigger tell_owner_of_operation
+after update of status on public.image_operations
+for each row when (old.status is distinct from new.status)
+execute function private.tell_owner();
+
+-- Nobody but the database sends on these topics: there is no policy for insert.
+create policy "Users listen to their own topic" on realtime.messages
+for select to authenticated
+using (extension = 'broadcast' and (select realtime.topic()) = 'user:' || (select auth.uid())::text);

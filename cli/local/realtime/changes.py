@@ -35,7 +35,7 @@ class Subscriber(Protocol):
     """A channel with subscriptions."""
 
     def send_change(self, ids: Sequence[int], event: str, data: str) -> None: ...  # noqa: D102
-    def subscribe_again(self) -> None: ...  # noqa: D102
+    def subscribed(self) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,9 @@ class Changes:
         self._subscriptions.pop(subscriber, None)
 
     def reading_again(self) -> None:
-        """The log is read from a new place: whatever was committed in between went unseen."""
+        """The log is read from a new place: whatever was committed in between went unseen, which is said this way."""
         for subscriber in list(self._subscriptions):
-            subscriber.subscribe_again()
+            subscriber.subscribed()
 
     async def changed(self, change: Change) -> None:
         """Tell those who may know of a change. Raises psycopg.OperationalError."""
@@ -121,7 +121,11 @@ class Changes:
         if not interested:
             return
         try:
-            await self._tell(change, interested)
+            try:
+                await self._tell(change, interested)
+            except psycopg.OperationalError:  # the connection was lost; the next one may live
+                self._asking = None
+                await self._tell(change, interested)
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:  # the table is another one by now, for instance

@@ -149,7 +149,7 @@ class Channel:
             self.send_event("presence_state", self._services.hub.presence(self.topic), self._join_ref)
         self._start("expiry", self._watch_expiry())
         if self.config.changes:
-            self.subscribe_again()
+            self._start("changes", self._subscribe())
         if self.config.wants_ready:
             self._start("ready", self._tell_when_ready())
 
@@ -182,14 +182,14 @@ class Channel:
             case "access_token":
                 await self._refresh(_dict(message.payload).get("access_token"))
             case _:
-                log.info("unexpected_message", event=message.event, topic=self.topic.name)
+                log.info("unexpected_message", name=message.event, topic=self.topic.name)
 
     async def _broadcast(self, message: Message) -> None:
         if not await self._may("broadcast"):
             return
         is_raw = isinstance(message.payload, UserBroadcast)
         if not is_raw and not isinstance(message.payload, dict):
-            log.info("unexpected_message", event=message.event, topic=self.topic.name)
+            log.info("unexpected_message", name=message.event, topic=self.topic.name)
             return
         broadcast: UserBroadcast | str = message.payload if is_raw else dumps(message.payload)
         is_small = len(broadcast.payload if isinstance(broadcast, UserBroadcast) else broadcast) <= MAX_PAYLOAD_BYTES
@@ -256,7 +256,7 @@ class Channel:
             return
         self._start("expiry", self._watch_expiry())
         if self.config.changes:
-            self.subscribe_again()
+            self._start("changes", self._subscribe())
 
     # rights
 
@@ -285,11 +285,8 @@ class Channel:
 
     # Postgres Changes and messages of the database
 
-    def subscribe_again(self) -> None:
-        """(Re)subscribe to changes; a `system` message says when it is done, or why it cannot be."""
-        self._start("changes", self._subscribe())
-
     async def _subscribe(self) -> None:
+        """Subscribe to changes; a `system` message says when it is done, or why it cannot be."""
         services = self._services
         try:
             wanted: list[Wanted] = [parse(entry) for entry in self.config.changes]
@@ -305,7 +302,11 @@ class Channel:
             services.changes.unsubscribe(self)
             self._system("postgres_changes", "error", str(error))
         else:
-            self._system("postgres_changes", "ok", "Subscribed to PostgreSQL")
+            self.subscribed()
+
+    def subscribed(self) -> None:
+        """Say that changes are told from now on."""
+        self._system("postgres_changes", "ok", "Subscribed to PostgreSQL")
 
     async def _replay(self) -> list[UserBroadcast]:
         if self.config.replay is None:

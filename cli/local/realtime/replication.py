@@ -6,7 +6,9 @@ lost a new one is made, and every subscription is told by a new `system` message
 """
 
 import asyncio
-from typing import NoReturn, Protocol
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import NoReturn, Protocol, cast
 
 import psycopg
 import structlog
@@ -100,15 +102,18 @@ class Replication:
             " 'proto_version', '1', 'publication_names', %s)",
             arguments,
         )
-        async for (data,) in changes:
-            change = decoder.decode(data)
-            if change is None:
-                continue
-            if (change.relation.schema, change.relation.table) == ("realtime", "messages"):
-                if change.type == "INSERT":
-                    self._broadcast(change.new)
-            else:
-                await self._listener.changed(change)
+        async with aclosing(
+            cast("AsyncGenerator[tuple[bytes]]", changes)
+        ):  # left open, it would keep the connection locked
+            async for (data,) in changes:
+                change = decoder.decode(data)
+                if change is None:
+                    continue
+                if (change.relation.schema, change.relation.table) == ("realtime", "messages"):
+                    if change.type == "INSERT":
+                        self._broadcast(change.new)
+                else:
+                    await self._listener.changed(change)
 
     def _broadcast(self, row: Row) -> None:
         """A row of realtime.messages is a broadcast from the database."""
