@@ -11,37 +11,57 @@ alter publication supabase_realtime
 add table public.profiles, public.images, public.image_operations, public.credit_transactions;
 
 -- Everything about a user but what comes with the operation that he is told of: its price, its refund, and the state of
--- its image.
+-- its image. A message names a row, and holds nothing of it that might not be his to see.
+create function private.tell_user(p_user_id uuid, p_table_name text, p_operation text, p_record_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform realtime.send(
+        jsonb_build_object('table', p_table_name, 'operation', p_operation, 'record_id', p_record_id),
+        p_table_name,
+        'user:' || p_user_id
+    );
+end;
+$$;
+
+create function private.tell_user_of_profile()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    perform private.tell_user(new.id, tg_table_name, tg_op, new.id);
+    return null;
+end;
+$$;
+
 create function private.tell_owner()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
-declare
-    changed record := case when tg_op = 'DELETE' then old else new end;
-    owner_id uuid;
 begin
-    if tg_table_name = 'profiles' then
-        owner_id := changed.id;
+    if tg_op = 'DELETE' then
+        perform private.tell_user(old.user_id, tg_table_name, tg_op, old.id);
     else
-        owner_id := changed.user_id;
+        perform private.tell_user(new.user_id, tg_table_name, tg_op, new.id);
     end if;
-    perform realtime.send(
-        jsonb_build_object('table', tg_table_name, 'operation', tg_op, 'record_id', changed.id),
-        tg_table_name::text,
-        'user:' || owner_id
-    );
     return null;
 end;
 $$;
 
+revoke execute on function private.tell_user(uuid, text, text, uuid) from public;
+revoke execute on function private.tell_user_of_profile() from public;
 revoke execute on function private.tell_owner() from public;
 
-create trigger tell_owner_of_profile
+create trigger tell_user_of_profile
 after update of email, first_name, last_name, company, phone, avatar_url, is_active, is_admin, subscription_status,
 subscription_plan on public.profiles
-for each row execute function private.tell_owner();
+for each row execute function private.tell_user_of_profile();
 
 create trigger tell_owner_of_credits
 after insert on public.credit_transactions

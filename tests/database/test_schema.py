@@ -66,11 +66,6 @@ def test_an_update_moves_updated_at(db: Connection) -> None:
     assert row["moved"]
 
 
-def test_realtime_publishes_what_browsers_and_workers_listen_to(db: Connection) -> None:
-    rows = db.execute("select tablename from pg_publication_tables where pubname = 'supabase_realtime'").fetchall()
-    assert {row["tablename"] for row in rows} == {"profiles", "images", "image_operations", "credit_transactions"}
-
-
 def test_buckets_are_private_or_public_with_their_limits(db: Connection) -> None:
     rows = db.execute("select id, public, file_size_limit from storage.buckets").fetchall()
     actual = {row["id"]: (row["public"], row["file_size_limit"]) for row in rows}

@@ -102,9 +102,8 @@ class Replication:
             " 'proto_version', '1', 'publication_names', %s)",
             arguments,
         )
-        async with aclosing(
-            cast("AsyncGenerator[tuple[bytes]]", changes)
-        ):  # left open, it would keep the connection locked
+        # Left open, it would keep the connection locked.
+        async with aclosing(cast("AsyncGenerator[tuple[bytes]]", changes)):
             async for (data,) in changes:
                 change = decoder.decode(data)
                 if change is None:
