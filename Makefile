@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench matrix lint format install lock clean
+.PHONY: demo test bench matrix lint format types install lock clean
 
 demo: install ## Everything in one go: sign up, upload, four operations, the ledger
 	$(BIN)/dtf demo
@@ -25,6 +25,9 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+types: install ## Renew clients/database.types.ts after a change of the migrations
+	$(BIN)/python -m cli.local.typed_client
 
 install: .venv/installed
 
@@ -56,8 +59,8 @@ lock: install ## Renew the lock files after a change of pyproject.toml or packag
 	$(BIN)/python -m cli.local.npm install --prefix $(PEERS) --omit-lockfile-registry-resolved
 
 clean: ## Stop the stack and remove all that was installed or made
-	test ! -x $(BIN)/dtf || $(BIN)/dtf down
-	test ! -x $(BIN)/dtf || DTF_DIRECTORY=.dtf/test $(BIN)/dtf down
+	for directory in .dtf .dtf/test .dtf/test-15 .dtf/test-18; do \
+		test ! -x $(BIN)/dtf || DTF_DIRECTORY=$$directory $(BIN)/dtf down; done
 	test ! -x $(BIN)/dtf || DTF_DIRECTORY=.dtf/bench $(BIN)/dtf down
 	rm -rf .venv node_modules $(PEERS)/node_modules .dtf demo-output bench-output screenshots supabase/.temp .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

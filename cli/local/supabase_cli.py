@@ -47,16 +47,27 @@ def _run(project: Path, arguments: list[str], seconds: float, **variables: str) 
         ) from error
 
 
+def _run_on(project: Path, db_url: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command on a database; the password goes through the environment, as everybody can read a command line."""
+    url = urlsplit(db_url)
+    target = f"--remote=postgresql://{url.username}@{url.hostname}:{url.port}{url.path}?sslmode=disable"
+    return _run(project, [*arguments, target], PUSH_SECONDS, PGPASSWORD=unquote(url.password or ""))
+
+
 def push(project: Path, db_url: str) -> None:
     """Apply what is missing of supabase/migrations and supabase/seed.sql; a failed migration is rolled back."""
-    url = urlsplit(db_url)
-    # The password goes through the environment: everybody on the machine can read a command line.
-    target = f"--remote=postgresql://{url.username}@{url.hostname}:{url.port}{url.path}?sslmode=disable"
     # --include-all: a branch that was merged may bring a migration older than the newest that is applied.
-    arguments = ["db", "push", target, "--include-all", "--include-seed", "--yes"]
-    done = _run(project, arguments, PUSH_SECONDS, PGPASSWORD=unquote(url.password or ""))
+    done = _run_on(project, db_url, ["db", "push", "--include-all", "--include-seed", "--yes"])
     if done.returncode != 0:
         raise StackError(f"The migrations could not be applied. {_cause(done.stdout + done.stderr)}")
+
+
+def typescript_types(project: Path, db_url: str) -> str:
+    """The schema `public` as TypeScript types for supabase-js; not formatted."""
+    done = _run_on(project, db_url, ["gen", "types", "--lang", "typescript", "--schema", "public"])
+    if done.returncode != 0:
+        raise StackError(f"The types could not be made. {_cause(done.stdout + done.stderr)}")
+    return done.stdout
 
 
 def stop(project: Path) -> None:

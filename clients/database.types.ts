@@ -1,0 +1,2013 @@
+// Written by `make types` from supabase/migrations; do not edit.
+
+export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
+
+export type Database = {
+  public: {
+    Tables: {
+      admin_logs: {
+        Row: {
+          action: string;
+          actor_id: string | null;
+          admin_user_id: string | null;
+          created_at: string;
+          details: Json | null;
+          id: string;
+          ip_address: unknown;
+          target_id: string | null;
+          target_type: string | null;
+          target_user_id: string | null;
+          user_agent: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          action: string;
+          actor_id?: string | null;
+          admin_user_id?: string | null;
+          created_at?: string;
+          details?: Json | null;
+          id?: string;
+          ip_address?: unknown;
+          target_id?: string | null;
+          target_type?: string | null;
+          target_user_id?: string | null;
+          user_agent?: string | null;
+        };
+        Update: {
+          action?: string;
+          actor_id?: string | null;
+          admin_user_id?: string | null;
+          created_at?: string;
+          details?: Json | null;
+          id?: string;
+          ip_address?: unknown;
+          target_id?: string | null;
+          target_type?: string | null;
+          target_user_id?: string | null;
+          user_agent?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "admin_logs_admin_user_id_fkey";
+            columns: ["admin_user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "admin_logs_admin_user_id_fkey";
+            columns: ["admin_user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      api_costs: {
+        Row: {
+          api_provider: string;
+          cost_per_operation: number;
+          created_at: string;
+          currency: string;
+          effective_date: string;
+          id: string;
+          is_active: boolean;
+          operation_type: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          api_provider: string;
+          cost_per_operation: number;
+          created_at?: string;
+          currency?: string;
+          effective_date: string;
+          id?: string;
+          is_active?: boolean;
+          operation_type: string;
+        };
+        Update: {
+          api_provider?: string;
+          cost_per_operation?: number;
+          created_at?: string;
+          currency?: string;
+          effective_date?: string;
+          id?: string;
+          is_active?: boolean;
+          operation_type?: string;
+        };
+        Relationships: [];
+      };
+      api_usage_logs: {
+        Row: {
+          api_provider: string;
+          cost: number | null;
+          created_at: string;
+          error_message: string | null;
+          id: string;
+          model: string | null;
+          operation_id: string | null;
+          operation_type: string;
+          request_data: Json | null;
+          response_data: Json | null;
+          response_time: number | null;
+          status_code: number | null;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          api_provider: string;
+          cost?: number | null;
+          created_at?: string;
+          error_message?: string | null;
+          id?: string;
+          model?: string | null;
+          operation_id?: string | null;
+          operation_type: string;
+          request_data?: Json | null;
+          response_data?: Json | null;
+          response_time?: number | null;
+          status_code?: number | null;
+          user_id: string;
+        };
+        Update: {
+          api_provider?: string;
+          cost?: number | null;
+          created_at?: string;
+          error_message?: string | null;
+          id?: string;
+          model?: string | null;
+          operation_id?: string | null;
+          operation_type?: string;
+          request_data?: Json | null;
+          response_data?: Json | null;
+          response_time?: number | null;
+          status_code?: number | null;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "api_usage_logs_operation_id_fkey";
+            columns: ["operation_id"];
+            isOneToOne: false;
+            referencedRelation: "image_operations";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "api_usage_logs_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "api_usage_logs_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      closed_account_totals: {
+        Row: {
+          credits: number;
+          currency: string | null;
+          id: string;
+          money_amount: number;
+          month: string;
+          paid_transactions: number;
+          pay_as_you_go_package_id: string | null;
+          subscription_plan_id: string | null;
+          transaction_count: number;
+          transaction_type: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          credits?: number;
+          currency?: string | null;
+          id?: string;
+          money_amount?: number;
+          month: string;
+          paid_transactions?: number;
+          pay_as_you_go_package_id?: string | null;
+          subscription_plan_id?: string | null;
+          transaction_count?: number;
+          transaction_type: string;
+        };
+        Update: {
+          credits?: number;
+          currency?: string | null;
+          id?: string;
+          money_amount?: number;
+          month?: string;
+          paid_transactions?: number;
+          pay_as_you_go_package_id?: string | null;
+          subscription_plan_id?: string | null;
+          transaction_count?: number;
+          transaction_type?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "closed_account_totals_pay_as_you_go_package_id_fkey";
+            columns: ["pay_as_you_go_package_id"];
+            isOneToOne: false;
+            referencedRelation: "pay_as_you_go_packages";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "closed_account_totals_subscription_plan_id_fkey";
+            columns: ["subscription_plan_id"];
+            isOneToOne: false;
+            referencedRelation: "subscription_plans";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      credit_allocations: {
+        Row: {
+          amount: number;
+          grant_id: string;
+          transaction_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount: number;
+          grant_id: string;
+          transaction_id: string;
+        };
+        Update: {
+          amount?: number;
+          grant_id?: string;
+          transaction_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "credit_allocations_grant_id_fkey";
+            columns: ["grant_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_grants";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_allocations_transaction_id_fkey";
+            columns: ["transaction_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_transactions";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      credit_clawbacks: {
+        Row: {
+          amount: number;
+          created_at: string;
+          currency: string | null;
+          grant_id: string;
+          id: string;
+          idempotency_key: string | null;
+          money_amount: number | null;
+          owed: number;
+          reason: string;
+          reversal_key: string | null;
+          reversal_reason: string | null;
+          reversed_at: string | null;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount: number;
+          created_at?: string;
+          currency?: string | null;
+          grant_id: string;
+          id?: string;
+          idempotency_key?: string | null;
+          money_amount?: number | null;
+          owed: number;
+          reason: string;
+          reversal_key?: string | null;
+          reversal_reason?: string | null;
+          reversed_at?: string | null;
+          user_id: string;
+        };
+        Update: {
+          amount?: number;
+          created_at?: string;
+          currency?: string | null;
+          grant_id?: string;
+          id?: string;
+          idempotency_key?: string | null;
+          money_amount?: number | null;
+          owed?: number;
+          reason?: string;
+          reversal_key?: string | null;
+          reversal_reason?: string | null;
+          reversed_at?: string | null;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "credit_clawbacks_grant_id_fkey";
+            columns: ["grant_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_grants";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_clawbacks_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_clawbacks_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      credit_grants: {
+        Row: {
+          amount: number;
+          created_at: string;
+          currency: string | null;
+          expires_at: string | null;
+          id: string;
+          is_spent: boolean;
+          money_amount: number | null;
+          priority: number;
+          remaining: number;
+          seq: number;
+          source: string;
+          transaction_id: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount: number;
+          created_at?: string;
+          currency?: string | null;
+          expires_at?: string | null;
+          id?: string;
+          is_spent?: never;
+          money_amount?: number | null;
+          priority?: number;
+          remaining: number;
+          seq: number;
+          source: string;
+          transaction_id: string;
+          user_id: string;
+        };
+        Update: {
+          amount?: number;
+          created_at?: string;
+          currency?: string | null;
+          expires_at?: string | null;
+          id?: string;
+          is_spent?: never;
+          money_amount?: number | null;
+          priority?: number;
+          remaining?: number;
+          seq?: number;
+          source?: string;
+          transaction_id?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "credit_grants_transaction_id_fkey";
+            columns: ["transaction_id"];
+            isOneToOne: true;
+            referencedRelation: "credit_transactions";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_grants_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_grants_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      credit_transactions: {
+        Row: {
+          amount: number;
+          balance_after: number;
+          balance_before: number;
+          clawback_id: string | null;
+          created_at: string;
+          description: string | null;
+          expires_at: string | null;
+          id: string;
+          idempotency_key: string | null;
+          metadata: Json | null;
+          pay_as_you_go_package_id: string | null;
+          refunded_transaction_id: string | null;
+          seq: number;
+          stripe_payment_intent_id: string | null;
+          subscription_plan_id: string | null;
+          transaction_type: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount: number;
+          balance_after: number;
+          balance_before: number;
+          clawback_id?: string | null;
+          created_at?: string;
+          description?: string | null;
+          expires_at?: string | null;
+          id?: string;
+          idempotency_key?: string | null;
+          metadata?: Json | null;
+          pay_as_you_go_package_id?: string | null;
+          refunded_transaction_id?: string | null;
+          seq: number;
+          stripe_payment_intent_id?: string | null;
+          subscription_plan_id?: string | null;
+          transaction_type: string;
+          user_id: string;
+        };
+        Update: {
+          amount?: number;
+          balance_after?: number;
+          balance_before?: number;
+          clawback_id?: string | null;
+          created_at?: string;
+          description?: string | null;
+          expires_at?: string | null;
+          id?: string;
+          idempotency_key?: string | null;
+          metadata?: Json | null;
+          pay_as_you_go_package_id?: string | null;
+          refunded_transaction_id?: string | null;
+          seq?: number;
+          stripe_payment_intent_id?: string | null;
+          subscription_plan_id?: string | null;
+          transaction_type?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "credit_transactions_clawback_id_fkey";
+            columns: ["clawback_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_clawbacks";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_transactions_pay_as_you_go_package_id_fkey";
+            columns: ["pay_as_you_go_package_id"];
+            isOneToOne: false;
+            referencedRelation: "pay_as_you_go_packages";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_transactions_refunded_transaction_id_fkey";
+            columns: ["refunded_transaction_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_transactions";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_transactions_subscription_plan_id_fkey";
+            columns: ["subscription_plan_id"];
+            isOneToOne: false;
+            referencedRelation: "subscription_plans";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_transactions_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_transactions_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      email_campaigns: {
+        Row: {
+          created_at: string;
+          id: string;
+          name: string;
+          scheduled_at: string | null;
+          sent_at: string | null;
+          status: string;
+          target_audience: Json | null;
+          template_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          id?: string;
+          name: string;
+          scheduled_at?: string | null;
+          sent_at?: string | null;
+          status?: string;
+          target_audience?: Json | null;
+          template_id?: string | null;
+        };
+        Update: {
+          created_at?: string;
+          id?: string;
+          name?: string;
+          scheduled_at?: string | null;
+          sent_at?: string | null;
+          status?: string;
+          target_audience?: Json | null;
+          template_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "email_campaigns_template_id_fkey";
+            columns: ["template_id"];
+            isOneToOne: false;
+            referencedRelation: "email_templates";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      email_logs: {
+        Row: {
+          campaign_id: string | null;
+          clicked_at: string | null;
+          delivered_at: string | null;
+          id: string;
+          opened_at: string | null;
+          sendgrid_message_id: string | null;
+          sent_at: string | null;
+          status: string;
+          template_id: string | null;
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          campaign_id?: string | null;
+          clicked_at?: string | null;
+          delivered_at?: string | null;
+          id?: string;
+          opened_at?: string | null;
+          sendgrid_message_id?: string | null;
+          sent_at?: string | null;
+          status: string;
+          template_id?: string | null;
+          user_id?: string | null;
+        };
+        Update: {
+          campaign_id?: string | null;
+          clicked_at?: string | null;
+          delivered_at?: string | null;
+          id?: string;
+          opened_at?: string | null;
+          sendgrid_message_id?: string | null;
+          sent_at?: string | null;
+          status?: string;
+          template_id?: string | null;
+          user_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "email_logs_campaign_id_fkey";
+            columns: ["campaign_id"];
+            isOneToOne: false;
+            referencedRelation: "email_campaigns";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "email_logs_template_id_fkey";
+            columns: ["template_id"];
+            isOneToOne: false;
+            referencedRelation: "email_templates";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "email_logs_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "email_logs_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      email_templates: {
+        Row: {
+          created_at: string;
+          html_content: string;
+          id: string;
+          is_active: boolean;
+          name: string;
+          sendgrid_template_id: string | null;
+          subject: string;
+          text_content: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          html_content: string;
+          id?: string;
+          is_active?: boolean;
+          name: string;
+          sendgrid_template_id?: string | null;
+          subject: string;
+          text_content?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          html_content?: string;
+          id?: string;
+          is_active?: boolean;
+          name?: string;
+          sendgrid_template_id?: string | null;
+          subject?: string;
+          text_content?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      image_collection_items: {
+        Row: {
+          added_at: string;
+          collection_id: string;
+          id: string;
+          image_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          added_at?: string;
+          collection_id: string;
+          id?: string;
+          image_id: string;
+        };
+        Update: {
+          added_at?: string;
+          collection_id?: string;
+          id?: string;
+          image_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "image_collection_items_collection_id_fkey";
+            columns: ["collection_id"];
+            isOneToOne: false;
+            referencedRelation: "image_collections";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "image_collection_items_image_id_fkey";
+            columns: ["image_id"];
+            isOneToOne: false;
+            referencedRelation: "images";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      image_collections: {
+        Row: {
+          created_at: string;
+          description: string | null;
+          id: string;
+          is_public: boolean;
+          name: string;
+          updated_at: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          description?: string | null;
+          id?: string;
+          is_public?: boolean;
+          name: string;
+          updated_at?: string;
+          user_id?: string;
+        };
+        Update: {
+          created_at?: string;
+          description?: string | null;
+          id?: string;
+          is_public?: boolean;
+          name?: string;
+          updated_at?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "image_collections_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "image_collections_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      image_operations: {
+        Row: {
+          api_cost: number | null;
+          api_provider: string;
+          attempts: number;
+          completed_at: string | null;
+          created_at: string;
+          credits_refunded: number;
+          credits_used: number;
+          error_message: string | null;
+          id: string;
+          idempotency_key: string | null;
+          image_id: string;
+          input_data: NonNullable<Json>;
+          lease_expires_at: string | null;
+          lease_token: string | null;
+          max_attempts: number;
+          operation_type: string;
+          options: NonNullable<Json>;
+          output_data: Json | null;
+          priority: number;
+          processing_time: number | null;
+          queue_tag: number;
+          run_after: string;
+          started_at: string | null;
+          status: string;
+          user_id: string;
+          worker_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          api_cost?: number | null;
+          api_provider?: string;
+          attempts?: number;
+          completed_at?: string | null;
+          created_at?: string;
+          credits_refunded?: number;
+          credits_used?: number;
+          error_message?: string | null;
+          id?: string;
+          idempotency_key?: string | null;
+          image_id: string;
+          input_data?: NonNullable<Json>;
+          lease_expires_at?: string | null;
+          lease_token?: string | null;
+          max_attempts?: number;
+          operation_type: string;
+          options?: NonNullable<Json>;
+          output_data?: Json | null;
+          priority?: number;
+          processing_time?: number | null;
+          queue_tag?: number;
+          run_after?: string;
+          started_at?: string | null;
+          status?: string;
+          user_id: string;
+          worker_id?: string | null;
+        };
+        Update: {
+          api_cost?: number | null;
+          api_provider?: string;
+          attempts?: number;
+          completed_at?: string | null;
+          created_at?: string;
+          credits_refunded?: number;
+          credits_used?: number;
+          error_message?: string | null;
+          id?: string;
+          idempotency_key?: string | null;
+          image_id?: string;
+          input_data?: NonNullable<Json>;
+          lease_expires_at?: string | null;
+          lease_token?: string | null;
+          max_attempts?: number;
+          operation_type?: string;
+          options?: NonNullable<Json>;
+          output_data?: Json | null;
+          priority?: number;
+          processing_time?: number | null;
+          queue_tag?: number;
+          run_after?: string;
+          started_at?: string | null;
+          status?: string;
+          user_id?: string;
+          worker_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "image_operations_image_id_fkey";
+            columns: ["image_id"];
+            isOneToOne: false;
+            referencedRelation: "images";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "image_operations_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "image_operations_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      images: {
+        Row: {
+          created_at: string;
+          download_count: number;
+          expires_at: string | null;
+          final_url: string | null;
+          id: string;
+          is_favorite: boolean;
+          metadata: Json | null;
+          original_file_size: number | null;
+          original_file_type: string | null;
+          original_filename: string;
+          original_url: string | null;
+          processed_url: string | null;
+          processing_error: string | null;
+          processing_status: string;
+          thumbnail_url: string | null;
+          updated_at: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          download_count?: number;
+          expires_at?: string | null;
+          final_url?: string | null;
+          id?: string;
+          is_favorite?: boolean;
+          metadata?: Json | null;
+          original_file_size?: number | null;
+          original_file_type?: string | null;
+          original_filename: string;
+          original_url?: string | null;
+          processed_url?: string | null;
+          processing_error?: string | null;
+          processing_status?: string;
+          thumbnail_url?: string | null;
+          updated_at?: string;
+          user_id?: string;
+        };
+        Update: {
+          created_at?: string;
+          download_count?: number;
+          expires_at?: string | null;
+          final_url?: string | null;
+          id?: string;
+          is_favorite?: boolean;
+          metadata?: Json | null;
+          original_file_size?: number | null;
+          original_file_type?: string | null;
+          original_filename?: string;
+          original_url?: string | null;
+          processed_url?: string | null;
+          processing_error?: string | null;
+          processing_status?: string;
+          thumbnail_url?: string | null;
+          updated_at?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "images_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "images_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      operation_prices: {
+        Row: {
+          created_at: string;
+          credits: number;
+          is_active: boolean;
+          operation_type: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          credits: number;
+          is_active?: boolean;
+          operation_type: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          credits?: number;
+          is_active?: boolean;
+          operation_type?: string;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      pay_as_you_go_packages: {
+        Row: {
+          created_at: string;
+          credits: number;
+          description: string | null;
+          id: string;
+          is_active: boolean;
+          name: string;
+          price: number;
+          sort_order: number;
+          stripe_price_id: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          credits: number;
+          description?: string | null;
+          id?: string;
+          is_active?: boolean;
+          name: string;
+          price: number;
+          sort_order?: number;
+          stripe_price_id?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          credits?: number;
+          description?: string | null;
+          id?: string;
+          is_active?: boolean;
+          name?: string;
+          price?: number;
+          sort_order?: number;
+          stripe_price_id?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      profiles: {
+        Row: {
+          avatar_url: string | null;
+          company: string | null;
+          created_at: string;
+          credit_debt: number;
+          credits_remaining: number;
+          email: string;
+          first_name: string | null;
+          id: string;
+          is_active: boolean;
+          is_admin: boolean;
+          last_activity_at: string | null;
+          last_name: string | null;
+          ledger_version: number;
+          phone: string | null;
+          stripe_customer_id: string | null;
+          stripe_subscription_id: string | null;
+          subscription_plan: string;
+          subscription_status: string;
+          total_credits_purchased: number;
+          total_credits_used: number;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          avatar_url?: string | null;
+          company?: string | null;
+          created_at?: string;
+          credit_debt?: number;
+          credits_remaining?: number;
+          email: string;
+          first_name?: string | null;
+          id: string;
+          is_active?: boolean;
+          is_admin?: boolean;
+          last_activity_at?: string | null;
+          last_name?: string | null;
+          ledger_version?: number;
+          phone?: string | null;
+          stripe_customer_id?: string | null;
+          stripe_subscription_id?: string | null;
+          subscription_plan?: string;
+          subscription_status?: string;
+          total_credits_purchased?: number;
+          total_credits_used?: number;
+          updated_at?: string;
+        };
+        Update: {
+          avatar_url?: string | null;
+          company?: string | null;
+          created_at?: string;
+          credit_debt?: number;
+          credits_remaining?: number;
+          email?: string;
+          first_name?: string | null;
+          id?: string;
+          is_active?: boolean;
+          is_admin?: boolean;
+          last_activity_at?: string | null;
+          last_name?: string | null;
+          ledger_version?: number;
+          phone?: string | null;
+          stripe_customer_id?: string | null;
+          stripe_subscription_id?: string | null;
+          subscription_plan?: string;
+          subscription_status?: string;
+          total_credits_purchased?: number;
+          total_credits_used?: number;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      subscription_history: {
+        Row: {
+          cancelled_at: string | null;
+          created_at: string;
+          ended_at: string | null;
+          id: string;
+          started_at: string;
+          status: string;
+          stripe_subscription_id: string | null;
+          subscription_plan_id: string | null;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          cancelled_at?: string | null;
+          created_at?: string;
+          ended_at?: string | null;
+          id?: string;
+          started_at: string;
+          status: string;
+          stripe_subscription_id?: string | null;
+          subscription_plan_id?: string | null;
+          user_id: string;
+        };
+        Update: {
+          cancelled_at?: string | null;
+          created_at?: string;
+          ended_at?: string | null;
+          id?: string;
+          started_at?: string;
+          status?: string;
+          stripe_subscription_id?: string | null;
+          subscription_plan_id?: string | null;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "subscription_history_subscription_plan_id_fkey";
+            columns: ["subscription_plan_id"];
+            isOneToOne: false;
+            referencedRelation: "subscription_plans";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "subscription_history_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "subscription_history_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      subscription_plans: {
+        Row: {
+          created_at: string;
+          credits_per_month: number | null;
+          description: string | null;
+          features: Json | null;
+          id: string;
+          is_active: boolean;
+          monthly_price: number | null;
+          name: string;
+          sort_order: number;
+          stripe_price_id: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          credits_per_month?: number | null;
+          description?: string | null;
+          features?: Json | null;
+          id?: string;
+          is_active?: boolean;
+          monthly_price?: number | null;
+          name: string;
+          sort_order?: number;
+          stripe_price_id?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          credits_per_month?: number | null;
+          description?: string | null;
+          features?: Json | null;
+          id?: string;
+          is_active?: boolean;
+          monthly_price?: number | null;
+          name?: string;
+          sort_order?: number;
+          stripe_price_id?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      system_metrics: {
+        Row: {
+          id: string;
+          metric_name: string;
+          metric_unit: string | null;
+          metric_value: number | null;
+          recorded_at: string;
+          tags: Json | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          id?: string;
+          metric_name: string;
+          metric_unit?: string | null;
+          metric_value?: number | null;
+          recorded_at?: string;
+          tags?: Json | null;
+        };
+        Update: {
+          id?: string;
+          metric_name?: string;
+          metric_unit?: string | null;
+          metric_value?: number | null;
+          recorded_at?: string;
+          tags?: Json | null;
+        };
+        Relationships: [];
+      };
+      user_activity_logs: {
+        Row: {
+          activity_data: Json | null;
+          activity_type: string;
+          created_at: string;
+          id: string;
+          ip_address: unknown;
+          user_agent: string | null;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          activity_data?: Json | null;
+          activity_type: string;
+          created_at?: string;
+          id?: string;
+          ip_address?: unknown;
+          user_agent?: string | null;
+          user_id: string;
+        };
+        Update: {
+          activity_data?: Json | null;
+          activity_type?: string;
+          created_at?: string;
+          id?: string;
+          ip_address?: unknown;
+          user_agent?: string | null;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "user_activity_logs_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "user_activity_logs_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+    };
+    Views: {
+      revenue_analytics: {
+        Row: {
+          month: string | null;
+          paid_transactions: number | null;
+          total_credits: number | null;
+          transaction_count: number | null;
+          transaction_type: string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      user_analytics: {
+        Row: {
+          completed_images: number | null;
+          credits_remaining: number;
+          email: string;
+          failed_images: number | null;
+          id: string;
+          last_image_created: string | null;
+          subscription_status: string;
+          total_credits_purchased: number;
+          total_credits_used: number;
+          total_images: number | null;
+          user_created_at: string;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+    };
+    Functions: {
+      add_user_credits: {
+        Args: {
+          p_amount: number;
+          p_description?: string;
+          p_idempotency_key?: string;
+          p_metadata?: Json;
+          p_transaction_type: string;
+          p_user_id: string;
+        };
+        Returns: number;
+      };
+      admin_adjust_credits: {
+        Args: { p_amount: number; p_idempotency_key?: string; p_reason: string; p_user_id: string };
+        Returns: {
+          amount: number;
+          balance_after: number;
+          balance_before: number;
+          clawback_id: string | null;
+          created_at: string;
+          description: string | null;
+          expires_at: string | null;
+          id: string;
+          idempotency_key: string | null;
+          metadata: Json | null;
+          pay_as_you_go_package_id: string | null;
+          refunded_transaction_id: string | null;
+          seq: number;
+          stripe_payment_intent_id: string | null;
+          subscription_plan_id: string | null;
+          transaction_type: string;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "credit_transactions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      admin_refund_transaction: {
+        Args: { p_idempotency_key?: string; p_reason: string; p_transaction_id: string };
+        Returns: {
+          amount: number;
+          balance_after: number;
+          balance_before: number;
+          clawback_id: string | null;
+          created_at: string;
+          description: string | null;
+          expires_at: string | null;
+          id: string;
+          idempotency_key: string | null;
+          metadata: Json | null;
+          pay_as_you_go_package_id: string | null;
+          refunded_transaction_id: string | null;
+          seq: number;
+          stripe_payment_intent_id: string | null;
+          subscription_plan_id: string | null;
+          transaction_type: string;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "credit_transactions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      admin_set_user_active: {
+        Args: { p_is_active: boolean; p_reason: string; p_user_id: string };
+        Returns: {
+          avatar_url: string | null;
+          company: string | null;
+          created_at: string;
+          credit_debt: number;
+          credits_remaining: number;
+          email: string;
+          first_name: string | null;
+          id: string;
+          is_active: boolean;
+          is_admin: boolean;
+          last_activity_at: string | null;
+          last_name: string | null;
+          ledger_version: number;
+          phone: string | null;
+          stripe_customer_id: string | null;
+          stripe_subscription_id: string | null;
+          subscription_plan: string;
+          subscription_status: string;
+          total_credits_purchased: number;
+          total_credits_used: number;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "profiles";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      admin_set_user_admin: {
+        Args: { p_is_admin: boolean; p_reason: string; p_user_id: string };
+        Returns: {
+          avatar_url: string | null;
+          company: string | null;
+          created_at: string;
+          credit_debt: number;
+          credits_remaining: number;
+          email: string;
+          first_name: string | null;
+          id: string;
+          is_active: boolean;
+          is_admin: boolean;
+          last_activity_at: string | null;
+          last_name: string | null;
+          ledger_version: number;
+          phone: string | null;
+          stripe_customer_id: string | null;
+          stripe_subscription_id: string | null;
+          subscription_plan: string;
+          subscription_status: string;
+          total_credits_purchased: number;
+          total_credits_used: number;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "profiles";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      cancel_image_operation: {
+        Args: { p_operation_id: string };
+        Returns: {
+          api_cost: number | null;
+          api_provider: string;
+          attempts: number;
+          completed_at: string | null;
+          created_at: string;
+          credits_refunded: number;
+          credits_used: number;
+          error_message: string | null;
+          id: string;
+          idempotency_key: string | null;
+          image_id: string;
+          input_data: NonNullable<Json>;
+          lease_expires_at: string | null;
+          lease_token: string | null;
+          max_attempts: number;
+          operation_type: string;
+          options: NonNullable<Json>;
+          output_data: Json | null;
+          priority: number;
+          processing_time: number | null;
+          queue_tag: number;
+          run_after: string;
+          started_at: string | null;
+          status: string;
+          user_id: string;
+          worker_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "image_operations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      claim_image_operations: {
+        Args: {
+          p_claim_id?: string;
+          p_lease_seconds?: number;
+          p_limit?: number;
+          p_operation_types?: string[];
+          p_worker_id: string;
+        };
+        Returns: Database["public"]["CompositeTypes"]["claimed_operation"][];
+        SetofOptions: {
+          from: "*";
+          to: "claimed_operation";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      clawback_credits: {
+        Args: {
+          p_amount?: number;
+          p_currency?: string;
+          p_grant_id: string;
+          p_idempotency_key?: string;
+          p_money_amount?: number;
+          p_reason?: string;
+        };
+        Returns: {
+          amount: number;
+          created_at: string;
+          currency: string | null;
+          grant_id: string;
+          id: string;
+          idempotency_key: string | null;
+          money_amount: number | null;
+          owed: number;
+          reason: string;
+          reversal_key: string | null;
+          reversal_reason: string | null;
+          reversed_at: string | null;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "credit_clawbacks";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      complete_and_claim_image_operation: {
+        Args: {
+          p_api_provider: string;
+          p_claim_id?: string;
+          p_lease_seconds?: number;
+          p_lease_token: string;
+          p_operation_id: string;
+          p_operation_types?: string[];
+          p_output: Json;
+          p_processing_time: number;
+          p_usage: Json;
+          p_worker_id: string;
+        };
+        Returns: Database["public"]["CompositeTypes"]["claimed_operation"][];
+        SetofOptions: {
+          from: "*";
+          to: "claimed_operation";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      complete_image_operation: {
+        Args: {
+          p_api_provider: string;
+          p_lease_token: string;
+          p_operation_id: string;
+          p_output: Json;
+          p_processing_time: number;
+          p_usage?: Json;
+        };
+        Returns: {
+          api_cost: number | null;
+          api_provider: string;
+          attempts: number;
+          completed_at: string | null;
+          created_at: string;
+          credits_refunded: number;
+          credits_used: number;
+          error_message: string | null;
+          id: string;
+          idempotency_key: string | null;
+          image_id: string;
+          input_data: NonNullable<Json>;
+          lease_expires_at: string | null;
+          lease_token: string | null;
+          max_attempts: number;
+          operation_type: string;
+          options: NonNullable<Json>;
+          output_data: Json | null;
+          priority: number;
+          processing_time: number | null;
+          queue_tag: number;
+          run_after: string;
+          started_at: string | null;
+          status: string;
+          user_id: string;
+          worker_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "image_operations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      deduct_user_credits: {
+        Args: {
+          p_amount: number;
+          p_description?: string;
+          p_idempotency_key?: string;
+          p_metadata?: Json;
+          p_transaction_type: string;
+          p_user_id: string;
+        };
+        Returns: number;
+      };
+      delete_account: { Args: Record<PropertyKey, never>; Returns: undefined };
+      delete_user_account: { Args: { p_reason: string; p_user_id: string }; Returns: undefined };
+      expire_credits: {
+        Args: { p_limit?: number; p_now?: string };
+        Returns: {
+          credits: number;
+          user_id: string;
+        }[];
+      };
+      export_account: { Args: Record<PropertyKey, never>; Returns: Json };
+      export_user_account: { Args: { p_user_id: string }; Returns: Json };
+      extend_image_operation_lease: {
+        Args: { p_lease_seconds?: number; p_lease_token: string; p_operation_id: string };
+        Returns: string;
+      };
+      fail_image_operation: {
+        Args: {
+          p_api_provider?: string;
+          p_error_message: string;
+          p_lease_token: string;
+          p_operation_id: string;
+          p_retry_after_seconds?: number;
+          p_retryable: boolean;
+          p_usage?: Json;
+        };
+        Returns: {
+          api_cost: number | null;
+          api_provider: string;
+          attempts: number;
+          completed_at: string | null;
+          created_at: string;
+          credits_refunded: number;
+          credits_used: number;
+          error_message: string | null;
+          id: string;
+          idempotency_key: string | null;
+          image_id: string;
+          input_data: NonNullable<Json>;
+          lease_expires_at: string | null;
+          lease_token: string | null;
+          max_attempts: number;
+          operation_type: string;
+          options: NonNullable<Json>;
+          output_data: Json | null;
+          priority: number;
+          processing_time: number | null;
+          queue_tag: number;
+          run_after: string;
+          started_at: string | null;
+          status: string;
+          user_id: string;
+          worker_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "image_operations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      grant_credits: {
+        Args: {
+          p_amount: number;
+          p_currency?: string;
+          p_description?: string;
+          p_expires_at?: string;
+          p_idempotency_key?: string;
+          p_metadata?: Json;
+          p_money_amount?: number;
+          p_pay_as_you_go_package_id?: string;
+          p_priority?: number;
+          p_source?: string;
+          p_stripe_payment_intent_id?: string;
+          p_subscription_plan_id?: string;
+          p_transaction_type: string;
+          p_user_id: string;
+        };
+        Returns: {
+          amount: number;
+          created_at: string;
+          currency: string | null;
+          expires_at: string | null;
+          id: string;
+          is_spent: boolean;
+          money_amount: number | null;
+          priority: number;
+          remaining: number;
+          seq: number;
+          source: string;
+          transaction_id: string;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "credit_grants";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      orphaned_storage_objects: {
+        Args: { p_limit?: number };
+        Returns: {
+          bucket_id: string;
+          name: string;
+        }[];
+      };
+      public_collection_images: {
+        Args: { p_collection_id: string };
+        Returns: {
+          added_at: string;
+          final_url: string;
+          image_id: string;
+          original_filename: string;
+          thumbnail_url: string;
+        }[];
+      };
+      record_image_download: { Args: { p_image_id: string }; Returns: number };
+      refresh_stats: { Args: { p_from?: string; p_limit?: number }; Returns: number };
+      refund_transaction: {
+        Args: { p_description?: string; p_idempotency_key?: string; p_transaction_id: string };
+        Returns: {
+          amount: number;
+          balance_after: number;
+          balance_before: number;
+          clawback_id: string | null;
+          created_at: string;
+          description: string | null;
+          expires_at: string | null;
+          id: string;
+          idempotency_key: string | null;
+          metadata: Json | null;
+          pay_as_you_go_package_id: string | null;
+          refunded_transaction_id: string | null;
+          seq: number;
+          stripe_payment_intent_id: string | null;
+          subscription_plan_id: string | null;
+          transaction_type: string;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "credit_transactions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      release_image_operation: {
+        Args: { p_lease_token: string; p_operation_id: string };
+        Returns: {
+          api_cost: number | null;
+          api_provider: string;
+          attempts: number;
+          completed_at: string | null;
+          created_at: string;
+          credits_refunded: number;
+          credits_used: number;
+          error_message: string | null;
+          id: string;
+          idempotency_key: string | null;
+          image_id: string;
+          input_data: NonNullable<Json>;
+          lease_expires_at: string | null;
+          lease_token: string | null;
+          max_attempts: number;
+          operation_type: string;
+          options: NonNullable<Json>;
+          output_data: Json | null;
+          priority: number;
+          processing_time: number | null;
+          queue_tag: number;
+          run_after: string;
+          started_at: string | null;
+          status: string;
+          user_id: string;
+          worker_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "image_operations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      request_image_operation: {
+        Args: { p_idempotency_key?: string; p_image_id: string; p_operation_type: string; p_options?: Json };
+        Returns: {
+          api_cost: number | null;
+          api_provider: string;
+          attempts: number;
+          completed_at: string | null;
+          created_at: string;
+          credits_refunded: number;
+          credits_used: number;
+          error_message: string | null;
+          id: string;
+          idempotency_key: string | null;
+          image_id: string;
+          input_data: NonNullable<Json>;
+          lease_expires_at: string | null;
+          lease_token: string | null;
+          max_attempts: number;
+          operation_type: string;
+          options: NonNullable<Json>;
+          output_data: Json | null;
+          priority: number;
+          processing_time: number | null;
+          queue_tag: number;
+          run_after: string;
+          started_at: string | null;
+          status: string;
+          user_id: string;
+          worker_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "image_operations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      requeue_lost_image_operations: { Args: { p_limit?: number }; Returns: number };
+      reverse_clawback: {
+        Args: { p_clawback_id: string; p_idempotency_key?: string; p_reason: string };
+        Returns: {
+          amount: number;
+          created_at: string;
+          currency: string | null;
+          grant_id: string;
+          id: string;
+          idempotency_key: string | null;
+          money_amount: number | null;
+          owed: number;
+          reason: string;
+          reversal_key: string | null;
+          reversal_reason: string | null;
+          reversed_at: string | null;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "credit_clawbacks";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      stats_engines: {
+        Args: { p_from?: string; p_to?: string };
+        Returns: {
+          api_provider: string;
+          completed: number;
+          failed: number;
+          failure_rate: number;
+          operation_type: string;
+          retried: number;
+          run_p50_seconds: number;
+          run_p95_seconds: number;
+          wait_p50_seconds: number;
+          wait_p95_seconds: number;
+        }[];
+      };
+      stats_funnel: {
+        Args: { p_first_month?: string; p_last_month?: string };
+        Returns: {
+          month: string;
+          operated: number;
+          paid: number;
+          signed_up: number;
+          uploaded: number;
+        }[];
+      };
+      stats_margins: {
+        Args: { p_first_month?: string; p_last_month?: string };
+        Returns: {
+          credits: number;
+          earned: Json;
+          free_credits: number;
+          margin: number;
+          month: string;
+          operation_type: string;
+          operations: number;
+          provider_calls: number;
+          provider_cost: number;
+          unpriced_calls: number;
+        }[];
+      };
+      stats_queue: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          delayed: number;
+          lost: number;
+          oldest_wait_seconds: number;
+          operation_type: string;
+          running: number;
+          waiting: number;
+        }[];
+      };
+      stats_retention: {
+        Args: { p_first_month?: string; p_last_month?: string };
+        Returns: {
+          accounts: number;
+          active: number;
+          cohort: string;
+          month: string;
+          month_number: number;
+        }[];
+      };
+      stats_revenue: {
+        Args: { p_first_month?: string; p_last_month?: string };
+        Returns: {
+          credits: number;
+          currency: string;
+          month: string;
+          net: number;
+          payments: number;
+          product: string;
+          product_id: string;
+          product_type: string;
+          received: number;
+          returned: number;
+        }[];
+      };
+      verify_ledger: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          detail: Json;
+          invariant: string;
+          user_id: string;
+        }[];
+      };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      claimed_operation: {
+        id: string | null;
+        image_id: string | null;
+        user_id: string | null;
+        operation_type: string | null;
+        options: Json | null;
+        input_url: string | null;
+        original_filename: string | null;
+        attempts: number | null;
+        max_attempts: number | null;
+        lease_token: string | null;
+        lease_expires_at: string | null;
+        created_at: string | null;
+      };
+    };
+  };
+};
+
+type DatabaseWithoutInternals = Omit<Database, "__InternalSupabase">;
+
+type DefaultSchema = DatabaseWithoutInternals[Extract<keyof Database, "public">];
+
+export type Tables<
+  DefaultSchemaTableNameOrOptions extends
+    keyof (DefaultSchema["Tables"] & DefaultSchema["Views"]) | { schema: keyof DatabaseWithoutInternals },
+  TableName extends (DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof (DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"] &
+        DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"])
+    : never) = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? (DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"] &
+      DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"])[TableName] extends {
+      Row: infer R;
+    }
+    ? R
+    : never
+  : DefaultSchemaTableNameOrOptions extends keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    ? (DefaultSchema["Tables"] & DefaultSchema["Views"])[DefaultSchemaTableNameOrOptions] extends {
+        Row: infer R;
+      }
+      ? R
+      : never
+    : never;
+
+export type TablesInsert<
+  DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"] | { schema: keyof DatabaseWithoutInternals },
+  TableName extends (DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never) = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+      Insert: infer I;
+    }
+    ? I
+    : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+        Insert: infer I;
+      }
+      ? I
+      : never
+    : never;
+
+export type TablesUpdate<
+  DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"] | { schema: keyof DatabaseWithoutInternals },
+  TableName extends (DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never) = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+      Update: infer U;
+    }
+    ? U
+    : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+        Update: infer U;
+      }
+      ? U
+      : never
+    : never;
+
+export type Enums<
+  DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"] | { schema: keyof DatabaseWithoutInternals },
+  EnumName extends (DefaultSchemaEnumNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"]
+    : never) = never,
+> = DefaultSchemaEnumNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"][EnumName]
+  : DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"]
+    ? DefaultSchema["Enums"][DefaultSchemaEnumNameOrOptions]
+    : never;
+
+export type CompositeTypes<
+  PublicCompositeTypeNameOrOptions extends
+    keyof DefaultSchema["CompositeTypes"] | { schema: keyof DatabaseWithoutInternals },
+  CompositeTypeName extends (PublicCompositeTypeNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"]
+    : never) = never,
+> = PublicCompositeTypeNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"][CompositeTypeName]
+  : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema["CompositeTypes"]
+    ? DefaultSchema["CompositeTypes"][PublicCompositeTypeNameOrOptions]
+    : never;
+
+export const Constants = {
+  public: {
+    Enums: {},
+  },
+} as const;
