@@ -130,7 +130,10 @@ begin
             1 as payments, g.amount as credits, g.money_amount as received, 0::numeric as returned
         from public.credit_transactions as t
         inner join public.credit_grants as g on g.transaction_id = t.id
-        where t.created_at >= c_from and t.created_at < c_before and g.money_amount is not null
+        where
+            t.created_at >= c_from and t.created_at < c_before and g.money_amount is not null
+            -- Most entries are charges, and no grant is theirs.
+            and t.transaction_type <> 'usage'
         union all
         select
             m.happened_at, t.subscription_plan_id, t.pay_as_you_go_package_id, k.currency,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.benchmarks import contest, engines, ledger, listing, operations
+from tests.benchmarks import contest, engines, figures, ledger, listing, operations
 from tests.benchmarks.measure import Effort, Figure, Progress
 from tests.benchmarks.server import Database, Server, running_server
 
-PARTS = ("ledger", "listing", "queue", "peers", "engines")
+PARTS = ("ledger", "listing", "queue", "figures", "peers", "engines")
 
 
 def measure(parts: Sequence[str], effort: Effort, progress: Progress) -> Iterator[Figure]:
@@ -38,6 +38,8 @@ def _measure_database(server: Server, parts: Sequence[str], effort: Effort, prog
         yield from operations.flatness({0: empty} | sizes, effort, progress)
     if "listing" in parts:
         yield from listing.run(sizes, effort, progress)
+    if "figures" in parts:
+        yield from figures.run(base, effort, progress)
     if "peers" in parts:
         others = base.clone("others")
         yield from contest.drains(empty, others, effort, progress)
