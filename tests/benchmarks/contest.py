@@ -37,7 +37,7 @@ def drains(ours: Database, theirs: Database, effort: Effort, report: Progress) -
             "minimal": drain_minimal,
             **{name: partial(peers.drain, name, theirs, JOBS[name]) for name in peers.COMMANDS},
         },
-        effort.rounds,
+        effort.peer_rounds,
     )
     one, batch = (SECTION, "claim + complete", rates["one"]), (SECTION, "claim 100 + complete", rates["batch"])
     yield Figure(*one, "procrastinate", rates["procrastinate"], "/s", 2.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from tests.benchmarks.measure import Effort, Figure, Progress, in_turn
 from tests.benchmarks.server import Database
@@ -30,10 +29,7 @@ def run(database: Database, effort: Effort, report: Progress) -> Iterator[Figure
     for whom, pick in picks.items():
         for clients in effort.clients:
             report(f"ledger: {whom}, {clients} clients")
-            calls = {
-                name: partial(database.pgbench, pick + call, effort.run, clients=clients)
-                for name, call in CALLS.items()
-            }
+            calls = {name: database.timed(pick + call, effort.seconds, clients=clients) for name, call in CALLS.items()}
             rates = in_turn(calls, effort.rounds)
             hot[clients] = rates["deduct"]
             for name in ("deduct", "add"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 from tests.benchmarks.measure import Effort, Figure, Progress, in_turn
 from tests.benchmarks.server import Database
@@ -23,10 +22,11 @@ def run(sizes: Mapping[int, Database], effort: Effort, report: Progress) -> Iter
     report("row level security: listing one's own images")
     contenders = {}
     for size, database in sizes.items():
-        contenders["without", size] = partial(_milliseconds, database, OWN, effort.run, signed_in=False)
-        contenders["own", size] = partial(_milliseconds, database, OWN, effort.run, signed_in=True)
-        contenders["bare", size] = partial(_milliseconds, database, BARE, effort.run, signed_in=True)
-    times = in_turn(contenders, effort.rounds)
+        contenders["without", size] = database.timed(OWN, effort.seconds)
+        for name, query in (("own", OWN), ("bare", BARE)):
+            contenders[name, size] = database.timed(query, effort.seconds, role="authenticated", user_id=PERSON)
+    rates = in_turn(contenders, effort.rounds)
+    times = {name: tuple(1000 / rate for rate in values) for name, values in rates.items()}
     for size in sizes:
         for query, what, goal in (("own", "own images", GOAL), ("bare", "own images, no filter in the query", None)):
             yield Figure(
@@ -38,11 +38,3 @@ def run(sizes: Mapping[int, Database], effort: Effort, report: Progress) -> Iter
         SECTION, f"own images, {largest:,} rows", times["own", largest], f"{smallest:,} rows",
         times["own", smallest], "ms", FLAT_GOAL, at_most=True,
     )  # fmt: skip
-
-
-def _milliseconds(database: Database, query: str, run: str, *, signed_in: bool) -> float:
-    if signed_in:
-        rate = database.pgbench(query, run, role="authenticated", user_id=PERSON)
-    else:
-        rate = database.pgbench(query, run)
-    return 1000 / rate

@@ -13,17 +13,29 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: `run` bounds one run of pgbench, `jobs` one run through a queue."""
+    """How much is measured: `seconds` is the length of one run of pgbench, `jobs` that of one run through a queue.
+
+    Many short rounds stand a busy machine better than few long ones. Peers take longer, so they have their own number.
+    """
 
     rounds: int
-    run: str
+    peer_rounds: int
+    seconds: float
     jobs: int
     people: int
     clients: tuple[int, ...]
     sizes: tuple[int, ...]
 
 
-FULL = Effort(5, "--time=1", 2000, 10_000, (1, 4, 8, 16), (10_000, 100_000, 1_000_000))
+FULL = Effort(
+    rounds=15,
+    peer_rounds=5,
+    seconds=0.3,
+    jobs=500,
+    people=10_000,
+    clients=(1, 4, 8, 16),
+    sizes=(10_000, 100_000, 1_000_000),
+)
 
 
 @dataclass(frozen=True)

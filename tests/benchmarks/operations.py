@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from uuid import UUID
@@ -69,13 +69,13 @@ def flatness(sizes: Mapping[int, Database], effort: Effort, report: Progress) ->
 def minimal_pairs(database: Database, jobs: int) -> float:
     """Jobs a second through the minimal queue, one connection."""
     fill_minimal(database, jobs)
-    return database.pgbench(MINIMAL_PAIR, f"--transactions={jobs}")
+    return database.pgbench(MINIMAL_PAIR, jobs)
 
 
 def claim_and_complete(database: Database, jobs: int, *, fresh: bool) -> float:
     """Operations a second, one connection; `fresh` begins with no other operation in the table."""
     fill(database, jobs, fresh=fresh)
-    return database.pgbench(PAIR, f"--transactions={jobs}")
+    return database.pgbench(PAIR, jobs)
 
 
 def fill(database: Database, jobs: int, *, fresh: bool) -> None:
@@ -98,18 +98,19 @@ def requests(database: Database, effort: Effort, report: Progress) -> Iterator[F
     ceiling = pick + "update ceiling.rows set number = number + 1 where id = :n;"
     request = pick + f"select api.request({USER});"
 
-    def ask(clients: int, *, read: bool) -> float:
+    def ask(run: Callable[[], float], *, read: bool) -> float:
         database.execute("truncate public.image_operations, public.api_usage_logs")
         with _changes_read(database) if read else nullcontext():
-            return database.pgbench(request, effort.run, clients=clients, role="authenticated")
+            return run()
 
     for clients, goal in WAKE_GOALS.items():
         report(f"requests, {clients} clients")
+        run = database.timed(request, effort.seconds, clients=clients, role="authenticated")
         rates = in_turn(
             {
-                "ceiling": partial(database.pgbench, ceiling, effort.run, clients=clients),
-                "request": partial(ask, clients, read=False),
-                "read": partial(ask, clients, read=True),
+                "ceiling": database.timed(ceiling, effort.seconds, clients=clients),
+                "request": partial(ask, run, read=False),
+                "read": partial(ask, run, read=True),
             },
             effort.rounds,
         )

