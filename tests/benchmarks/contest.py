@@ -13,7 +13,7 @@ from tests.benchmarks.server import Database, Server
 
 SECTION = "Queue against others, one worker in Python"
 # Enough for a run of about two seconds.
-JOBS = {"procrastinate": 800, "graphile-worker": 4000, "pgqueuer": 15_000, "minimal queue": 30_000}
+JOBS = {"ours": 2000, "procrastinate": 800, "graphile-worker": 4000, "pgqueuer": 15_000, "minimal queue": 30_000}
 PICK_UPS = 40
 
 
@@ -23,8 +23,12 @@ def drains(ours: Database, theirs: Database, effort: Effort, report: Progress) -
     peers.install(theirs)
 
     def drain(batch: int) -> float:
-        operations.fill(ours, effort.jobs, fresh=True)
+        operations.fill(ours, JOBS["ours"], fresh=True)
         return workers.drain(ours, batch)
+
+    def drain_by_turns() -> float:
+        operations.fill(ours, JOBS["ours"], fresh=True)
+        return workers.drain_by_turns(ours)
 
     def drain_minimal() -> float:
         operations.fill_minimal(ours, JOBS["minimal queue"])
@@ -33,15 +37,17 @@ def drains(ours: Database, theirs: Database, effort: Effort, report: Progress) -
     rates = in_turn(
         {
             "one": partial(drain, 1),
+            "turns": drain_by_turns,
             "batch": partial(drain, workers.BATCH),
             "minimal": drain_minimal,
             **{name: partial(peers.drain, name, theirs, JOBS[name]) for name in peers.COMMANDS},
         },
         effort.peer_rounds,
     )
-    one, batch = (SECTION, "claim + complete", rates["one"]), (SECTION, "claim 100 + complete", rates["batch"])
-    yield Figure(*one, "procrastinate", rates["procrastinate"], "/s", 2.0)
-    yield Figure(*one, "graphile-worker", rates["graphile-worker"], "/s")
+    yield Figure(SECTION, "claim + complete", rates["one"], "procrastinate", rates["procrastinate"], "/s", 2.0)
+    what = "complete and claim next"
+    yield Figure(SECTION, what, rates["turns"], "graphile-worker", rates["graphile-worker"], "/s", 1.2)
+    batch = (SECTION, "claim 100 + complete", rates["batch"])
     yield Figure(*batch, "pgqueuer, batch 100", rates["pgqueuer"], "/s", 1.7)
     yield Figure(*batch, "minimal queue, batch 100", rates["minimal"], "/s", 0.7)
 

@@ -56,15 +56,22 @@ class Figure:
     at_most: bool = False
 
     @property
-    def ratio(self) -> float:
-        """Median over the rounds of ours / theirs: what disturbs the whole machine disturbs both sides."""
-        return statistics.median(mine / other for mine, other in zip(self.ours, self.theirs, strict=True))
+    def ratios(self) -> tuple[float, ...]:
+        """ours / theirs, round by round: what disturbs the whole machine disturbs both sides."""
+        return tuple(mine / other for mine, other in zip(self.ours, self.theirs, strict=True))
 
     @property
-    def spread(self) -> tuple[float, float]:
-        """Smallest and largest ratio of a round."""
-        ratios = [mine / other for mine, other in zip(self.ours, self.theirs, strict=True)]
-        return min(ratios), max(ratios)
+    def ratio(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.ratios)
+
+    @property
+    def middle_half(self) -> tuple[float, float]:
+        """The first and the third quartile of the ratio: half of the rounds lie between."""
+        if len(self.ratios) == 1:
+            return self.ratio, self.ratio
+        first, _, third = statistics.quantiles(self.ratios, n=4, method="inclusive")
+        return first, third
 
     @property
     def reached(self) -> bool | None:

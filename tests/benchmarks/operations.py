@@ -16,7 +16,7 @@ from tests.benchmarks.measure import Effort, Figure, Progress, in_turn
 from tests.benchmarks.server import Database
 
 SECTION = "Queue"
-PAIR_GOAL, FLAT_GOAL = 0.55, 1 / 1.2
+PAIR_GOAL, NEXT_GOAL, FLAT_GOAL = 0.55, 1.1, 1 / 1.2
 REQUEST_GOAL = 0.5
 WAKE_GOALS = {1: 0.9, 16: 0.8}
 POLL_SECONDS = 0.1  # how often Realtime reads the changes
@@ -37,6 +37,10 @@ PAIR = f"""
 select id, lease_token, user_id from public.claim_image_operations('worker') \\gset
 select public.complete_image_operation(:id, :lease_token, 'waifu2x', {OUTPUT}, 1.5);
 """
+NEXT = f"""
+select id, lease_token, user_id from public.complete_and_claim_image_operation(
+    :id, :lease_token, 'waifu2x', {OUTPUT}, 1.5, '[]', 'worker') \\gset
+"""
 
 
 def pairs(database: Database, effort: Effort, report: Progress) -> Iterator[Figure]:
@@ -46,10 +50,12 @@ def pairs(database: Database, effort: Effort, report: Progress) -> Iterator[Figu
         {
             "minimal": partial(minimal_pairs, database, effort.jobs),
             "pair": partial(claim_and_complete, database, effort.jobs, fresh=True),
+            "next": partial(complete_and_claim, database, effort.jobs),
         },
         effort.rounds,
     )
     yield Figure(SECTION, "claim + complete", rates["pair"], "minimal queue", rates["minimal"], "/s", PAIR_GOAL)
+    yield Figure(SECTION, "complete and claim next", rates["next"], "minimal queue", rates["minimal"], "/s", NEXT_GOAL)
 
 
 def flatness(sizes: Mapping[int, Database], effort: Effort, report: Progress) -> Iterator[Figure]:
@@ -76,6 +82,14 @@ def claim_and_complete(database: Database, jobs: int, *, fresh: bool) -> float:
     """Operations a second, one connection; `fresh` begins with no other operation in the table."""
     fill(database, jobs, fresh=fresh)
     return database.pgbench(PAIR, jobs)
+
+
+def complete_and_claim(database: Database, jobs: int) -> float:
+    """Operations a second, one connection, each call the end of one and the beginning of the next."""
+    fill(database, jobs + 1, fresh=True)
+    with database.connect() as connection:
+        (first,) = workers.claim(connection, 1)
+    return database.pgbench(NEXT, jobs, variables=first._asdict())
 
 
 def fill(database: Database, jobs: int, *, fresh: bool) -> None:

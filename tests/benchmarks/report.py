@@ -19,19 +19,19 @@ REACHED, MISSED = "#2f7d4f", "#b3362c"
 
 
 def table(figures: Sequence[Figure]) -> Table:
-    """One line a figure; medians, and the smallest and largest ratio of a round."""
+    """One line a figure: medians, and between what half of the ratios lie."""
     result = Table(title="Medians over the rounds. The ratio is ours / theirs within a round.", title_justify="left")
     result.add_column("", no_wrap=True)
     result.add_column("ours", justify="right", no_wrap=True)
     result.add_column("theirs", no_wrap=True)
-    for heading in ("ratio", "rounds", "goal"):
+    for heading in ("ratio", "half of them", "goal"):
         result.add_column(heading, justify="right", no_wrap=True)
     result.add_column("", no_wrap=True)
     for section, members in groupby(figures, lambda figure: figure.section):
         result.add_section()
         result.add_row(f"[bold]{section}")
         for figure in members:
-            low, high = figure.spread
+            low, high = figure.middle_half
             result.add_row(
                 f"  {figure.what}",
                 _value(median(figure.ours), figure.unit),
@@ -59,7 +59,7 @@ def _plot(figures: Sequence[Figure], path: Path) -> None:
     canvas, axes = plt.subplots(figsize=(11, 1.4 + 0.26 * len(figures)), layout="constrained")
     for line, figure in enumerate(figures):
         assert figure.goal is not None
-        scores = sorted(_score(figure, ratio) for ratio in figure.spread)
+        scores = sorted(_score(figure, ratio) for ratio in figure.middle_half)
         color = REACHED if figure.reached else MISSED
         axes.plot(scores, (line, line), color=color, alpha=0.35, linewidth=5, solid_capstyle="round")
         axes.plot(_score(figure, figure.ratio), line, "o", color=color)
@@ -76,7 +76,9 @@ def _plot(figures: Sequence[Figure], path: Path) -> None:
     axes.set_ylim(len(figures) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.25)
     axes.set_title(
-        "Speed beside its goals: the right is better; dots are medians, bars all rounds", fontsize=10, loc="left"
+        "Speed beside its goals: the right is better; dots are medians, bars the middle half of the rounds",
+        fontsize=10,
+        loc="left",
     )
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
