@@ -20,6 +20,8 @@ class Proxy:
         """While it is set nothing passes; connections that saw it stay open and dead, as after a pulled cable."""
         self.loses: bytes | None = None
         """Requests whose head contains this are passed on; instead of their answer the connection ends."""
+        self.swallows: bytes | None = None
+        """Requests whose head contains this are never passed on, nor answered."""
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Self:
@@ -63,6 +65,7 @@ class Connection:
             while data := self._client.recv(65536):
                 if b" HTTP/1.1\r\n" in data:  # the head of a request; its body may come in another piece
                     self._request = data
+                    self._dead |= self._proxy.swallows is not None and self._proxy.swallows in data
                 self._dead |= self._proxy.silent
                 if not self._dead:
                     self._server.sendall(data)

@@ -4,29 +4,36 @@ After each fault the same must hold: one ending for each operation, and credits 
 """
 
 import io
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from PIL import Image, ImageDraw
-from psycopg.rows import DictRow, dict_row
 
 from cli.local.stack import Stack, StackStatus
 from cli.local.state import free_port
-from tests.e2e.people import Person, give_credits, operator, sign_up
+from tests.e2e.operations import (
+    Database,
+    assert_completed_once,
+    assert_ledger,
+    connect,
+    customer,
+    orders,
+    results,
+    status,
+    statuses,
+    upscale,
+    works,
+)
+from tests.e2e.people import Person, operator
 from tests.e2e.proxy import Proxy
 from tests.e2e.worker_process import WorkerProcess, until
 from tests.services.hostile_files import SIZED, SVG, animated, bomb, truncated
-
-CREDITS = 20
 
 
 @pytest.fixture
@@ -34,10 +41,11 @@ def start(stack: StackStatus, tmp_path: Path) -> Iterator[Callable[..., WorkerPr
     """Starts workers; those that still run at the end are killed."""
     started: list[WorkerProcess] = []
 
-    def start(*, real: bool = False, **settings: Any) -> WorkerProcess:
+    def start(*, real: bool = False, url: str | None = None, clock_error: float = 0, **settings: Any) -> WorkerProcess:
         # Long enough for a busy machine to extend it, short enough to wait for its end.
         settings = {"LEASE_SECONDS": 4, "SHUTDOWN_GRACE_SECONDS": 60} | settings
-        worker = WorkerProcess(stack, tmp_path / f"worker-{len(started)}.log", real=real, **settings)
+        log = tmp_path / f"worker-{len(started)}.log"
+        worker = WorkerProcess(stack, log, real=real, url=url, clock_error=clock_error, **settings)
         started.append(worker)
         return worker
 
@@ -48,7 +56,7 @@ def start(stack: StackStatus, tmp_path: Path) -> Iterator[Callable[..., WorkerPr
 
 
 @pytest.fixture
-def db(stack: StackStatus) -> Iterator[psycopg.Connection[DictRow]]:
+def db(stack: StackStatus) -> Iterator[Database]:
     """The database as the owner of its tables, with no operation waiting."""
     with connect(stack) as connection:
         connection.execute("delete from public.image_operations where status in ('pending', 'processing')")
@@ -57,77 +65,7 @@ def db(stack: StackStatus) -> Iterator[psycopg.Connection[DictRow]]:
 
 @pytest.fixture
 def person(stack: StackStatus) -> Person:
-    person = sign_up(stack)
-    give_credits(stack, person, CREDITS - person.credits())
-    return person
-
-
-@contextmanager
-def connect(stack: StackStatus) -> Iterator[psycopg.Connection[DictRow]]:
-    with psycopg.connect(stack.db_url, autocommit=True, row_factory=dict_row) as connection:
-        yield connection
-
-
-def orders(do: str, **more: Any) -> bytes:
-    """A "picture" that tells the fake engine what to do."""
-    return json.dumps({"do": do} | more).encode()
-
-
-def upscale(person: Person, picture: bytes, media_type: str = "image/png") -> str:
-    """Upload and ask for an upscale; returns the operation's id."""
-    return str(person.request(person.upload("art", picture, media_type), "upscale")["id"])
-
-
-def status(person: Person, operation_id: str) -> str:
-    return str(person.operation(operation_id)["status"])
-
-
-def statuses(db: psycopg.Connection[DictRow], operations: list[str]) -> dict[str, int]:
-    rows = db.execute(
-        "select status, count(*)::int as operations from public.image_operations where id = any(%s) group by 1",
-        (operations,),
-    )
-    return {row["status"]: row["operations"] for row in rows}
-
-
-def works(db: psycopg.Connection[DictRow], worker: WorkerProcess) -> bool:
-    """Whether an operation is leased to this worker, dead or alive."""
-    found = db.execute(
-        "select from public.image_operations where status = 'processing' and worker_id like %s limit 1",
-        (f"%-{worker.process.pid}-%",),
-    )
-    return found.fetchone() is not None
-
-
-def results(db: psycopg.Connection[DictRow], operation_id: str) -> list[str]:
-    rows = db.execute(
-        "select name from storage.objects where bucket_id = 'results' and name like %s", (f"%/{operation_id}/%",)
-    )
-    return [row["name"] for row in rows]
-
-
-def assert_ledger(db: psycopg.Connection[DictRow], person: Person, *, completed: int, failed: int) -> None:
-    """Every operation was charged once, every failed one refunded once, and the balance says the same."""
-    rows = db.execute(
-        "select transaction_type, sum(amount)::int as credits, count(*)::int as entries"
-        " from public.credit_transactions where user_id = %s group by 1",
-        (person.id,),
-    ).fetchall()
-    entries = {row["transaction_type"]: row["entries"] for row in rows}
-    assert entries.get("usage", 0) == completed + failed
-    assert entries.get("refund", 0) == failed
-    assert person.credits() == CREDITS - completed
-
-
-def assert_completed_once(db: psycopg.Connection[DictRow], person: Person, operation_id: str) -> dict[str, Any]:
-    operation = person.operation(operation_id)
-    assert operation["status"] == "completed"
-    output = operation["output_data"]
-    assert sorted(f"results/{name}" for name in results(db, operation_id)) == sorted(
-        [output["url"], output["thumbnail_url"]]
-    )
-    assert_ledger(db, person, completed=1, failed=0)
-    return operation
+    return customer(stack)
 
 
 def png(image: Image.Image) -> bytes:
@@ -137,7 +75,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def test_a_picture_is_uploaded_enlarged_paid_for_and_delivered(
-    stack: StackStatus, db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
+    stack: StackStatus, db: Database, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
     port = free_port()
     worker = start(real=True, LEASE_SECONDS=20, HTTP_PORT=port)
@@ -163,7 +101,7 @@ def test_a_picture_is_uploaded_enlarged_paid_for_and_delivered(
 
 
 def test_killed_in_mid_operation_it_is_done_once_by_the_next_worker(
-    db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
+    db: Database, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
     operation_id = upscale(person, orders("sleep", seconds=1))
     first = start()
@@ -177,7 +115,7 @@ def test_killed_in_mid_operation_it_is_done_once_by_the_next_worker(
 
 
 def test_a_worker_that_was_paused_until_its_lease_was_taken_changes_nothing(
-    db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
+    db: Database, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
     operation_id = upscale(person, orders("sleep", seconds=1.5))
     paused = start()
@@ -194,7 +132,7 @@ def test_a_worker_that_was_paused_until_its_lease_was_taken_changes_nothing(
 
 
 def test_killed_again_and_again_under_load_nothing_is_lost_or_done_twice(
-    db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
+    db: Database, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
     operations = [upscale(person, orders("sleep", seconds=1)) for _ in range(10)]
     steady = start(CONCURRENCY=2)
@@ -210,8 +148,101 @@ def test_killed_again_and_again_under_load_nothing_is_lost_or_done_twice(
     assert steady.process.poll() is None
 
 
+def test_killed_before_its_claim_is_committed_it_loses_nothing(
+    db: Database, person: Person, start: Callable[..., WorkerProcess], stack: StackStatus
+) -> None:
+    """The claim waits for the image, which somebody holds, while its worker dies."""
+    first = start()
+    with connect(stack) as blocker, blocker.transaction():
+        image_id = person.upload("art", orders("echo"))
+        operation_id = str(person.request(image_id, "upscale")["id"])
+        blocker.execute("select from public.images where id = %s for update", (image_id,))
+        until(partial(waits, db, "claim_image_operations"))
+        first.signal(signal.SIGKILL)
+        first.wait()
+        assert status(person, operation_id) == "pending"
+    start()
+    until(lambda: status(person, operation_id) == "completed")
+    assert assert_completed_once(db, person, operation_id)["attempts"] <= 2
+
+
+def test_killed_after_its_uploads_and_before_the_completion_it_is_done_again(
+    db: Database, person: Person, start: Callable[..., WorkerProcess], stack: StackStatus
+) -> None:
+    operation_id = upscale(person, orders("echo"))
+    with Proxy(stack.api_url) as proxy:
+        proxy.swallows = b"complete"
+        first = start(url=proxy.url)
+        until(lambda: len(results(db, operation_id)) == 2)
+        first.signal(signal.SIGKILL)
+        first.wait()
+    assert status(person, operation_id) == "processing"
+    start()
+    until(lambda: status(person, operation_id) == "completed")
+    operation = person.operation(operation_id)
+    assert operation["attempts"] == 2
+    assert_ledger(db, person, completed=1, failed=0)
+    # What the dead worker uploaded is under another name, and nobody refers to it.
+    names = {f"results/{name}" for name in results(db, operation_id)}
+    assert {operation["output_data"]["url"], operation["output_data"]["thumbnail_url"]} < names
+    assert len(names) == 4
+
+
+def test_killed_while_its_completion_waits_it_is_done_once(
+    db: Database, person: Person, start: Callable[..., WorkerProcess], stack: StackStatus
+) -> None:
+    operation_id = upscale(person, orders("sleep", seconds=1))
+    first = start()
+    until(lambda: status(person, operation_id) == "processing")
+    with connect(stack) as blocker, blocker.transaction():
+        blocker.execute("select from public.image_operations where id = %s for update", (operation_id,))
+        until(partial(waits, db, "complete"))
+        first.signal(signal.SIGKILL)
+        first.wait()
+    start()
+    until(lambda: status(person, operation_id) == "completed")
+    # The database heard the dead worker's last word, or not; never both words.
+    assert_ledger(db, person, completed=1, failed=0)
+    logs = db.execute("select from public.api_usage_logs where operation_id = %s", (operation_id,)).fetchall()
+    assert len(logs) == 1
+
+
+def test_connections_that_go_silent_cost_time_and_nothing_else(
+    db: Database, person: Person, start: Callable[..., WorkerProcess], stack: StackStatus, tmp_path: Path
+) -> None:
+    engine = tmp_path / "engine"
+    engine.mkdir()
+    operation_id = upscale(person, orders("meet", folder=str(engine), expected=2))
+    with Proxy(stack.api_url) as proxy:
+        # An answer that takes longer than a third of the lease is given up.
+        worker = start(url=proxy.url, CONCURRENCY=2, LEASE_SECONDS=15)
+        until(lambda: list(engine.iterdir()))
+        proxy.silent = True
+        until(lambda: worker.said("api_unreachable"))
+        time.sleep(1)  # by now the connections that lay idle are given up as well
+        proxy.silent = False
+        (engine / "go on").touch()
+        until(lambda: status(person, operation_id) == "completed")
+        later = upscale(person, orders("echo"))
+        until(lambda: status(person, later) == "completed")
+        assert worker.process.poll() is None
+    assert [person.operation(operation)["attempts"] for operation in (operation_id, later)] == [1, 1]
+    assert_ledger(db, person, completed=2, failed=0)
+
+
+def test_workers_whose_clocks_are_wrong_take_nothing_from_each_other(
+    db: Database, person: Person, start: Callable[..., WorkerProcess]
+) -> None:
+    operations = [upscale(person, orders("sleep", seconds=6)) for _ in range(2)]
+    for seconds in (300, -300):
+        start(clock_error=seconds)
+    until(lambda: statuses(db, operations) == {"completed": 2}, 30)
+    assert [person.operation(operation)["attempts"] for operation in operations] == [1, 1]
+    assert_ledger(db, person, completed=2, failed=0)
+
+
 def test_an_operation_cancelled_in_the_middle_is_stopped_and_refunded(
-    db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
+    db: Database, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
     operation_id = upscale(person, orders("sleep", seconds=60))
     worker = start()
@@ -226,7 +257,7 @@ def test_an_operation_cancelled_in_the_middle_is_stopped_and_refunded(
 
 
 def test_asked_to_stop_it_finishes_and_exits_cleanly(
-    db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
+    db: Database, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
     first = upscale(person, orders("sleep", seconds=1))
     worker = start()
@@ -238,7 +269,7 @@ def test_asked_to_stop_it_finishes_and_exits_cleanly(
 
 
 def test_asked_to_stop_it_hands_back_what_takes_too_long(
-    db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
+    db: Database, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
     operation_id = upscale(person, orders("sleep", seconds=60))
     worker = start(SHUTDOWN_GRACE_SECONDS=0.2)
@@ -249,43 +280,8 @@ def test_asked_to_stop_it_hands_back_what_takes_too_long(
     assert (operation["status"], operation["attempts"]) == ("pending", 0)
 
 
-def test_it_survives_a_restart_of_the_database(tmp_path: Path) -> None:
-    """One operation runs when the database stops; of another the claim is committed and its answer lost."""
-    own_stack = Stack(tmp_path / "stack")  # other tests keep connections to theirs
-    try:
-        stack = own_stack.up()
-        person = sign_up(stack)
-        give_credits(stack, person, CREDITS - person.credits())
-        running = upscale(person, orders("sleep", seconds=3))
-        with Proxy(stack.api_url) as proxy:
-            log = tmp_path / "worker.log"
-            worker = WorkerProcess(stack, log, real=False, url=proxy.url, CONCURRENCY=2, LEASE_SECONDS=30)
-            try:
-                until(lambda: worker.said("operation_started"))
-                proxy.loses = b"claim_image_operation"
-                claimed = upscale(person, orders("echo"))
-                until(lambda: status(person, claimed) == "processing")
-                until(lambda: worker.said("api_unreachable"))
-                own_stack.postgres.stop()
-                time.sleep(1)  # the outage
-                proxy.loses = None
-                own_stack.postgres.start()
-                until(lambda: {status(person, running), status(person, claimed)} == {"completed"})
-                waiting = upscale(person, orders("echo"))
-                until(lambda: status(person, waiting) == "completed")
-                assert worker.process.poll() is None
-            finally:
-                worker.process.kill()
-                worker.process.wait()
-        with connect(stack) as db:
-            assert_ledger(db, person, completed=3, failed=0)
-        assert [person.operation(operation)["attempts"] for operation in (running, claimed, waiting)] == [1, 1, 1]
-    finally:
-        own_stack.down()
-
-
 def test_a_poison_picture_fails_is_refunded_and_the_next_one_is_done(
-    db: psycopg.Connection[DictRow], person: Person, start: Callable[..., WorkerProcess]
+    db: Database, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
     poison, fine = upscale(person, orders("segfault")), upscale(person, orders("echo"))
     start()
@@ -322,7 +318,7 @@ HOSTILE = {
 def test_hostile_pictures_fail_are_refunded_and_the_worker_goes_on(
     local_stack: Stack,
     stack: StackStatus,
-    db: psycopg.Connection[DictRow],
+    db: Database,
     person: Person,
     start: Callable[..., WorkerProcess],
 ) -> None:
@@ -345,6 +341,14 @@ def test_hostile_pictures_fail_are_refunded_and_the_worker_goes_on(
     fine = upscale(person, png(Image.new("RGB", (16, 16), (250, 10, 10))))
     until(lambda: status(person, fine) == "completed", 30)
     assert_ledger(db, person, completed=1, failed=len(reasons))
+
+
+def waits(db: Database, function: str) -> bool:
+    """Whether a call of the function waits for a lock."""
+    found = db.execute(
+        "select from pg_stat_activity where wait_event_type = 'Lock' and query like %s", (f"%{function}%",)
+    )
+    return found.fetchone() is not None
 
 
 def original(person: Person, image_id: str) -> str:

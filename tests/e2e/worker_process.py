@@ -12,19 +12,35 @@ from typing import Any
 from cli.local.stack import PROJECT, StackStatus
 
 FAKE_ENGINES = "tests.services.pool_runners:FakeRunner"
-RUN_WITH_FAKES = (
-    "import sys; from services.images.__main__ import run; from services.images.settings import load_settings;"
-    f"sys.exit(run(load_settings(), engines={FAKE_ENGINES!r}))"
-)
+RUN_WITH_FAKES = f"""
+import sys, time
+from services.images.__main__ import run
+from services.images.settings import load_settings
+true_time, error = time.time, float(sys.argv[1])
+time.time = lambda: true_time() + error
+sys.exit(run(load_settings(), engines={FAKE_ENGINES!r}))
+"""
 
 
 class WorkerProcess:
-    """`python -m services.images`, with fake engines unless told otherwise; `url` stands in for the stack's own."""
+    """`python -m services.images`, with fake engines unless told otherwise.
 
-    def __init__(self, stack: StackStatus, log: Path, *, real: bool, url: str | None = None, **settings: Any) -> None:
+    `url` stands in for the stack's own. By `clock_error` seconds the clock of a worker with fake engines is wrong.
+    """
+
+    def __init__(
+        self,
+        stack: StackStatus,
+        log: Path,
+        *,
+        real: bool,
+        url: str | None = None,
+        clock_error: float = 0,
+        **settings: Any,
+    ) -> None:
         self.log = log
         variables = {"CONCURRENCY": 1, "LEASE_SECONDS": 2, "POLL_SECONDS": 0.3, "SHUTDOWN_GRACE_SECONDS": 10} | settings
-        command = ["-m", "services.images"] if real else ["-c", RUN_WITH_FAKES]
+        command = ["-m", "services.images"] if real else ["-c", RUN_WITH_FAKES, str(clock_error)]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, *command],
