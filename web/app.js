@@ -106,14 +106,15 @@ function dismiss(message) {
 
 // ---- Session
 
+let isKnown = false; // whether the first answer about the user has come
 let endedByChoice = false;
 
 function setUser(user) {
-  if (started && app.user?.id === user?.id) return;
+  if (isKnown && app.user?.id === user?.id) return;
   if (app.user && !user && !endedByChoice) {
     app.say("Your session has ended. Sign in again to go on.", "trouble");
   }
-  started = true;
+  isKnown = true;
   app.user = user;
   app.profile = null;
   stopFreshening();
@@ -121,20 +122,16 @@ function setUser(user) {
   openView();
 }
 
-let started = false;
-
 async function endSession() {
   if (app.user) await api.signOut();
 }
-
 
 // ---- Views
 
 function openView({ focus = false } = {}) {
   const path = location.hash.replace(/^#\/?/, "");
-  const [, make, parts] = match(path);
-  const wantedView = make ? make(app, ...parts) : missing();
-  view = app.user || wantedView.isPublic ? wantedView : welcome(app);
+  const asked = viewAt(path);
+  view = app.user || asked.isPublic ? asked : welcome(app);
   view.path = path;
   view.focus = focus;
   failure = null;
@@ -142,16 +139,18 @@ function openView({ focus = false } = {}) {
   app.refresh();
 }
 
-function match(path) {
+function viewAt(path) {
   for (const [pattern, make] of ROUTES) {
     const found = pattern.exec(path);
-    if (found) return [path, make, found.slice(1)];
+    if (found) return make(app, ...found.slice(1));
   }
-  return [path, null, []];
+  return missing();
 }
 
 function missing() {
-  const body = () => html`<h1 tabindex="-1">There is nothing here</h1><p><a href="#/">To your pictures</a></p>`;
+  const body = () =>
+    html`<h1 tabindex="-1">There is nothing here</h1>
+      <p><a href="#/">To your pictures</a></p>`;
   return { title: "Nothing here", isPublic: true, load: async () => {}, body };
 }
 
@@ -171,7 +170,8 @@ async function readAll() {
     if (shown === view && shown.isLoaded && shown.focus) {
       shown.focus = false;
       await null; // the drawing that was just asked for
-      document.querySelector("h1")?.focus();
+      scrollTo(0, 0);
+      document.querySelector("h1")?.focus({ preventScroll: true });
     }
   }
 }
@@ -202,7 +202,8 @@ function page() {
     <a class="skip" href="#main" @click=${skipToMain}>Skip to the content</a>
     ${header()}
     <main id="main" class=${view.className ?? nothing} aria-busy=${!view.isLoaded}>
-      ${notices()} ${failure ? trouble() : view.isLoaded || view.showsEarly ? view.body() : html`<p class="boot">Loading …</p>`}
+      ${notices()}
+      ${failure ? trouble() : view.isLoaded || view.showsEarly ? view.body() : html`<p class="boot">Loading …</p>`}
     </main>
     ${app.user ? navigation() : nothing} ${messageList()}
   `;
@@ -216,25 +217,38 @@ function skipToMain(event) {
 const header = () => html`
   <header class="top">
     <a class="brand" href="#/"><img src="icon.svg" alt="" width="28" height="28" />DTF Editor</a>
-    ${app.user
-      ? html`
-          ${app.unfinished
-            ? html`<span class="in-work"><span class="spinner" aria-hidden="true"></span>${app.unfinished} in work</span>`
-            : nothing}
-          <a class="balance" href="#/credits">${icon("credits")}${app.profile ? credits(app.profile.credits_remaining) : "…"}</a>
-          <button class="quiet" @click=${once(app, app.signOut)}>Sign out</button>
-        `
-      : view.isPublic
-        ? html`<a class="button" href="#/">Sign in</a>`
-        : nothing}
+    ${
+      app.user
+        ? html`
+            ${
+              app.unfinished
+                ? html`<span class="in-work"
+                    ><span class="spinner" aria-hidden="true"></span>${app.unfinished} in work</span
+                  >`
+                : nothing
+            }
+            <a class="balance" href="#/credits"
+              >${icon("credits")}${app.profile ? credits(app.profile.credits_remaining) : "…"}</a
+            >
+            <button class="quiet" @click=${once(app, app.signOut)}>Sign out</button>
+          `
+        : view.isPublic
+          ? html`<a class="button" href="#/">Sign in</a>`
+          : nothing
+    }
   </header>
 `;
 
 const navigation = () => html`
   <nav class="main-menu" aria-label="Main">
     ${NAVIGATION.map(([path, symbol, name]) => {
-      const isHere = view.path === path || (path && view.path.startsWith(`${path}/`)) || (!path && view.path.startsWith("pictures/"));
-      return html`<a href="#/${path}" aria-current=${isHere ? "page" : "false"}>${icon(symbol)}<span>${name}</span></a>`;
+      const isHere =
+        view.path === path ||
+        (path && view.path.startsWith(`${path}/`)) ||
+        (!path && view.path.startsWith("pictures/"));
+      return html`<a href="#/${path}" aria-current=${isHere ? "page" : "false"}
+        >${icon(symbol)}<span>${name}</span></a
+      >`;
     })}
   </nav>
 `;
@@ -246,7 +260,10 @@ const FRESHNESS = {
 };
 
 function notices() {
-  const stale = app.isBehind && view.isLoaded && app.freshness !== "offline" ? "The server cannot be reached. Trying again …" : null;
+  const stale =
+    app.isBehind && view.isLoaded && app.freshness !== "offline"
+      ? "The server cannot be reached. Trying again …"
+      : null;
   const note = app.user && (stale ?? FRESHNESS[app.freshness]);
   const balance = app.profile?.credits_remaining;
   const dearest = Math.max(0, ...Object.values(app.prices));
@@ -254,9 +271,13 @@ function notices() {
   return html`
     <div role="status" class="notices">
       ${note ? html`<p class="notice">${note}</p>` : nothing}
-      ${isLow
-        ? html`<p class="notice low">You have ${balance ? `only ${credits(balance)}` : "no credits"} left. <a href="#/credits">Get credits</a></p>`
-        : nothing}
+      ${
+        isLow
+          ? html`<p class="notice low">
+              You have ${balance ? `only ${credits(balance)}` : "no credits"} left. <a href="#/credits">Get credits</a>
+            </p>`
+          : nothing
+      }
     </div>
   `;
 }
@@ -275,7 +296,9 @@ const messageList = () => html`
       (message) => html`
         <div class="message ${message.kind}">
           <p>${message.text} ${message.link ? html`<a href=${message.link[0]}>${message.link[1]}</a>` : nothing}</p>
-          <button class="icon-only" aria-label="Close the message" @click=${() => dismiss(message)}>${icon("close")}</button>
+          <button class="icon-only" aria-label="Close the message" @click=${() => dismiss(message)}>
+            ${icon("close")}
+          </button>
         </div>
       `,
     )}

@@ -47,7 +47,14 @@ export function keepFresh(app) {
   }
 
   for (const event of ["online", "offline", "focus"]) {
-    addEventListener(event, () => { tell(); changed(); }, { signal: stop.signal });
+    addEventListener(
+      event,
+      () => {
+        tell();
+        changed();
+      },
+      { signal: stop.signal },
+    );
   }
   document.addEventListener("visibilitychange", () => !document.hidden && changed(), { signal: stop.signal });
   const unwatch = watchChanges(app.user.id, changed, live);

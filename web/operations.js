@@ -63,9 +63,22 @@ export const OPERATIONS = {
         name: "font",
         label: "Letters",
         type: "select",
-        values: { auto: "Choose for me", fredoka: "Fredoka: round", amatic: "Amatic: hand-drawn", manrope: "Manrope: plain", serif: "Source Serif: classic" },
+        values: {
+          auto: "Choose for me",
+          fredoka: "Fredoka: round",
+          amatic: "Amatic: hand-drawn",
+          manrope: "Manrope: plain",
+          serif: "Source Serif: classic",
+        },
       },
-      { name: "size", label: "Longest side in pixels", type: "number", min: 256, max: 4096, hint: "256 to 4096; empty: 2400" },
+      {
+        name: "size",
+        label: "Longest side in pixels",
+        type: "number",
+        min: 256,
+        max: 4096,
+        hint: "256 to 4096; empty: 2400",
+      },
       { name: "color", label: "Colour", type: "color" },
     ],
   },
@@ -97,7 +110,11 @@ const FIELDS = {
       <div>
         ${Object.entries(option.values).map(
           ([value, label]) => html`
-            <label><input type="radio" name=${option.name} value=${value} ?checked=${value === option.standard} /><span>${label}</span></label>
+            <label
+              ><input type="radio" name=${option.name} value=${value} ?checked=${value === option.standard} /><span
+                >${label}</span
+              ></label
+            >
           `,
         )}
       </div>
@@ -114,7 +131,14 @@ const FIELDS = {
   number: (option, id) => html`
     <div class="field">
       <label for=${id}>${option.label}</label>
-      <input id=${id} name=${option.name} type="number" min=${option.min} max=${option.max} aria-describedby="${id}-hint" />
+      <input
+        id=${id}
+        name=${option.name}
+        type="number"
+        min=${option.min}
+        max=${option.max}
+        aria-describedby="${id}-hint"
+      />
       <small id="${id}-hint">${option.hint}</small>
     </div>
   `,

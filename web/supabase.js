@@ -10,11 +10,14 @@ const supabase = globalThis.supabase.createClient(config.url, config.publishable
 
 const UNREACHABLE = "The server cannot be reached. Check your connection and try again.";
 
-async function must(call) {
-  const { data, error, status } = await call;
-  if (!error) return data;
-  throw asError(error, error.status ?? status ?? 0);
+async function answer(call) {
+  call.retry?.(false); // reads would be tried for seven seconds before an error; the page itself reads again (fresh.js)
+  const reply = await call;
+  if (reply.error) throw asError(reply.error, reply.error.status ?? reply.status ?? 0);
+  return reply;
 }
+
+const must = async (call) => (await answer(call)).data;
 
 function asError(error, status) {
   const reached = !/Failed to fetch|NetworkError|Load failed/.test(error.message);
@@ -64,13 +67,8 @@ export async function deleteAccount() {
 
 /** How many of the user's operations have not ended. */
 export async function countUnfinished(userId) {
-  const { count, error, status } = await supabase
-    .from("image_operations")
-    .select("id", { count: "exact", head: true })
-    .eq("user_id", userId)
-    .in("status", ["pending", "processing"]);
-  if (error) throw asError(error, status);
-  return count;
+  const all = supabase.from("image_operations").select("id", { count: "exact", head: true }).eq("user_id", userId);
+  return (await answer(all.in("status", ["pending", "processing"]))).count;
 }
 
 // ---- Credits
@@ -83,7 +81,8 @@ export async function readPrices() {
 
 export const listPackages = () => must(supabase.from("pay_as_you_go_packages").select().order("sort_order"));
 
-export const listPlans = () => must(supabase.from("subscription_plans").select().gt("monthly_price", 0).order("sort_order"));
+export const listPlans = () =>
+  must(supabase.from("subscription_plans").select().gt("monthly_price", 0).order("sort_order"));
 
 /** Credits that will expire, the first ones first. */
 export const listExpiring = (userId) =>
@@ -99,7 +98,9 @@ export const listExpiring = (userId) =>
 
 /** The newest entries of the ledger. */
 export const listTransactions = (userId, limit) =>
-  must(supabase.from("credit_transactions").select().eq("user_id", userId).order("seq", { ascending: false }).limit(limit));
+  must(
+    supabase.from("credit_transactions").select().eq("user_id", userId).order("seq", { ascending: false }).limit(limit),
+  );
 
 /** Whether something can be bought: the row is known to the payment provider, and a billing service is there. */
 export const canBuy = (product) => Boolean(config.billingUrl && product.stripe_price_id);
@@ -182,8 +183,7 @@ const IMAGE_WITH_OPERATIONS = "*, image_operations(id, operation_type, status, c
 export async function listImages(userId, { favorites = false, limit }) {
   let query = supabase.from("images").select(IMAGE_WITH_OPERATIONS, { count: "exact" }).eq("user_id", userId);
   if (favorites) query = query.eq("is_favorite", true);
-  const { data, error, status, count } = await query.order("created_at", { ascending: false }).limit(limit);
-  if (error) throw asError(error, status);
+  const { data, count } = await answer(query.order("created_at", { ascending: false }).limit(limit));
   return { images: data, total: count };
 }
 
@@ -246,19 +246,32 @@ export async function downloadFile(key, imageId) {
 
 // ---- Operations
 
+const unanswered = new Map(); // requests whose answer has not come, as JSON → their keys
+
 /**
- * Asks for an operation, which charges it. The key names this request: sent again, because the answer got lost, it
- * charges nothing and gets the same answer.
+ * Asks for an operation, which charges it, and returns its row. A request whose answer got lost keeps its key: sent
+ * again, it charges nothing and gets the same answer.
  */
-export const requestOperation = (imageId, operationType, options, key) =>
-  must(
-    supabase.rpc("request_image_operation", {
-      p_image_id: imageId,
-      p_operation_type: operationType,
-      p_options: options,
-      p_idempotency_key: key,
-    }),
-  );
+export async function requestOperation(imageId, operationType, options) {
+  const request = JSON.stringify([imageId, operationType, options]);
+  const key = unanswered.get(request) ?? crypto.randomUUID();
+  unanswered.set(request, key);
+  try {
+    const operation = await must(
+      supabase.rpc("request_image_operation", {
+        p_image_id: imageId,
+        p_operation_type: operationType,
+        p_options: options,
+        p_idempotency_key: key,
+      }),
+    );
+    unanswered.delete(request);
+    return operation;
+  } catch (error) {
+    if (error.status >= 400 && error.status < 500) unanswered.delete(request);
+    throw error;
+  }
+}
 
 export const cancelOperation = (operationId) =>
   must(supabase.rpc("cancel_image_operation", { p_operation_id: operationId }));
@@ -274,9 +287,11 @@ export const listCollections = (userId) =>
 
 /** A collection of the user's with its pictures; null where he has no such one. */
 export const readCollection = (userId, collectionId) =>
-  must(supabase.from("image_collections").select(`*, ${ITEMS}`).eq("id", collectionId).eq("user_id", userId).maybeSingle());
+  must(
+    supabase.from("image_collections").select(`*, ${ITEMS}`).eq("id", collectionId).eq("user_id", userId).maybeSingle(),
+  );
 
-/** A public collection as everybody sees it: names, thumbnails and the files chosen for print; null where it is none. */
+/** A public collection as everybody sees it: names, thumbnails, files chosen for print. Null where it is none. */
 export async function readPublicCollection(collectionId) {
   const collection = await must(supabase.from("image_collections").select().eq("id", collectionId).maybeSingle());
   if (!collection) return null;
@@ -291,7 +306,8 @@ export const createCollection = (userId, name) =>
 export const updateCollection = (collectionId, changes) =>
   must(supabase.from("image_collections").update(changes).eq("id", collectionId));
 
-export const deleteCollection = (collectionId) => must(supabase.from("image_collections").delete().eq("id", collectionId));
+export const deleteCollection = (collectionId) =>
+  must(supabase.from("image_collections").delete().eq("id", collectionId));
 
 export const addToCollection = (collectionId, imageId) =>
   must(supabase.from("image_collection_items").insert({ collection_id: collectionId, image_id: imageId }));

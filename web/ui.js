@@ -6,10 +6,11 @@ import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 export const credits = (count) => `${count} credit${count === 1 ? "" : "s"}`;
 
 export const fileSize = (bytes) =>
-  bytes < 1024 * 1024 ? `${Math.max(1, Math.round(bytes / 1024))} KB` : `${Number((bytes / 1024 / 1024).toFixed(1))} MB`;
+  bytes < 1024 * 1024
+    ? `${Math.max(1, Math.round(bytes / 1024))} KB`
+    : `${Number((bytes / 1024 / 1024).toFixed(1))} MB`;
 
-export const dateTime = (text) =>
-  new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+export const dateTime = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 const PRINT_DPI = 300;
 
@@ -86,10 +87,24 @@ export function previewKey(image) {
   return light ? image.original_url : null;
 }
 
+/** The button that starts an operation, and a word before it where the credits do not suffice. */
+export const startButton = ({ profile }, price) => html`
+  ${price > profile.credits_remaining ? html`<p class="notice low">${tooFew(profile, price)}</p>` : nothing}
+  <button class="primary wide">Start for ${credits(price)}</button>
+`;
+
+const tooFew = (profile, price) => html`
+  This takes ${credits(price)}; you have ${profile.credits_remaining}. <a href="#/credits">Get credits</a>
+`;
+
 /** A thumbnail on the checkerboard that shows transparency. */
 export const thumbnail = (url, alt) => html`
   <span class="thumbnail">
-    ${url ? html`<img class="checkerboard" src=${url} alt=${alt} loading="lazy" />` : html`<span class="no-preview">${icon("pictures")}</span>`}
+    ${
+      url
+        ? html`<img class="checkerboard" src=${url} alt=${alt} loading="lazy" />`
+        : html`<span class="no-preview">${icon("pictures")}</span>`
+    }
   </span>
 `;
 

@@ -18,7 +18,8 @@ export function startUploads(theApp, files) {
 }
 
 function refusal(file) {
-  if (!UPLOAD.types.includes(file.type)) return "Not a picture that can be printed. PNG, JPEG, WebP, TIFF, GIF, BMP and SVG can.";
+  if (!UPLOAD.types.includes(file.type))
+    return "Not a picture that can be printed. PNG, JPEG, WebP, TIFF, GIF, BMP and SVG can.";
   if (file.size > UPLOAD.bytes) return `Too large: ${fileSize(file.size)}. The limit is ${fileSize(UPLOAD.bytes)}.`;
   return null;
 }
@@ -40,7 +41,7 @@ async function run() {
   if (running) return;
   running = true;
   try {
-    for (let next; (next = uploads.find((upload) => !upload.error)); ) await send(next);
+    for (let next; (next = uploads.find((upload) => !upload.error));) await send(next);
   } finally {
     running = false;
   }

@@ -48,7 +48,11 @@ export async function webClient(request, publishableKey) {
   const file = fileBehind(pathname);
   const found = file && (await stat(file).catch(() => null));
   if (!found?.isFile()) return null;
-  const headers = { ...HEADERS, "content-type": TYPES[extname(file.pathname)], etag: `"${found.mtimeMs}-${found.size}"` };
+  const headers = {
+    ...HEADERS,
+    "content-type": TYPES[extname(file.pathname)],
+    etag: `"${found.mtimeMs}-${found.size}"`,
+  };
   if (request.headers.get("if-none-match") === headers.etag) return new Response(null, { status: 304, headers });
   return new Response(request.method === "HEAD" ? null : await readFile(file), { headers });
 }

@@ -3,8 +3,9 @@
 import json
 import re
 
+import jwt
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from cli.local.stack import StackStatus
 from tests.browser.conftest import OpenPage, keep_screenshot
@@ -21,6 +22,7 @@ from tests.browser.steps import (
     upload,
 )
 from tests.database.personas import connect
+from tests.e2e.people import operator
 from tests.e2e.worker_process import WorkerProcess
 
 
@@ -181,6 +183,35 @@ def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(open_page: OpenPage)
     expect(page.get_by_role("list", name="Uploads")).to_have_count(0)
     page.reload()
     expect(page.get_by_text("No pictures yet.")).to_be_visible()
+
+
+def test_credits_are_bought_where_a_billing_service_is_configured(open_page: OpenPage, stack: StackStatus) -> None:
+    page = open_page()
+    email = sign_up(page)
+    asked: list[Request] = []
+
+    def checkout(route: Route) -> None:
+        asked.append(route.request)
+        route.fulfill(json={"url": f"{stack.web_url}/payment-page"})
+
+    project = {"url": stack.api_url, "publishableKey": stack.publishable_key}
+    page.route("**/config.json", lambda route: route.fulfill(json=project | {"billingUrl": f"{stack.web_url}/billing"}))
+    page.route("**/billing/checkout", checkout)
+    page.route("**/payment-page", lambda route: route.fulfill(body="Please pay."))
+    packages = operator(stack).table("pay_as_you_go_packages")
+    packages.update({"stripe_price_id": "price_of_the_test"}).eq("name", "20 credits").execute()
+    try:
+        page.goto("/#/credits")
+        page.reload()
+        page.get_by_role("button", name="Buy 20 credits").click()
+        expect(page.get_by_text("Please pay.")).to_be_visible()
+    finally:
+        operator(stack).table("pay_as_you_go_packages").update({"stripe_price_id": None}).eq(
+            "name", "20 credits"
+        ).execute()
+    assert asked[0].post_data_json == {"price_id": "price_of_the_test"}
+    token = asked[0].headers["authorization"].removeprefix("Bearer ")
+    assert jwt.decode(token, options={"verify_signature": False})["email"] == email
 
 
 def test_the_account_is_edited_taken_along_and_deleted(

@@ -14,7 +14,10 @@ const FIELDS = [
 export function account(app) {
   const save = once(app, async (event) => {
     const entered = new FormData(event.target);
-    await updateProfile(app.user.id, Object.fromEntries(FIELDS.map(([name]) => [name, entered.get(name).trim() || null])));
+    await updateProfile(
+      app.user.id,
+      Object.fromEntries(FIELDS.map(([name]) => [name, entered.get(name).trim() || null])),
+    );
     app.say("Saved.");
     await app.refresh();
   });
@@ -44,7 +47,13 @@ export function account(app) {
           ([name, label, autocomplete, maximum]) => html`
             <div class="field">
               <label for=${name}>${label}</label>
-              <input id=${name} name=${name} autocomplete=${autocomplete} maxlength=${maximum} .defaultValue=${app.profile[name] ?? ""} />
+              <input
+                id=${name}
+                name=${name}
+                autocomplete=${autocomplete}
+                maxlength=${maximum}
+                .defaultValue=${app.profile[name] ?? ""}
+              />
             </div>
           `,
         )}

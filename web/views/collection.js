@@ -66,7 +66,13 @@ export function collection(app, collectionId) {
             </div>
             <div class="field">
               <label for="description">Description</label>
-              <textarea id="description" name="description" maxlength="2000" rows="3" .defaultValue=${shown.description ?? ""}></textarea>
+              <textarea
+                id="description"
+                name="description"
+                maxlength="2000"
+                rows="3"
+                .defaultValue=${shown.description ?? ""}
+              ></textarea>
             </div>
             <button class="primary wide">Save</button>
           </form>
@@ -81,19 +87,23 @@ export function collection(app, collectionId) {
     return html`
       <li class="card">
         ${isOwner ? html`<a href="#/pictures/${image.id}">${inside}</a>` : html`<div>${inside}</div>`}
-        ${isOwner
-          ? html`
-              <button
-                class="icon-only star"
-                aria-label="Take ${image.original_filename} out of the collection"
-                @click=${doing(() => api.removeFromCollection(shown.id, image.id))}
-              >
-                ${icon("close")}
-              </button>
-            `
-          : image.final_url
-            ? html`<a class="facts" href=${urls[image.final_url]} target="_blank" rel="noopener">${icon("print")} Print file</a>`
-            : nothing}
+        ${
+          isOwner
+            ? html`
+                <button
+                  class="icon-only star"
+                  aria-label="Take ${image.original_filename} out of the collection"
+                  @click=${doing(() => api.removeFromCollection(shown.id, image.id))}
+                >
+                  ${icon("close")}
+                </button>
+              `
+            : image.final_url
+              ? html`<a class="facts" href=${urls[image.final_url]} target="_blank" rel="noopener"
+                  >${icon("print")} Print file</a
+                >`
+              : nothing
+        }
       </li>
     `;
   };
@@ -113,9 +123,15 @@ export function collection(app, collectionId) {
         ${isOwner ? ownersTools() : nothing}
       </div>
       ${shown.description ? html`<p class="lead">${shown.description}</p>` : nothing}
-      ${images.length > 0
-        ? html`<ul class="grid">${repeat(images, ({ id }) => id, card)}</ul>`
-        : html`<p class="empty">${isOwner ? "Empty. Open a picture and put it in with “Collections”." : "This collection is empty."}</p>`}
+      ${
+        images.length > 0
+          ? html`<ul class="grid">
+              ${repeat(images, ({ id }) => id, card)}
+            </ul>`
+          : html`<p class="empty">
+              ${isOwner ? "Empty. Open a picture and put it in with “Collections”." : "This collection is empty."}
+            </p>`
+      }
     `;
   };
 

@@ -13,7 +13,10 @@ export function collections(app) {
   let urls = {};
 
   const covers = (collection) =>
-    collection.image_collection_items.map(({ images }) => images && previewKey(images)).filter(Boolean).slice(0, COVERS);
+    collection.image_collection_items
+      .map(({ images }) => images && previewKey(images))
+      .filter(Boolean)
+      .slice(0, COVERS);
 
   async function load() {
     list = await listCollections(app.user.id);
@@ -28,7 +31,9 @@ export function collections(app) {
   const card = (collection) => html`
     <li class="card">
       <a href="#/collections/${collection.id}">
-        <span class="covers">${covers(collection).map((key) => html`<img src=${urls[key]} alt="" loading="lazy" />`)}</span>
+        <span class="covers"
+          >${covers(collection).map((key) => html`<img src=${urls[key]} alt="" loading="lazy" />`)}</span
+        >
         <span class="name">${collection.name}</span>
       </a>
       <span class="facts">
@@ -46,13 +51,25 @@ export function collections(app) {
       <div class="heading">
         <h1 tabindex="-1">Collections</h1>
         <form class="row" @submit=${create}>
-          <input name="name" maxlength="200" placeholder="New collection" aria-label="Name of the new collection" required />
+          <input
+            name="name"
+            maxlength="200"
+            placeholder="New collection"
+            aria-label="Name of the new collection"
+            required
+          />
           <button class="primary">Create</button>
         </form>
       </div>
-      ${list.length > 0
-        ? html`<ul class="grid">${repeat(list, ({ id }) => id, card)}</ul>`
-        : html`<p class="empty">No collections yet. One holds the pictures of an order, or shows them to a customer.</p>`}
+      ${
+        list.length > 0
+          ? html`<ul class="grid">
+              ${repeat(list, ({ id }) => id, card)}
+            </ul>`
+          : html`<p class="empty">
+              No collections yet. One holds the pictures of an order, or shows them to a customer.
+            </p>`
+      }
     `,
   };
 }

@@ -8,6 +8,10 @@ import { fileSize, once, previewKey, statusPill, thumbnail } from "../ui.js";
 import { dropUpload, retryUpload, startUploads, uploads } from "../uploads.js";
 
 const PAGE = 24;
+const EMPTY = {
+  true: "No favourites yet. The star on a picture makes it one.",
+  false: "No pictures yet. Drop one above, or set a text under Lettering.",
+};
 
 export function gallery(app) {
   let favorites = false;
@@ -46,12 +50,31 @@ export function gallery(app) {
         </div>
       </div>
       ${dropZone(app)} ${uploadList()}
-      ${images.length > 0
-        ? html`<ul class="grid">${repeat(images, (image) => image.id, (image) => card(image, urls[previewKey(image)], star(image)))}</ul>`
-        : html`<p class="empty">${favorites ? "No favourites yet. The star on a picture makes it one." : "No pictures yet. Drop one above, or set a text under Lettering."}</p>`}
-      ${total > images.length
-        ? html`<p class="more"><button @click=${() => { limit += PAGE; app.refresh(); }}>Show more (${total - images.length})</button></p>`
-        : nothing}
+      ${
+        images.length > 0
+          ? html`<ul class="grid">
+              ${repeat(
+                images,
+                (image) => image.id,
+                (image) => card(image, urls[previewKey(image)], star(image)),
+              )}
+            </ul>`
+          : html`<p class="empty">${EMPTY[favorites]}</p>`
+      }
+      ${
+        total > images.length
+          ? html`<p class="more">
+              <button
+                @click=${() => {
+                  limit += PAGE;
+                  app.refresh();
+                }}
+              >
+                Show more (${total - images.length})
+              </button>
+            </p>`
+          : nothing
+      }
     `,
   };
 }
@@ -70,7 +93,12 @@ function dropZone(app) {
     startUploads(app, [...event.dataTransfer.files]);
   };
   return html`
-    <label class="drop-zone" @dragover=${(event) => over(event, true)} @dragleave=${(event) => over(event, false)} @drop=${drop}>
+    <label
+      class="drop-zone"
+      @dragover=${(event) => over(event, true)}
+      @dragleave=${(event) => over(event, false)}
+      @drop=${drop}
+    >
       <input type="file" multiple accept=${UPLOAD.types.join(",")} @change=${choose} aria-describedby="drop-hint" />
       ${icon("upload")}
       <span><strong>Drop pictures here</strong>, or <u>choose files</u></span>
@@ -89,11 +117,21 @@ function uploadList() {
         (upload) => html`
           <li>
             <span class="name">${upload.file.name}</span>
-            ${upload.error
-              ? html`<span class="refusal" role="alert">${upload.error}</span>`
-              : html`<progress max="1" .value=${upload.progress} aria-label="Upload of ${upload.file.name}"></progress>`}
+            ${
+              upload.error
+                ? html`<span class="refusal" role="alert">${upload.error}</span>`
+                : html`<progress
+                    max="1"
+                    .value=${upload.progress}
+                    aria-label="Upload of ${upload.file.name}"
+                  ></progress>`
+            }
             ${upload.retryable ? html`<button @click=${() => retryUpload(upload)}>Try again</button>` : nothing}
-            <button class="icon-only" aria-label="${upload.error ? "Remove" : "Cancel"} ${upload.file.name}" @click=${() => dropUpload(upload)}>
+            <button
+              class="icon-only"
+              aria-label="${upload.error ? "Remove" : "Cancel"} ${upload.file.name}"
+              @click=${() => dropUpload(upload)}
+            >
               ${icon("close")}
             </button>
           </li>
@@ -126,7 +164,8 @@ function card(image, url, star) {
 function cardFacts(image) {
   const operations = image.image_operations;
   const isUnfinished = operations.some(({ status }) => ["pending", "processing"].includes(status));
-  if (isUnfinished || (operations.length > 0 && image.processing_status === "failed")) return statusPill(image.processing_status);
+  if (isUnfinished || (operations.length > 0 && image.processing_status === "failed"))
+    return statusPill(image.processing_status);
   const results = operations.filter(({ status }) => status === "completed").length;
   return results > 0 ? `${results} result${results === 1 ? "" : "s"}` : "Original only";
 }

@@ -7,9 +7,22 @@ import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import * as api from "../supabase.js";
 import { OPERATIONS, optionFields, readOptions, resultName } from "../operations.js";
 import { icon } from "../icons.js";
-import { confirm, credits, dateTime, fileSize, once, previewKey, printSize, save, statusPill, thumbnail } from "../ui.js";
+import {
+  confirm,
+  credits,
+  dateTime,
+  fileSize,
+  once,
+  previewKey,
+  printSize,
+  save,
+  startButton,
+  statusPill,
+  thumbnail,
+} from "../ui.js";
 import { backdrops, comparison } from "./comparison.js";
 
+const PRINT_MARK = html`<span class="mark">${icon("print")}<span class="hidden">, chosen for print</span></span>`;
 const ORIGINAL = "original";
 const ON_PICTURES = ["upscale", "background_removal", "vectorize"];
 
@@ -19,20 +32,22 @@ export function picture(app, imageId) {
   let urls = {};
   let chosen = null; // the version that the user picked; else the newest is shown
   let operationType = ON_PICTURES[0];
-  let request = null; // { shape, key } of a request that got no answer
   const look = { split: 50, backdrop: "checkerboard" };
 
   async function load() {
-    [image, collections] = await Promise.all([
-      api.readImage(app.user.id, imageId),
-      api.listCollections(app.user.id),
-    ]);
+    [image, collections] = await Promise.all([api.readImage(app.user.id, imageId), api.listCollections(app.user.id)]);
     if (!image) return;
     const results = completed();
-    urls = await api.signUrls([
-      image.original_url,
-      ...results.flatMap(({ input_data: input, output_data: output }) => [input.url, output.url, output.thumbnail_url]),
-    ].filter(Boolean));
+    urls = await api.signUrls(
+      [
+        image.original_url,
+        ...results.flatMap(({ input_data: input, output_data: output }) => [
+          input.url,
+          output.url,
+          output.thumbnail_url,
+        ]),
+      ].filter(Boolean),
+    );
   }
 
   const completed = () => image.image_operations.filter(({ status }) => status === "completed");
@@ -46,14 +61,16 @@ export function picture(app, imageId) {
       preview: previewKey({ ...image, thumbnail_url: null }),
       details: { bytes: image.original_file_size },
     };
-    const results = completed().toReversed().map((operation) => ({
-      id: operation.id,
-      name: resultName(operation),
-      key: operation.output_data.url,
-      preview: operation.output_data.thumbnail_url,
-      details: operation.output_data,
-      before: operation.input_data.url,
-    }));
+    const results = completed()
+      .toReversed()
+      .map((operation) => ({
+        id: operation.id,
+        name: resultName(operation),
+        key: operation.output_data.url,
+        preview: operation.output_data.thumbnail_url,
+        details: operation.output_data,
+        before: operation.input_data.url,
+      }));
     return [original, ...results].filter(Boolean);
   }
 
@@ -67,17 +84,8 @@ export function picture(app, imageId) {
     doing(async (event) => {
       const options = readOptions(operationType, event.target);
       if (version.id !== ORIGINAL) options.input = version.id;
-      // While the answer is out, the same request keeps its key: it may have been charged already.
-      const shape = JSON.stringify([operationType, options]);
-      if (request?.shape !== shape) request = { shape, key: crypto.randomUUID() };
-      try {
-        await api.requestOperation(image.id, operationType, options, request.key);
-        request = null;
-        chosen = null;
-      } catch (error) {
-        if (error.status) request = null;
-        throw error;
-      }
+      await api.requestOperation(image.id, operationType, options);
+      chosen = null;
       app.say(`${OPERATIONS[operationType].name}: requested.`);
     });
 
@@ -96,7 +104,8 @@ export function picture(app, imageId) {
     doing(async () => {
       const blob = await api.downloadFile(version.key, image.id);
       const stem = image.original_filename.replace(/\.\w{1,5}$/, "");
-      const name = version.id === ORIGINAL ? image.original_filename : `${stem}, ${version.name}${/\.\w+$/.exec(version.key)[0]}`;
+      const name =
+        version.id === ORIGINAL ? image.original_filename : `${stem}, ${version.name}${/\.\w+$/.exec(version.key)[0]}`;
       save(blob, name);
     });
 
@@ -147,12 +156,16 @@ export function picture(app, imageId) {
     <p><a class="button" href="#/">To your pictures</a></p>
   `;
 
-  const waiting = () => html`<div class="stage checkerboard"><p class="empty">The first result will appear here.</p></div>`;
+  const waiting = () =>
+    html`<div class="stage checkerboard"><p class="empty">The first result will appear here.</p></div>`;
 
   const stage = (version, all) => html`
     ${comparison({
       after: { ...version.details, url: urls[version.key], name: version.name },
-      before: version.before && { url: urls[version.before], name: all.find(({ key }) => key === version.before)?.name ?? "Before" },
+      before: version.before && {
+        url: urls[version.before],
+        name: all.find(({ key }) => key === version.before)?.name ?? "Before",
+      },
       look,
       update: app.update,
     })}
@@ -163,9 +176,13 @@ export function picture(app, imageId) {
     ${version.details.warnings?.map((warning) => html`<p class="notice">${icon("warning")}${warning}</p>`)}
     <div class="actions">
       <button class="primary" @click=${download(version)}>${icon("download")}Download</button>
-      ${version.id === ORIGINAL
-        ? nothing
-        : html`<button aria-pressed=${image.final_url === version.key} @click=${forPrint(version)}>${icon("print")}${image.final_url === version.key ? "Chosen for print" : "Choose for print"}</button>`}
+      ${
+        version.id === ORIGINAL
+          ? nothing
+          : html`<button aria-pressed=${image.final_url === version.key} @click=${forPrint(version)}>
+              ${icon("print")}${image.final_url === version.key ? "Chosen for print" : "Choose for print"}
+            </button>`
+      }
       ${backdrops(look, app.update)}
     </div>
     ${all.length > 1 ? versionStrip(version, all) : nothing}
@@ -185,10 +202,14 @@ export function picture(app, imageId) {
                 name="version"
                 value=${id}
                 .checked=${live(id === version.id)}
-                @change=${() => { chosen = id; look.split = 50; app.update(); }}
+                @change=${() => {
+                  chosen = id;
+                  look.split = 50;
+                  app.update();
+                }}
               />
               ${thumbnail(urls[preview], "")}
-              <span>${name}${image.final_url === key ? html`<span class="mark">${icon("print")}<span class="hidden">, chosen for print</span></span>` : nothing}</span>
+              <span>${name}${image.final_url === key ? PRINT_MARK : nothing}</span>
             </label>
           `,
         )}
@@ -208,7 +229,13 @@ export function picture(app, imageId) {
         <div class="kinds" role="group" aria-labelledby="operation-heading">
           ${offered.map(
             (type) => html`
-              <button aria-pressed=${type === operationType} @click=${() => { operationType = type; app.update(); }}>
+              <button
+                aria-pressed=${type === operationType}
+                @click=${() => {
+                  operationType = type;
+                  app.update();
+                }}
+              >
                 ${OPERATIONS[type].name}<small>${credits(app.prices[type])}</small>
               </button>
             `,
@@ -221,10 +248,7 @@ export function picture(app, imageId) {
             <form @submit=${(event) => start(version)(event)}>
               ${optionFields(operationType)}
               <p class="facts">Works on: <strong>${version.name}</strong></p>
-              ${price > app.profile.credits_remaining
-                ? html`<p class="notice low">This takes ${credits(price)}; you have ${app.profile.credits_remaining}. <a href="#/credits">Get credits</a></p>`
-                : nothing}
-              <button class="primary wide">Start for ${credits(price)}</button>
+              ${startButton(app, price)}
             </form>
           `,
         )}
@@ -244,9 +268,11 @@ export function picture(app, imageId) {
             <li>
               <span class="name">${OPERATIONS[operation.operation_type].name}</span>${statusPill(operation.status)}
               <span class="facts">${historyFacts(operation)}</span>
-              ${["pending", "processing"].includes(operation.status)
-                ? html`<button @click=${doing(() => api.cancelOperation(operation.id))}>Cancel</button>`
-                : nothing}
+              ${
+                ["pending", "processing"].includes(operation.status)
+                  ? html`<button @click=${doing(() => api.cancelOperation(operation.id))}>Cancel</button>`
+                  : nothing
+              }
             </li>
           `,
         )}
@@ -262,7 +288,11 @@ export function picture(app, imageId) {
           const isIn = image.image_collection_items.some((item) => item.collection_id === collection.id);
           return html`
             <label class="check">
-              <input type="checkbox" .checked=${live(isIn)} @change=${toggleCollection(collection, isIn)} />${collection.name}
+              <input
+                type="checkbox"
+                .checked=${live(isIn)}
+                @change=${toggleCollection(collection, isIn)}
+              />${collection.name}
             </label>
           `;
         })}

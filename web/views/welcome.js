@@ -64,7 +64,14 @@ export function welcome(app) {
     <section class="card entrance" role="status">
       <h2>Look into your mail</h2>
       <p>We sent a link to ${mailSent}. Follow it, then sign in here.</p>
-      <button @click=${() => { mailSent = null; choose(false); }}>Sign in</button>
+      <button
+        @click=${() => {
+          mailSent = null;
+          choose(false);
+        }}
+      >
+        Sign in
+      </button>
     </section>
   `;
 
@@ -72,7 +79,9 @@ export function welcome(app) {
     title: "Artwork for DTF printing",
     className: "welcome",
     showsEarly: true,
-    load: async () => { prices = await readPrices(); },
+    load: async () => {
+      prices = await readPrices();
+    },
     body: () => html`
       <div class="pitch">
         <h1 tabindex="-1">Artwork, ready <em>for print.</em></h1>
@@ -82,7 +91,10 @@ export function welcome(app) {
       <ul class="offers">
         ${Object.entries(OPERATIONS).map(
           ([type, { name, about }]) => html`
-            <li><strong>${name}</strong><span class="price">${type in prices ? credits(prices[type]) : nothing}</span><span>${about}</span></li>
+            <li>
+              <strong>${name}</strong><span class="price">${type in prices ? credits(prices[type]) : nothing}</span
+              ><span>${about}</span>
+            </li>
           `,
         )}
       </ul>
