@@ -1,5 +1,6 @@
 """What Realtime tells whom: the published tables, and the topic of each user."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -8,6 +9,14 @@ import pytest
 from tests.database.personas import Connection, People, Person
 
 PUBLISHED = {"profiles", "images", "image_operations", "credit_transactions"}
+
+
+@pytest.fixture
+def telling(db: Connection) -> Iterator[None]:
+    """A project that has chosen to tell users on their topics."""
+    db.execute("select private.broadcast_to_users(true)")
+    yield
+    db.execute("select private.broadcast_to_users(false)")
 
 
 def told(db: Connection, person: Person) -> list[tuple[Any, ...]]:
@@ -45,6 +54,15 @@ def test_a_delete_gives_away_a_random_id_and_nothing_else(db: Connection) -> Non
     }
 
 
+def test_users_are_told_on_their_topics_only_where_the_project_chose_it(db: Connection, people: People) -> None:
+    person = people.new()
+    forget(db)
+    people.image(person)
+    people.service.call("add_user_credits", p_user_id=person.id, p_amount=5, p_transaction_type="purchase")
+    assert told(db, person) == []
+
+
+@pytest.mark.usefixtures("telling")
 def test_a_user_is_told_of_his_operations(db: Connection, people: People, empty_queue: None) -> None:
     person = people.new(credits=5)
     image = people.image(person)
@@ -56,6 +74,7 @@ def test_a_user_is_told_of_his_operations(db: Connection, people: People, empty_
     assert told(db, person)[1:] == [("image_operations", "UPDATE", str(operation))]
 
 
+@pytest.mark.usefixtures("telling")
 def test_a_user_is_told_of_credits_that_he_gets_and_of_his_account(db: Connection, people: People) -> None:
     person = people.new()
     forget(db)
@@ -68,6 +87,7 @@ def test_a_user_is_told_of_credits_that_he_gets_and_of_his_account(db: Connectio
     assert told(db, person) == [("profiles", "UPDATE", str(person.id))]
 
 
+@pytest.mark.usefixtures("telling")
 def test_a_user_is_told_of_his_images(db: Connection, people: People) -> None:
     person = people.new()
     forget(db)
@@ -78,12 +98,9 @@ def test_a_user_is_told_of_his_images(db: Connection, people: People) -> None:
 
 
 @pytest.fixture
-def probe(db: Connection, people: People) -> Person:
-    """Somebody with a message on his topic."""
-    person = people.new()
-    forget(db)
-    people.image(person)
-    return person
+def probe(people: People) -> Person:
+    """Somebody whose topic others are curious about."""
+    return people.new()
 
 
 def reads(person: Person, topic: str, extension: str = "broadcast") -> bool:
@@ -116,6 +133,7 @@ def test_nobody_but_the_database_sends_there(people: People, probe: Person) -> N
             )
 
 
+@pytest.mark.usefixtures("telling")
 def test_what_cannot_be_told_fails_nothing(db: Connection, people: People) -> None:
     person = people.new()
     with db.transaction(force_rollback=True):
