@@ -42,7 +42,7 @@ def drains(ours: Database, theirs: Database, effort: Effort, report: Progress) -
             "minimal": drain_minimal,
             **{name: partial(peers.drain, name, theirs, JOBS[name]) for name in peers.COMMANDS},
         },
-        effort.peer_rounds,
+        effort.slow_rounds,
     )
     yield Figure(SECTION, "claim + complete", rates["one"], "procrastinate", rates["procrastinate"], "/s", 2.0)
     what = "complete and claim next"

@@ -12,6 +12,7 @@ SECTION = "Figures of the business"
 GOAL = 0.2
 NAMES = ("revenue", "margins", "retention")
 DAY = "select public.refresh_stats();"
+COUNTED_RUNS = 5
 
 
 def run(base: Database, effort: Effort, report: Progress) -> Iterator[Figure]:
@@ -29,10 +30,11 @@ def run(base: Database, effort: Effort, report: Progress) -> Iterator[Figure]:
     contenders = {}
     for name in NAMES:
         query = f"select * from public.stats_{name}();"
-        contenders[name, "counted"] = partial(_milliseconds, counted, query, effort.run)
-        contenders[name, "uncounted"] = partial(_milliseconds, uncounted, query, "--transactions=1")
-    contenders["refresh", "counted"] = partial(_milliseconds, counted, DAY, effort.run)
-    times = in_turn(contenders, effort.rounds)
+        contenders[name, "counted"] = partial(counted.pgbench, query, COUNTED_RUNS)
+        contenders[name, "uncounted"] = partial(uncounted.pgbench, query, 1)
+    contenders["refresh", "counted"] = partial(counted.pgbench, DAY, COUNTED_RUNS)
+    rates = in_turn(contenders, effort.slow_rounds)
+    times = {name: tuple(1000 / rate for rate in values) for name, values in rates.items()}
     for name in NAMES:
         yield Figure(
             SECTION, f"{name} of a year, {entries:,} entries", times[name, "counted"], "no day counted",
@@ -42,7 +44,3 @@ def run(base: Database, effort: Effort, report: Progress) -> Iterator[Figure]:
         SECTION, "counting the newest two days again", times["refresh", "counted"], "margins, no day counted",
         times["margins", "uncounted"], "ms",
     )  # fmt: skip
-
-
-def _milliseconds(database: Database, query: str, run: str) -> float:
-    return 1000 / database.pgbench(query, run)

@@ -15,11 +15,11 @@ Name = TypeVar("Name", bound=Hashable)
 class Effort:
     """How much is measured: `seconds` is the length of one run of pgbench, `jobs` that of one run through a queue.
 
-    Many short rounds stand a busy machine better than few long ones. Peers take longer, so they have their own number.
+    Many short rounds stand a busy machine better than few long ones. What takes seconds has a number of its own.
     """
 
     rounds: int
-    peer_rounds: int
+    slow_rounds: int
     seconds: float
     jobs: int
     people: int
@@ -29,7 +29,7 @@ class Effort:
 
 FULL = Effort(
     rounds=15,
-    peer_rounds=5,
+    slow_rounds=5,
     seconds=0.3,
     jobs=500,
     people=10_000,

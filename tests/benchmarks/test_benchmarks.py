@@ -5,7 +5,7 @@ import pytest
 from tests.benchmarks.measure import Effort
 from tests.benchmarks.suite import measure
 
-SMALL = Effort(rounds=1, peer_rounds=1, seconds=0.01, jobs=20, people=300, clients=(1, 2), sizes=(100, 200))
+SMALL = Effort(rounds=1, slow_rounds=1, seconds=0.01, jobs=20, people=300, clients=(1, 2), sizes=(100, 200))
 
 
 def test_every_database_benchmark_gives_figures(capsys: pytest.CaptureFixture[str]) -> None:
