@@ -31,10 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     elif module in ON_ONE_SERVER:
         names = ["17"]
     else:
-        names = ["17", *servers.PACKAGED]
-        # Without Docker the skips of one module say so; the others need not repeat it for every test.
-        if module == "tests.database.test_servers" or not servers.docker_trouble():
-            names.append("container")
+        names = ["17", *servers.PACKAGED, *([] if servers.container_trouble() else ["container"])]
     metafunc.parametrize("server", names, indirect=True, scope="session")
 
 

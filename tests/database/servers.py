@@ -65,11 +65,29 @@ def _binaries(major: str) -> Path:
     return package / "native" / "bin"
 
 
+def container_image() -> str:
+    """The image that the container is made from."""
+    return os.environ.get("DTF_TEST_IMAGE") or DEFAULT_IMAGE
+
+
 @cache
-def docker_trouble() -> str | None:
-    """Why no container can be started here, or None."""
+def container_trouble() -> str | None:
+    """Why no container can be started here, or None; pulls the image where it is missing.
+
+    Called while tests are collected: a pull may take longer than a test.
+    """
+    image = container_image()
     try:
-        docker.from_env().ping()
+        client = docker.from_env()
+        try:
+            client.images.get(image)
+        except ImageNotFound:
+            client.images.pull(image)
+    except APIError as error:
+        trouble = f"The image {image} cannot be pulled; name another in DTF_TEST_IMAGE. {error}"
+        if image != DEFAULT_IMAGE:
+            pytest.exit(trouble, 1)
+        return trouble
     except DockerException as error:
         return f"No Docker engine answers, so no test ran in a container: {error}"
     return None
@@ -77,10 +95,7 @@ def docker_trouble() -> str | None:
 
 @contextmanager
 def container() -> Iterator[StackState]:
-    """A server in a container, which is removed at the end; skips where none can be started."""
-    trouble = docker_trouble()
-    if trouble:
-        pytest.skip(trouble)
+    """A server in a container, which is removed at the end."""
     state = StackState()
     testcontainers_config.ryuk_disabled = True  # a second image to pull, for what the `with` below does
     variables = {
@@ -88,28 +103,12 @@ def container() -> Iterator[StackState]:
         "POSTGRES_PASSWORD": state.admin_password,
         "POSTGRES_DB": "postgres",
     }
-    with DockerContainer(_pulled_image(), env=variables, ports=[PORT]) as running:
+    with DockerContainer(container_image(), env=variables, ports=[PORT]) as running:
         state.postgres_host = running.get_container_host_ip()
         state.postgres_port = running.get_exposed_port(PORT)
         _wait_for(state, running)
         _migrate(state)
         yield state
-
-
-def _pulled_image() -> str:
-    named = os.environ.get("DTF_TEST_IMAGE")
-    image = named or DEFAULT_IMAGE
-    images = docker.from_env().images
-    try:
-        images.get(image)
-    except ImageNotFound:
-        try:
-            images.pull(image)
-        except APIError as error:
-            if named:
-                raise
-            pytest.skip(f"The image {image} cannot be pulled; name another in DTF_TEST_IMAGE. {error}")
-    return image
 
 
 def _wait_for(state: StackState, running: DockerContainer) -> None:

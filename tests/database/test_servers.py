@@ -9,6 +9,7 @@ import pytest
 from cli.local import supabase_cli
 from cli.local.stack import PROJECT, Stack
 from cli.local.state import StackState
+from tests.database import servers
 from tests.database.personas import Connection, connect
 
 MIGRATIONS = PROJECT / "supabase" / "migrations"
@@ -78,6 +79,13 @@ def history(db: Connection) -> list[dict[str, Any]]:
         "select m.version, m.name, null as hash from supabase_migrations.schema_migrations as m"
         " union all select null, s.path, s.hash from supabase_migrations.seed_files as s order by 1, 2"
     ).fetchall()
+
+
+def test_a_container_is_one_of_the_servers() -> None:
+    """The database tests run in a container of their own accord; where they do not, this says why."""
+    trouble = servers.container_trouble()
+    if trouble:
+        pytest.skip(trouble)
 
 
 def test_every_migration_was_applied_once_and_in_order(db: Connection) -> None:
