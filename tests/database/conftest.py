@@ -15,7 +15,7 @@ from tests.database import servers
 from tests.database.personas import Connection, People, connect
 
 # Long runs whose subject is not the version of Postgres.
-ON_ONE_SERVER = {"tests.database.test_concurrency", "tests.database.test_model"}
+ON_ONE_SERVER = {"tests.database.test_concurrency", "tests.database.test_scale", "tests.database.test_model"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,0 +1,123 @@
+"""What a call of the queue touches when the table is large, or when old versions of its rows cannot be removed.
+
+Counted in blocks and not in time, which depends on what else the machine does.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from psycopg.types.json import Jsonb
+
+from cli.local.state import StackState
+from tests.database.personas import Connection, People, Person, Row, connect
+
+FINISHED = 1_000_000
+CLAIM = "select * from public.claim_image_operations('worker-1')"
+COMPLETE = "select * from public.complete_image_operation(%s, %s, 'waifu2x', %s, 1.0)"
+REQUEST = "select * from public.request_image_operation(%s, 'upscale')"
+
+pytestmark = [pytest.mark.usefixtures("empty_queue"), pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def admin(server: StackState) -> Iterator[Connection]:
+    """A superuser, who may switch triggers off to fill a table quickly."""
+    with connect(server.admin_url) as connection:
+        yield connection
+
+
+def queue(people: People, count: int) -> tuple[Person, UUID]:
+    user = people.new(credits=count + 100)
+    image = people.image(user)
+    for _ in range(count):
+        user.call("request_image_operation", p_image_id=image, p_operation_type="upscale")
+    return user, image
+
+
+def result(job: Row) -> tuple[UUID, UUID, Jsonb]:
+    """What COMPLETE takes."""
+    folder = f"results/{job['user_id']}/{job['id']}"
+    output = {"url": f"{folder}/a.png", "thumbnail_url": f"{folder}/a.webp"}
+    return job["id"], job["lease_token"], Jsonb(output)
+
+
+def blocks(connection: Connection, call: str, *parameters: Any) -> int:
+    """How many blocks of tables and indexes a call reads, cached or not."""
+    (row,) = connection.execute(f"explain (analyze, buffers, format json) {call}", parameters).fetchall()
+    plan = row["QUERY PLAN"][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def round_of_calls(connection: Connection, user: Person, image: UUID) -> dict[str, int]:
+    """The blocks of one call of each kind, plans and catalogs being cached."""
+    connection.execute("select set_config('request.jwt.claim.sub', %s, true)", (str(user.id),))
+    counts: dict[str, int] = {}
+    for _ in range(3):
+        counts["request"] = blocks(connection, REQUEST, image)
+        counts["claim"] = blocks(connection, CLAIM)
+        (job,) = connection.execute(CLAIM).fetchall()
+        counts["complete"] = blocks(connection, COMPLETE, *result(job))
+    return counts
+
+
+def fill(connection: Connection) -> None:
+    """Insert finished operations of a thousand other accounts, with no statistics about them."""
+    connection.execute("set local session_replication_role = replica")
+    connection.execute("set local maintenance_work_mem = '256MB'")
+    indexes = connection.execute(
+        "select indexname, indexdef from pg_indexes"
+        " where schemaname = 'public' and tablename = 'image_operations' and indexname not like '%_pkey'"
+    ).fetchall()
+    for index in indexes:
+        connection.execute(f"drop index public.{index['indexname']}")
+    connection.execute(
+        """
+        with people as (select array(select gen_random_uuid() from generate_series(1, 1000)) as ids)
+        insert into public.image_operations (
+            image_id, user_id, operation_type, status, credits_used, created_at, completed_at, lease_token
+        )
+        select
+            gen_random_uuid(), p.ids[1 + n %% 1000], 'upscale', 'completed', 1,
+            now() - make_interval(secs => n), now(), gen_random_uuid()
+        from people as p, generate_series(1, %s) as n
+        """,
+        (FINISHED,),
+    )
+    for index in indexes:
+        connection.execute(index["indexdef"])
+    connection.execute("set local session_replication_role = origin")
+
+
+def test_calls_touch_as_little_with_a_million_finished_operations(people: People, admin: Connection) -> None:
+    user, image = queue(people, 30)
+    with admin.transaction(force_rollback=True):
+        empty = round_of_calls(admin, user, image)
+        fill(admin)
+        grown = round_of_calls(admin, user, image)
+        admin.execute("analyze public.image_operations")
+        analyzed = round_of_calls(admin, user, image)
+    for name, count in empty.items():
+        # Each index is a level or two deeper.
+        assert max(grown[name], analyzed[name]) <= 1.5 * count + 20, (empty, grown, analyzed)
+
+
+def test_a_long_transaction_slows_the_queue_and_stops_nothing(people: People, admin: Connection, db_url: str) -> None:
+    """While it lasts, the entries of started operations stay in the queue's index, and each claim passes over them."""
+    rounds = 500
+    for _ in range(2):
+        queue(people, rounds)
+    with connect(db_url) as reader, reader.transaction():
+        reader.execute("set transaction isolation level repeatable read")
+        reader.execute("select count(*) from public.image_operations")
+        done = set()
+        for _ in range(rounds):
+            (job,) = admin.execute(CLAIM).fetchall()
+            admin.execute(COMPLETE, result(job))
+            done.add(job["id"])
+        while_it_lasts = blocks(admin, CLAIM)
+    admin.execute(CLAIM)  # finds the entries dead and marks them
+    afterwards = blocks(admin, CLAIM)
+    assert len(done) == rounds
+    assert afterwards < while_it_lasts <= 5 * rounds, (while_it_lasts, afterwards)
