@@ -80,11 +80,13 @@ export function save(blob, name) {
 const SHOWABLE = ["image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/svg+xml"];
 const SHOWABLE_BYTES = 10 * 1024 * 1024;
 
+/** Whether a browser can show the original. */
+export const isShowable = (image) => SHOWABLE.includes(image.original_file_type);
+
 /** The stored file that stands for a picture in a list, or null. */
 export function previewKey(image) {
   if (image.thumbnail_url) return image.thumbnail_url;
-  const light = SHOWABLE.includes(image.original_file_type) && image.original_file_size <= SHOWABLE_BYTES;
-  return light ? image.original_url : null;
+  return isShowable(image) && image.original_file_size <= SHOWABLE_BYTES ? image.original_url : null;
 }
 
 /** The button that starts an operation, and a word before it where the credits do not suffice. */

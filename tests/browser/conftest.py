@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from cli.local.stack import PROJECT, StackStatus
 from tests.browser.chromium import launch
+from tests.database.personas import connect
 from tests.e2e.worker_process import WorkerProcess
 
 SCREENSHOTS = PROJECT / "screenshots"
@@ -36,6 +37,14 @@ def worker(stack: StackStatus, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield worker
     worker.signal(15)
     worker.wait(30)
+
+
+@pytest.fixture(autouse=True)
+def no_work_is_left(stack: StackStatus) -> Iterator[None]:
+    """What a test left waiting, the worker of the next one would take."""
+    yield
+    with connect(stack.db_url) as db:
+        db.execute("delete from public.image_operations where status in ('pending', 'processing')")
 
 
 @pytest.fixture

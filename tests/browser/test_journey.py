@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import jwt
 from PIL import Image
@@ -167,6 +168,43 @@ def test_pictures_are_dropped_onto_the_page(open_page: OpenPage) -> None:
     page.locator(".drop-zone").dispatch_event("drop", {"dataTransfer": dropped})
     expect(page.get_by_role("link", name="left.jpg")).to_be_visible()
     expect(page.get_by_role("link", name="right.jpg")).to_be_visible()
+
+
+def test_many_pictures_come_page_by_page(open_page: OpenPage, stack: StackStatus) -> None:
+    page = open_page()
+    email = sign_up(page)
+    name = "a-very-long-name-" * 10
+    with connect(stack.db_url) as db:
+        db.execute(
+            "insert into public.images (user_id, original_filename) select p.id, %s || n from public.profiles as p,"
+            " generate_series(1, 30) as n where p.email = %s",
+            (name, email),
+        )
+    page.reload()
+    pictures = page.locator(".grid > li")
+    expect(pictures).to_have_count(24)
+    page.get_by_role("button", name="Show more (6)").click()
+    expect(pictures).to_have_count(30)
+    expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+    pictures.first.get_by_role("link").click()
+    expect(heading(page, name)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_file_that_no_browser_shows_is_accepted_all_the_same(
+    open_page: OpenPage, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    poster = tmp_path / "poster.tiff"
+    with Image.open(FLAT_ART) as art:
+        art.resize((300, 300)).save(poster)
+    page = open_page()
+    sign_up(page)
+    upload(page, poster)
+    open_picture(page, "poster.tiff")
+    expect(page.get_by_text("This file cannot be shown.")).to_be_visible()
+    start(page, "Remove background")
+    expect(page.get_by_role("radio", name="Cut out")).to_be_checked()
+    has_loaded(page, "Cut out")
 
 
 def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(open_page: OpenPage) -> None:

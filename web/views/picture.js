@@ -12,6 +12,7 @@ import {
   credits,
   dateTime,
   fileSize,
+  isShowable,
   once,
   previewKey,
   printSize,
@@ -37,19 +38,16 @@ export function picture(app, imageId) {
   async function load() {
     [image, collections] = await Promise.all([api.readImage(app.user.id, imageId), api.listCollections(app.user.id)]);
     if (!image) return;
-    const results = completed();
-    urls = await api.signUrls(
-      [
-        image.original_url,
-        ...results.flatMap(({ input_data: input, output_data: output }) => [
-          input.url,
-          output.url,
-          output.thumbnail_url,
-        ]),
-      ].filter(Boolean),
-    );
+    const keys = completed().flatMap(({ input_data: input, output_data: output }) => [
+      input.url,
+      output.url,
+      output.thumbnail_url,
+    ]);
+    const hidden = isShowable(image) ? null : image.original_url;
+    urls = await api.signUrls([image.original_url, ...keys].filter((key) => key && key !== hidden));
   }
 
+  const isUnfinished = () => image.image_operations.some(({ completed_at: end }) => !end);
   const completed = () => image.image_operations.filter(({ status }) => status === "completed");
 
   /** All versions, the original first, then the results from old to new. */
@@ -156,8 +154,11 @@ export function picture(app, imageId) {
     <p><a class="button" href="#/">To your pictures</a></p>
   `;
 
-  const waiting = () =>
-    html`<div class="stage checkerboard"><p class="empty">The first result will appear here.</p></div>`;
+  const waiting = () => html`
+    <div class="stage">
+      <p class="empty">${isUnfinished() ? "The first result will appear here." : "There is no result to show."}</p>
+    </div>
+  `;
 
   const stage = (version, all) => html`
     ${comparison({
