@@ -47,13 +47,14 @@ PEERS := tests/benchmarks/peers
 	@$(BIN)/python -m cli.local.npm ci --prefix $(PEERS)
 	@touch $@
 
+# The peers' lock leaves out what requirements.lock installs in any case.
 lock: install ## Renew the lock files after a change of pyproject.toml or package.json
 	$(BIN)/pip install --quiet uv==0.13.9
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --python-version 3.11 --output-file requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra bench --constraint requirements.lock --universal \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
-		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock) \
+		$$(sed -n 's/^\([a-z0-9-]*\)==[^;]*$$/--no-emit-package \1/p' requirements.lock) \
 		--output-file $(PEERS)/requirements.lock
 	$(BIN)/python -m cli.local.npm install
 	$(BIN)/python -m cli.local.npm install --prefix $(PEERS) --omit-lockfile-registry-resolved
