@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import structlog
 from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent, RealtimeSubscribeStates
+from realtime.message import ErrorSystemPayload, SuccessSystemPayload
 
 RETRY_WAIT = (1.0, 60.0)  # seconds, first and longest
 CLOSE_TIMEOUT = 2.0  # seconds
@@ -48,16 +49,27 @@ async def _subscribe(client: AsyncRealtimeClient, wake: asyncio.Event) -> asynci
     """Subscribe and return a future that is done, with the reason, when the subscription has ended."""
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
+    def end(reason: str) -> None:
+        if not ended.done():
+            ended.set_result(reason)
+
     def on_state(state: RealtimeSubscribeStates, error: Exception | None) -> None:
-        if state is not RealtimeSubscribeStates.SUBSCRIBED and not ended.done():
-            ended.set_result(str(error or state.value))
+        if state is not RealtimeSubscribeStates.SUBSCRIBED:
+            end(str(error or state.value))
+
+    # Events flow a moment after the subscription is answered; the server says so in a system message, or why they
+    # never will. It also says when it may have missed some.
+    def on_system(message: SuccessSystemPayload | ErrorSystemPayload) -> None:
+        if message.status == "ok":
+            wake.set()
+        else:
+            end(message.message)
 
     channel = client.channel("images-worker")
     channel.on_postgres_changes(
         RealtimePostgresChangesListenEvent.Insert, lambda _: wake.set(), table="image_operations", schema="public"
     )
-    # Events flow a moment after the subscription is answered; the server says so in a system message.
-    channel.on_system(lambda _: wake.set())
+    channel.on_system(on_system)
     await channel.subscribe(on_state)
     if ended.done():
         raise ConnectionError(ended.result())

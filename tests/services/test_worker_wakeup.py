@@ -33,6 +33,7 @@ class Realtime:
     def __init__(self) -> None:
         self.missing = False
         self.refusing = False
+        self.unpublished = False
         self.paths: list[str] = []
         self.joined: asyncio.Queue[ServerConnection] = asyncio.Queue()
         self._topic = ""
@@ -49,6 +50,11 @@ class Realtime:
             "errors": None,
         }
         await self._send(connection, "postgres_changes", {"ids": [1], "data": data})
+
+    async def system(self, connection: ServerConnection, status: str, message: str) -> None:
+        """Tell how the subscription to changes stands."""
+        payload = {"channel": "images-worker", "extension": "postgres_changes", "status": status, "message": message}
+        await self._send(connection, "system", payload)
 
     def answer_request(self, connection: ServerConnection, request: Request) -> Response | None:
         self.paths.append(request.path)
@@ -67,7 +73,10 @@ class Realtime:
             (change,) = message["payload"]["config"]["postgres_changes"]
             response = {"postgres_changes": [change | {"id": 1}]}
             await self._send(connection, "phx_reply", {"status": "ok", "response": response}, message["ref"])
-            self.joined.put_nowait(connection)
+            if self.unpublished:
+                await self.system(connection, "error", "Unable to subscribe to changes with given parameters.")
+            else:
+                self.joined.put_nowait(connection)
 
     async def _send(self, connection: ServerConnection, event: str, payload: Any, ref: str | None = None) -> None:
         frame = {"topic": self._topic, "event": event, "payload": payload, "ref": ref}
@@ -109,6 +118,16 @@ def test_a_subscription_and_every_insert_wake_the_worker() -> None:
     listening(test)
 
 
+def test_the_server_saying_that_events_may_have_been_missed_wakes_the_worker() -> None:
+    async def test(realtime: Realtime, wake: asyncio.Event) -> None:
+        connection = await realtime.joined.get()
+        await woken(wake)
+        await realtime.system(connection, "ok", "Subscribed to PostgreSQL")
+        await woken(wake)
+
+    listening(test)
+
+
 def test_a_lost_connection_is_made_again_and_wakes_the_worker(events: LogEvents) -> None:
     async def test(realtime: Realtime, wake: asyncio.Event) -> None:
         for code in (1000, 1011, 1012):
@@ -124,7 +143,7 @@ def test_a_lost_connection_is_made_again_and_wakes_the_worker(events: LogEvents)
     assert [event["event"] for event in events][:3] == ["realtime_subscribed", "realtime_away", "realtime_subscribed"]
 
 
-@pytest.mark.parametrize("trouble", ["missing", "refusing"])
+@pytest.mark.parametrize("trouble", ["missing", "refusing", "unpublished"])
 def test_it_is_found_when_it_comes_late_and_its_absence_is_logged_once(events: LogEvents, trouble: str) -> None:
     async def test(realtime: Realtime, wake: asyncio.Event) -> None:
         while len(realtime.paths) < 7:  # noqa: ASYNC110 - the client alone would have given up after five
