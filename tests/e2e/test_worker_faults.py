@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from PIL import Image, ImageDraw
 
 from cli.local.stack import Stack, StackStatus
 from cli.local.state import free_port
 from tests.e2e.operations import (
+    CREDITS,
     Database,
     assert_completed_once,
     assert_ledger,
@@ -239,6 +241,64 @@ def test_workers_whose_clocks_are_wrong_take_nothing_from_each_other(
     until(lambda: statuses(db, operations) == {"completed": 2}, 30)
     assert [person.operation(operation)["attempts"] for operation in operations] == [1, 1]
     assert_ledger(db, person, completed=2, failed=0)
+
+
+def test_realtime_wakes_it_also_after_it_was_killed(
+    local_stack: Stack, db: Database, person: Person, start: Callable[..., WorkerProcess]
+) -> None:
+    worker = start(POLL_SECONDS=100)
+
+    def subscriptions() -> int:
+        return len(worker.said("realtime_subscribed"))
+
+    def is_done_soon() -> None:
+        operation = str(person.request(None, "generate", prompt="DTF")["id"])
+        until(lambda: status(person, operation) == "completed", 15)
+
+    until(subscriptions)
+    is_done_soon()
+    kill_realtime(local_stack)
+    until(lambda: subscriptions() == 2)
+    is_done_soon()
+    assert worker.said("realtime_away")
+
+
+def kill_realtime(stack: Stack) -> None:
+    """Its serving process, which is replaced at once."""
+    server = max(stack.realtime.processes(), key=psutil.Process.create_time)
+    server.kill()
+    server.wait()
+
+
+def test_realtime_killed_amid_two_hundred_operations_loses_and_repeats_none(
+    stack: StackStatus, local_stack: Stack, db: Database, start: Callable[..., WorkerProcess]
+) -> None:
+    people = [customer(stack) for _ in range(20)]
+    for _ in range(2):
+        start(CONCURRENCY=2, POLL_SECONDS=2)
+    operations = []
+    for person in people:
+        for number in range(CREDITS // 2):
+            operations.append(str(person.request(None, "generate", prompt=f"{number}")["id"]))
+        if len(operations) in (50, 120):
+            kill_realtime(local_stack)
+    assert len(operations) == 200
+    until(lambda: statuses(db, operations) == {"completed": 200}, 120)
+    rows = db.execute("select distinct attempts from public.image_operations where id = any(%s)", (operations,))
+    assert [row["attempts"] for row in rows] == [1]
+    for person in people:
+        assert_charged_once(db, person)
+
+
+def assert_charged_once(db: Database, person: Person) -> None:
+    """Ten operations of two credits each, and no refund."""
+    rows = db.execute(
+        "select transaction_type, count(*)::int as entries from public.credit_transactions"
+        " where user_id = %s and transaction_type in ('usage', 'refund') group by 1",
+        (person.id,),
+    ).fetchall()
+    assert [(row["transaction_type"], row["entries"]) for row in rows] == [("usage", CREDITS // 2)]
+    assert person.credits() == 0
 
 
 def test_an_operation_cancelled_in_the_middle_is_stopped_and_refunded(
