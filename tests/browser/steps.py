@@ -4,7 +4,7 @@ import re
 import uuid
 from pathlib import Path
 
-from playwright.sync_api import FilePayload, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from cli.demo import SAMPLES
 from cli.local.stack import StackStatus
@@ -37,8 +37,8 @@ def give_credits(stack: StackStatus, email: str, amount: int) -> None:
     api.rpc("add_user_credits", arguments).execute()
 
 
-def upload(page: Page, *files: Path | FilePayload) -> None:
-    page.get_by_label("Drop pictures here").set_input_files(list(files))  # type: ignore[arg-type]
+def upload(page: Page, *files: Path) -> None:
+    page.get_by_label("Drop pictures here").set_input_files(list(files))
 
 
 def open_picture(page: Page, name: str) -> None:
