@@ -202,7 +202,7 @@ def test_when_the_session_ends_the_page_says_so_and_leads_back(open_page: OpenPa
     upload(page, PHOTO)
     open_picture(page, "photo.jpg")
     end_session(page, stack, email)
-    page.get_by_role("button", name="Favourite").click()
+    page.evaluate("dispatchEvent(new Event('focus'))")  # coming back to the tab
     expect(message(page).last).to_contain_text("Your session has ended. Sign in again to go on.")
     enter(page, email)
     expect(heading(page, "photo.jpg")).to_be_visible()
