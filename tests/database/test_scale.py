@@ -99,8 +99,8 @@ def test_calls_touch_as_little_with_a_million_finished_operations(people: People
         admin.execute("analyze public.image_operations")
         analyzed = round_of_calls(admin, user, image)
     for name, count in empty.items():
-        # Each index is a level or two deeper.
-        assert max(grown[name], analyzed[name]) <= 1.5 * count + 20, (empty, grown, analyzed)
+        # Indexes are a level or two deeper, and dead entries of other tests may lie around; a scan is 20,000 blocks.
+        assert max(grown[name], analyzed[name]) <= 2 * count + 200, (empty, grown, analyzed)
 
 
 def test_a_long_transaction_slows_the_queue_and_stops_nothing(people: People, admin: Connection, db_url: str) -> None:

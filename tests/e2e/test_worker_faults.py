@@ -136,10 +136,11 @@ def test_a_worker_that_was_paused_until_its_lease_was_taken_changes_nothing(
 def test_killed_again_and_again_under_load_nothing_is_lost_or_done_twice(
     db: Database, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
-    operations = [upscale(person, orders("sleep", seconds=1)) for _ in range(10)]
+    operations: list[str] = []
     steady = start(CONCURRENCY=2)
     for _ in range(2):
         victim = start(CONCURRENCY=2)
+        operations += [upscale(person, orders("sleep", seconds=1)) for _ in range(5)]
         until(partial(works, db, victim))
         victim.signal(signal.SIGKILL)
         victim.wait()
