@@ -9,14 +9,17 @@ import sys
 
 import structlog
 
-from services.images import health, wakeup
-from services.images.api import ApiRefusedError, connect, http_client
-from services.images.log import configure_logging
+from services.api import ApiRefusedError, connect, http_client
+from services.health import serve
+from services.images import wakeup
+from services.images.health import Metrics, make_app
 from services.images.pool import ChildError, Pool, hide_from_children
 from services.images.queue import Queue
-from services.images.settings import SettingsError, WorkerSettings, load_settings
+from services.images.settings import WorkerSettings, load_settings
 from services.images.storage import Storage
 from services.images.worker import Worker
+from services.log import configure_logging
+from services.settings import SettingsError
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +52,7 @@ def run(settings: WorkerSettings, *, engines: str = "services.images.child:Engin
 
 async def _run(settings: WorkerSettings, worker_id: str, engines: str) -> None:
     wake = asyncio.Event()
-    metrics = health.Metrics()
+    metrics = Metrics()
     pool = Pool(
         size=settings.concurrency,
         factory=engines,
@@ -71,7 +74,8 @@ async def _run(settings: WorkerSettings, worker_id: str, engines: str) -> None:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, worker.stop)
-        async with health.serve(settings, metrics), pool:
+        app = make_app(metrics, settings.poll_seconds)
+        async with serve(app, settings.http_host, settings.http_port, "WORKER_HTTP_PORT"), pool:
             _check_operation_types(settings, pool)
             listener = asyncio.create_task(
                 wakeup.listen(settings.supabase_url, settings.supabase_secret_key.get_secret_value(), wake)

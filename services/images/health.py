@@ -1,19 +1,12 @@
-"""What the worker tells the outside: /healthz for supervisors, /metrics for Prometheus."""
+"""What the worker tells the outside of itself."""
 
-import asyncio
-import contextlib
-import socket
 import time
-from collections.abc import AsyncIterator, Generator
+from typing import Any
 
-import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from services.images.settings import SettingsError, WorkerSettings
+from services.health import health_app
 
 SECONDS_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 LEAST_STUCK_SECONDS = 30.0  # without a look into the queue, before the worker counts as stuck
@@ -74,50 +67,9 @@ def make_app(metrics: Metrics, poll_seconds: float) -> Starlette:
     """Make the HTTP app. /healthz answers 503 when the queue was not looked at for too long."""
     stuck_after = max(LEAST_STUCK_SECONDS, STUCK_POLLS * poll_seconds)
 
-    async def healthz(_: Request) -> Response:
+    def check() -> tuple[bool, dict[str, Any]]:
         age = metrics.last_look_age
         ok = age < stuck_after
-        body = {"status": "ok" if ok else "stuck", "last_poll_age_seconds": round(age, 1)}
-        return JSONResponse(body, status_code=200 if ok else 503)
+        return ok, {"status": "ok" if ok else "stuck", "last_poll_age_seconds": round(age, 1)}
 
-    async def prometheus(_: Request) -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-    return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", prometheus)])
-
-
-@contextlib.asynccontextmanager
-async def serve(settings: WorkerSettings, metrics: Metrics) -> AsyncIterator[None]:
-    """Serve the HTTP app while the context lasts, if a port is set. Raises SettingsError for a taken port."""
-    if settings.http_port is None:
-        yield
-        return
-    try:
-        listener = socket.create_server((settings.http_host, settings.http_port))
-    except OSError as error:
-        raise SettingsError(
-            f"WORKER_HTTP_PORT {settings.http_port} on {settings.http_host} cannot be opened: "
-            f"{error.strerror}. Choose another port."
-        ) from error
-    config = uvicorn.Config(
-        make_app(metrics, settings.poll_seconds),
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=2,
-    )
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await serving
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: signals are for the worker."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
+    return health_app(check, metrics.registry)

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from services.images.api import ApiRefusedError, ApiUnavailableError
+from services.api import ApiRefusedError, ApiUnavailableError
 from services.images.engines import EngineError, EngineResult, ProviderCall
 from services.images.pool import ChildCrashError, ChildError, ChildTimeoutError, Pool
 from services.images.queue import Completion, Failure, Lease, LeaseLostError, OutcomeUnknownError, Queue

@@ -1,6 +1,5 @@
 """The queue as the worker sees it: the functions of the database that move an operation."""
 
-import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,13 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import stamina
-from postgrest.exceptions import APIError
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from supabase import AsyncClient
 
-from services.images.api import ApiRefusedError, ApiUnavailableError
+from services.api import ApiRefusedError, ApiUnavailableError, call
 from services.images.engines import ProviderCall
 
 RPC_TIMEOUT = 10.0  # seconds
@@ -191,16 +188,11 @@ class Queue:
 
     async def _call(self, function: str, params: dict[str, Any]) -> Any:
         try:
-            async with asyncio.timeout(self._timeout):
-                return (await self._client.rpc(function, params).execute()).data
-        except TimeoutError:
-            raise ApiUnavailableError(f"{function} got no answer in {self._timeout:g} s") from None
-        except httpx.RequestError as error:
-            raise ApiUnavailableError(f"{function}: {type(error).__name__} {error}".rstrip()) from error
-        except APIError as error:
+            return await call(self._client, function, params, self._timeout)
+        except ApiRefusedError as error:
             if error.code == LEASE_LOST_CODE:
-                raise LeaseLostError(error.message) from error
-            raise ApiRefusedError(f"{function} was refused: {error.code} {error.message}") from error
+                raise LeaseLostError(str(error)) from error
+            raise
 
 
 _OPERATIONS = TypeAdapter(list[Operation])

@@ -3,15 +3,12 @@
 import os
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from services.settings import ProjectSettings, load
 
 MAX_DEFAULT_CONCURRENCY = 4
-
-
-class SettingsError(ValueError):
-    """A setting is missing or cannot be used; the message says which and what to do."""
 
 
 def available_cores() -> int:
@@ -21,13 +18,10 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(ProjectSettings):
     """What the worker needs to know. Times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="WORKER_", populate_by_name=True, extra="ignore")
-
-    supabase_url: str = Field(validation_alias=AliasChoices("SUPABASE_URL", "supabase_url"))
-    supabase_secret_key: SecretStr = Field(validation_alias=AliasChoices("SUPABASE_SECRET_KEY", "supabase_secret_key"))
+    model_config = SettingsConfigDict(env_prefix="WORKER_")
 
     concurrency: int = Field(default_factory=lambda: min(available_cores(), MAX_DEFAULT_CONCURRENCY), ge=1, le=64)
     """Operations worked on at the same time, each in its own child process."""
@@ -57,20 +51,6 @@ class WorkerSettings(BaseSettings):
     http_port: int | None = Field(default=None, ge=0, le=65535)
     """Where /healthz and /metrics are served; without a port they are not."""
 
-    @field_validator("supabase_url")
-    @classmethod
-    def _require_http(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("it is the project's address and starts with http:// or https://")
-        return url.rstrip("/")
-
-    @field_validator("supabase_secret_key")
-    @classmethod
-    def _require_key(cls, key: SecretStr) -> SecretStr:
-        if not key.get_secret_value().strip():
-            raise ValueError("it is empty")
-        return key
-
     @field_validator("operation_types", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
@@ -86,16 +66,4 @@ class WorkerSettings(BaseSettings):
 
 def load_settings() -> WorkerSettings:
     """Read the settings from the environment. Raises SettingsError with one sentence per problem."""
-    try:
-        return WorkerSettings.model_validate({})  # everything comes from the environment
-    except ValidationError as error:
-        raise SettingsError(" ".join(_describe(problem) for problem in error.errors())) from None
-
-
-def _describe(problem: ErrorDetails) -> str:
-    name = str(problem["loc"][0])
-    variable = name if name.isupper() else f"WORKER_{name.upper()}"
-    if problem["type"] == "missing":
-        return f"{variable} is not set: set it in the environment (`dtf status --json` prints the local values)."
-    # The value itself is left out, because it may be a secret.
-    return f"{variable} cannot be used: {problem['msg'].removeprefix('Value error, ')}."
+    return load(WorkerSettings)

@@ -9,7 +9,7 @@ import stamina
 from storage3.exceptions import StorageApiError
 from supabase import AsyncClient
 
-from services.images.api import ApiRefusedError, ApiUnavailableError
+from services.api import ApiRefusedError, ApiUnavailableError, remove_objects
 from services.images.engines import EngineError
 from services.images.engines.base import MAX_FILE_BYTES
 
@@ -73,15 +73,8 @@ class Storage:
                     raise ApiRefusedError(f"upload of {url} was refused: {error.message}") from error
 
     async def remove(self, urls: Iterable[str]) -> None:
-        """Remove objects of one bucket. Raises ApiUnavailableError and ApiRefusedError."""
-        pairs = [url.partition("/") for url in urls]
-        try:
-            async with asyncio.timeout(REMOVE_TIMEOUT):
-                await self._client.storage.from_(pairs[0][0]).remove([key for _, _, key in pairs])
-        except (httpx.RequestError, TimeoutError) as error:
-            raise ApiUnavailableError(f"removal: {type(error).__name__} {error}".rstrip()) from error
-        except StorageApiError as error:
-            raise ApiRefusedError(f"removal was refused: {error.message}") from error
+        """Remove objects. Raises ApiUnavailableError and ApiRefusedError."""
+        await remove_objects(self._client, urls, REMOVE_TIMEOUT)
 
 
 async def _read_bounded(response: httpx.Response) -> bytes:

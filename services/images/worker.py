@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from services.images.api import ApiRefusedError, ApiUnavailableError
+from services.api import ApiRefusedError, ApiUnavailableError
 from services.images.health import Metrics
 from services.images.job import Job, Outcome
 from services.images.pool import Pool

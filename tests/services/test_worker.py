@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import structlog
 
+from services.api import ApiRefusedError, connect, http_client
 from services.images import job
-from services.images.api import ApiRefusedError, connect, http_client
 from services.images.health import Metrics
 from services.images.pool import Pool
 from services.images.queue import Queue

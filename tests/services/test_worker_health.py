@@ -5,11 +5,12 @@ import socket
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
-from services.images import health
-from services.images.health import Metrics
-from services.images.settings import SettingsError, WorkerSettings
+from services.health import serve
+from services.images.health import Metrics, make_app
+from services.settings import SettingsError
+
+VARIABLE = "WORKER_HTTP_PORT"
 
 
 def get(metrics: Metrics, *paths: str) -> list[httpx.Response]:
@@ -17,16 +18,12 @@ def get(metrics: Metrics, *paths: str) -> list[httpx.Response]:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         async with (
-            health.serve(settings(port), metrics),
+            serve(make_app(metrics, 5), "127.0.0.1", port, VARIABLE),
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
         ):
             return [await client.get(path) for path in paths]
 
     return asyncio.run(run())
-
-
-def settings(port: int | None) -> WorkerSettings:
-    return WorkerSettings(supabase_url="http://x", supabase_secret_key=SecretStr("k"), http_port=port)
 
 
 def test_a_working_loop_is_healthy() -> None:
@@ -59,7 +56,7 @@ def test_operations_are_counted_by_type_and_ending() -> None:
 
 def test_a_taken_port_is_one_sentence() -> None:
     async def run(port: int) -> None:
-        async with health.serve(settings(port), Metrics()):
+        async with serve(make_app(Metrics(), 5), "127.0.0.1", port, VARIABLE):
             raise AssertionError("served")
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -70,7 +67,7 @@ def test_a_taken_port_is_one_sentence() -> None:
 
 def test_without_a_port_nothing_is_served() -> None:
     async def run() -> int:
-        async with health.serve(settings(None), Metrics()):
+        async with serve(make_app(Metrics(), 5), "127.0.0.1", None, VARIABLE):
             return len(asyncio.all_tasks())
 
     assert asyncio.run(run()) == 1

@@ -4,7 +4,8 @@ import pytest
 from pydantic import SecretStr
 
 from services.images.__main__ import main
-from services.images.settings import SettingsError, WorkerSettings, available_cores, load_settings
+from services.images.settings import WorkerSettings, available_cores, load_settings
+from services.settings import SettingsError
 
 ENVIRONMENT = {"SUPABASE_URL": "http://127.0.0.1:54321/", "SUPABASE_SECRET_KEY": "sb_secret_hidden"}
 

@@ -37,7 +37,7 @@ from cli.local.realtime.hub import Hub, Topic
 from cli.local.realtime.policies import Caller
 from cli.local.realtime.replication import Replication
 from cli.local.realtime.tokens import Claims, Keys, TokenError
-from services.images.log import configure_logging
+from services.log import configure_logging
 
 MAX_FRAME_BYTES = 5_000_000
 SHUTDOWN_SECONDS = 2

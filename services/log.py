@@ -8,7 +8,7 @@ import structlog
 
 
 def configure_logging() -> None:
-    """Send the logs of the worker and of its libraries through one renderer."""
+    """Send the logs of a service and of its libraries through one renderer."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

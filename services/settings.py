@@ -1,0 +1,55 @@
+"""What every service needs to know of the project, and how settings are read from the environment."""
+
+from typing import TypeVar
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(ValueError):
+    """A setting is missing or cannot be used; the message says which and what to do."""
+
+
+class ProjectSettings(BaseSettings):
+    """Where the project is, and the key that acts as `service_role`."""
+
+    model_config = SettingsConfigDict(populate_by_name=True, extra="ignore")
+
+    supabase_url: str = Field(validation_alias=AliasChoices("SUPABASE_URL", "supabase_url"))
+    supabase_secret_key: SecretStr = Field(validation_alias=AliasChoices("SUPABASE_SECRET_KEY", "supabase_secret_key"))
+
+    @field_validator("supabase_url")
+    @classmethod
+    def _require_http(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("it is the project's address and starts with http:// or https://")
+        return url.rstrip("/")
+
+    @field_validator("supabase_secret_key")
+    @classmethod
+    def _require_key(cls, key: SecretStr) -> SecretStr:
+        if not key.get_secret_value().strip():
+            raise ValueError("it is empty")
+        return key
+
+
+Settings = TypeVar("Settings", bound=ProjectSettings)
+
+
+def load(settings: type[Settings]) -> Settings:
+    """Read settings from the environment. Raises SettingsError with one sentence per problem."""
+    try:
+        return settings.model_validate({})  # everything comes from the environment
+    except ValidationError as error:
+        prefix = str(settings.model_config["env_prefix"])
+        raise SettingsError(" ".join(_describe(problem, prefix) for problem in error.errors())) from None
+
+
+def _describe(problem: ErrorDetails, prefix: str) -> str:
+    name = str(problem["loc"][0])
+    variable = name if name.isupper() else f"{prefix}{name.upper()}"
+    if problem["type"] == "missing":
+        return f"{variable} is not set: set it in the environment (`dtf status --json` prints the local values)."
+    # The value itself is left out, because it may be a secret.
+    return f"{variable} cannot be used: {problem['msg'].removeprefix('Value error, ')}."
