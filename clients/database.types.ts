@@ -262,6 +262,7 @@ export type Database = {
           amount: number;
           created_at: string;
           currency: string | null;
+          expired: number;
           grant_id: string;
           id: string;
           idempotency_key: string | null;
@@ -278,6 +279,7 @@ export type Database = {
           amount: number;
           created_at?: string;
           currency?: string | null;
+          expired: number;
           grant_id: string;
           id?: string;
           idempotency_key?: string | null;
@@ -293,6 +295,7 @@ export type Database = {
           amount?: number;
           created_at?: string;
           currency?: string | null;
+          expired?: number;
           grant_id?: string;
           id?: string;
           idempotency_key?: string | null;
@@ -1463,6 +1466,7 @@ export type Database = {
           amount: number;
           created_at: string;
           currency: string | null;
+          expired: number;
           grant_id: string;
           id: string;
           idempotency_key: string | null;
@@ -1784,6 +1788,7 @@ export type Database = {
           amount: number;
           created_at: string;
           currency: string | null;
+          expired: number;
           grant_id: string;
           id: string;
           idempotency_key: string | null;

@@ -103,6 +103,7 @@ create table public.credit_clawbacks (
     grant_id uuid not null references public.credit_grants (id) on delete cascade,
     amount integer not null check (amount > 0),
     owed integer not null check (owed >= 0),
+    expired integer not null check (expired >= 0),
     money_amount numeric(12, 2) check (money_amount >= 0),
     currency text check (currency ~ '^[A-Z]{3}$'),
     reason text not null,
@@ -112,7 +113,7 @@ create table public.credit_clawbacks (
     reversal_key text,
     created_at timestamptz not null default now(),
     constraint credit_clawbacks_user_id_idempotency_key_key unique (user_id, idempotency_key),
-    constraint credit_clawbacks_owed_of_amount check (owed <= amount),
+    constraint credit_clawbacks_owed_of_amount check (owed + expired <= amount),
     constraint credit_clawbacks_money_has_currency check ((money_amount is null) = (currency is null)),
     constraint credit_clawbacks_reversed_owes_nothing check (reversed_at is null or owed = 0)
 );
@@ -121,7 +122,9 @@ comment on table public.credit_clawbacks is
 'Grants taken back because their money went back (a refund, a chargeback). A user reads his own, an admin all; only '
 'the ledger functions write.';
 comment on column public.credit_clawbacks.owed is
-'The part that the account no longer had: its debt, until the next credits settle it.';
+'The part that was spent already: the account''s debt, until the next credits settle it.';
+comment on column public.credit_clawbacks.expired is
+'The part that had ended unspent, by its expiry or an operator''s hand. Nobody had its use, so it is no debt.';
 comment on column public.credit_clawbacks.money_amount is 'The money that went back, in units of the currency.';
 comment on column public.credit_clawbacks.reversed_at is
 'When it was undone: its debt forgiven, what it took given back.';
@@ -198,8 +201,8 @@ before truncate on public.credit_grants
 for each statement execute function private.keep_ledger();
 
 create trigger keep_credit_clawbacks
-before update of id, user_id, grant_id, amount, money_amount, currency, reason, idempotency_key, created_at or delete
-on public.credit_clawbacks
+before update of id, user_id, grant_id, amount, expired, money_amount, currency, reason, idempotency_key, created_at
+or delete on public.credit_clawbacks
 for each row execute function private.keep_ledger();
 
 create trigger keep_all_credit_clawbacks

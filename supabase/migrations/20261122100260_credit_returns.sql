@@ -206,6 +206,23 @@ $$;
 
 revoke execute on function private.settle_debt(public.credit_transactions) from public;
 
+-- How many credits of a grant ended unspent.
+create function private.expired_credits(p_grant_id uuid)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return (
+        select coalesce(-sum(a.amount), 0)::integer from public.credit_allocations as a
+        inner join public.credit_transactions as t on t.id = a.transaction_id
+        where a.grant_id = p_grant_id and t.transaction_type = 'expiration'
+    );
+end;
+$$;
+
+revoke execute on function private.expired_credits(uuid) from public;
+
 create function private.clawback_credits(
     p_grant_id uuid,
     p_amount integer,
@@ -224,6 +241,7 @@ declare
     v_clawback public.credit_clawbacks;
     v_request public.credit_transactions;
     v_open integer;
+    v_expired integer;
 begin
     perform private.check_reason(p_reason, p_idempotency_key);
     perform private.check_money(p_money_amount, p_currency);
@@ -249,12 +267,10 @@ begin
 
     -- Again, under the lock.
     select g.* into strict v_grant from public.credit_grants as g where g.id = p_grant_id;
-    v_open := v_grant.amount - coalesce(
-        (
-            select sum(c.amount) from public.credit_clawbacks as c
-            where c.grant_id = p_grant_id and c.reversed_at is null
-        ), 0
-    );
+    select v_grant.amount - coalesce(sum(c.amount), 0), private.expired_credits(p_grant_id) - coalesce(sum(c.expired), 0)
+    into v_open, v_expired
+    from public.credit_clawbacks as c
+    where c.grant_id = p_grant_id and c.reversed_at is null;
     if coalesce(p_amount, 1) <= 0 then
         perform private.refuse(
             'PT400', 'The amount must be a positive number of credits', '{"argument": "p_amount"}',
@@ -266,23 +282,25 @@ begin
             'Check the earlier clawbacks of the grant.');
     end if;
 
+    -- What is left goes first, then what ended unspent counts, and only the rest was spent.
+    v_request.amount := least(coalesce(p_amount, v_open), v_grant.remaining);
     insert into public.credit_clawbacks (
-        user_id, grant_id, amount, owed, money_amount, currency, reason, idempotency_key
+        user_id, grant_id, amount, owed, expired, money_amount, currency, reason, idempotency_key
     ) values (
-        v_grant.user_id, p_grant_id, coalesce(p_amount, v_open), 0, round(p_money_amount, 2), upper(p_currency),
+        v_grant.user_id, p_grant_id, coalesce(p_amount, v_open), 0,
+        least(coalesce(p_amount, v_open) - v_request.amount, v_expired), round(p_money_amount, 2), upper(p_currency),
         p_reason, p_idempotency_key
     )
     returning * into v_clawback;
     v_request.user_id := v_grant.user_id;
     v_request.transaction_type := 'clawback';
-    v_request.amount := least(v_clawback.amount, v_grant.remaining);
     v_request.description := p_reason;
     v_request.clawback_id := v_clawback.id;
     if v_request.amount > 0 then
         perform private.take_from_grant(v_request, p_grant_id, v_request.amount);
     end if;
-    if v_request.amount < v_clawback.amount then
-        perform private.change_debt(v_clawback.id, v_clawback.amount - v_request.amount);
+    if v_request.amount + v_clawback.expired < v_clawback.amount then
+        perform private.change_debt(v_clawback.id, v_clawback.amount - v_clawback.expired - v_request.amount);
     end if;
     select c.* into strict v_clawback from public.credit_clawbacks as c where c.id = v_clawback.id;
     return v_clawback;
@@ -421,7 +439,8 @@ end;
 $$;
 
 comment on function public.clawback_credits(uuid, integer, text, numeric, text, text) is
-'Takes back a grant, or p_amount of it: what is left of it at once, the rest as a debt that the next credits settle. '
+'Takes back a grant, or p_amount of it: what is left of it at once, and what was spent as a debt that the next '
+'credits settle; what expired unspent is no debt. '
 'Returns the clawback. p_reason is needed. With an idempotency key, the same request returns the first answer. '
 'Errors: 400 bad argument, 404 unknown grant, 409 more than is left to claw back, or key used for another request, '
 '413 too large.';

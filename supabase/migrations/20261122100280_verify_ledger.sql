@@ -91,6 +91,12 @@ as $$
         inner join public.credit_transactions as t on t.id = a.transaction_id
         group by 1, 2
     ),
+    expired as (
+        select a.grant_id, -sum(a.amount) as amount from public.credit_allocations as a
+        inner join public.credit_transactions as t on t.id = a.transaction_id
+        where t.transaction_type = 'expiration'
+        group by a.grant_id
+    ),
     taken as (
         select t.clawback_id, -sum(t.change) as amount from chain as t
         where t.clawback_id is not null
@@ -175,21 +181,23 @@ as $$
         or (r.user_id, r.amount) <> (t.user_id, t.amount)
     union all
     select c.user_id, 'clawback adds up', jsonb_build_object(
-        'clawback_id', c.id, 'amount', c.amount, 'owed', c.owed, 'taken', coalesce(t.amount, 0),
+        'clawback_id', c.id, 'amount', c.amount, 'owed', c.owed, 'expired', c.expired, 'taken', coalesce(t.amount, 0),
         'reversed_at', c.reversed_at)
     from public.credit_clawbacks as c
     left join taken as t on t.clawback_id = c.id
     where
-        c.owed < 0
-        or c.owed + coalesce(t.amount, 0) <> case when c.reversed_at is null then c.amount else 0 end
+        least(c.owed, c.expired) < 0
+        or c.owed + coalesce(t.amount, 0) <> case when c.reversed_at is null then c.amount - c.expired else 0 end
     union all
     select c.user_id, 'clawbacks fit their grant', jsonb_build_object(
-        'grant_id', c.grant_id, 'amount', g.amount, 'clawed_back', sum(c.amount))
+        'grant_id', c.grant_id, 'amount', g.amount, 'clawed_back', sum(c.amount), 'expired', coalesce(e.amount, 0),
+        'counted_as_expired', sum(c.expired))
     from public.credit_clawbacks as c
     left join public.credit_grants as g on g.id = c.grant_id and g.user_id = c.user_id
+    left join expired as e on e.grant_id = c.grant_id
     where c.reversed_at is null
-    group by c.user_id, c.grant_id, g.amount
-    having g.amount is null or sum(c.amount) > g.amount;
+    group by c.user_id, c.grant_id, g.amount, e.amount
+    having g.amount is null or sum(c.amount) > g.amount or sum(c.expired) > coalesce(e.amount, 0);
 $$;
 
 revoke execute on function private.verify_ledger() from public;

@@ -17,6 +17,8 @@ class Grant:
     priority: int
     age: int
     remaining: int = field(init=False)
+    # What ended unspent.
+    expired: int = 0
 
     def __post_init__(self) -> None:
         self.remaining = self.amount
@@ -45,10 +47,11 @@ class Usage:
 
 @dataclass
 class Clawback:
-    """A grant taken back: what it took so far, from wherever, and what it still owes."""
+    """A grant taken back: what it took so far, from wherever, what had expired unspent, and what it still owes."""
 
     grant: Grant
     amount: int
+    expired: int
     owed: int
     taken: list[Part]
     is_reversed: bool = False
@@ -93,11 +96,17 @@ class Account:
         assert amount == 0
         return Usage(parts)
 
+    def drop(self, amount: int) -> None:
+        """Take `amount` that is delivered nothing for, as an operator does."""
+        for part in self.spend(amount).parts:
+            part.grant.expired += part.amount
+
     def expire(self, days: int = 0) -> int:
         """End what expires within so many days; return the credits that went."""
         ended = [grant for grant in self.grants if grant.expires <= days]
         credits = sum(grant.remaining for grant in ended)
         for grant in ended:
+            grant.expired += grant.remaining
             grant.remaining = 0
         return credits
 
@@ -109,19 +118,24 @@ class Account:
 
     def open_amount(self, grant: Grant) -> int:
         """What of a grant can still be clawed back."""
-        made = [clawback for clawback in self.clawbacks if clawback.grant is grant and not clawback.is_reversed]
-        return grant.amount - sum(clawback.amount for clawback in made)
+        return grant.amount - sum(clawback.amount for clawback in self._standing(grant))
 
     def claw_back(self, grant: Grant, amount: int) -> Clawback:
         taken = min(amount, grant.remaining)
+        counted = sum(clawback.expired for clawback in self._standing(grant))
+        expired = min(amount - taken, grant.expired - counted)
         grant.remaining -= taken
-        clawback = Clawback(grant, amount, amount - taken, [Part(grant, taken)] if taken else [])
+        owed = amount - taken - expired
+        clawback = Clawback(grant, amount, expired, owed, [Part(grant, taken)] if taken else [])
         self.clawbacks.append(clawback)
         return clawback
 
     def reverse(self, clawback: Clawback) -> None:
         clawback.is_reversed, clawback.owed = True, 0
         self._give_back(clawback.taken)
+
+    def _standing(self, grant: Grant) -> list[Clawback]:
+        return [clawback for clawback in self.clawbacks if clawback.grant is grant and not clawback.is_reversed]
 
     def _give_back(self, parts: list[Part]) -> None:
         for part in parts:

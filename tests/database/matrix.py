@@ -195,7 +195,7 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "credit_grants": mine
         | {"transaction_id": charge["id"], "seq": 1, "source": "bonus", "amount": 1, "remaining": 0},
         "credit_allocations": {"transaction_id": charge["id"], "grant_id": grant["id"], "amount": 1},
-        "credit_clawbacks": mine | {"grant_id": grant["id"], "amount": 1, "owed": 0, "reason": word},
+        "credit_clawbacks": mine | {"grant_id": grant["id"], "amount": 1, "owed": 0, "expired": 0, "reason": word},
         "closed_account_totals": {"month": "2020-01-01", "transaction_type": word},
         "subscription_history": mine | {"status": "active", "started_at": "2026-01-01"},
         "images": mine | {"original_filename": "a.png"},

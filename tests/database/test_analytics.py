@@ -117,7 +117,7 @@ class World:
         self, account: Account, grant: UUID, price: str, currency: str, when: str, reversed_at: str | None = None
     ) -> None:
         """Money that went back, and came again."""
-        row = {"id": uuid4(), "user_id": account.person.id, "grant_id": grant, "amount": 1, "owed": 0}
+        row = {"id": uuid4(), "user_id": account.person.id, "grant_id": grant, "amount": 1, "owed": 0, "expired": 0}
         terms = {"money_amount": money(price), "currency": currency, "reason": "refund", "reversed_at": reversed_at}
         self.insert("credit_clawbacks", row | terms | {"created_at": when})
 

@@ -56,6 +56,33 @@ def test_what_is_spent_already_becomes_a_debt_and_the_balance_stays_zero_or_more
     assert (people.balance(user), debt(user)) == (0, 7)
 
 
+def test_what_expired_unspent_is_no_debt(people: People, db: Connection) -> None:
+    user = people.new(credits=0)
+    row = grant(people, user, 10, p_expires_at=TOMORROW)
+    usage = use(people, user, 3)
+    let_expire(db, row)
+    people.service.rows("expire_credits")
+    # First what is left, then what ended unspent, then what was spent.
+    made = [clawback(people, row, p_amount=amount) for amount in (5, 4, 1)]
+    assert [(part["expired"], part["owed"]) for part in made] == [(5, 0), (2, 2), (0, 1)]
+    # What no clawback stands for any more counts for the next.
+    reverse(people, made[0])
+    assert debt(user) == 3
+    again = clawback(people, row)
+    assert (again["amount"], again["expired"], again["owed"]) == (5, 5, 0)
+    people.service.call("refund_transaction", p_transaction_id=usage)
+    assert (people.balance(user), debt(user), remaining(user)) == (0, 0, [0, 0])
+
+
+def test_what_an_operator_took_from_a_grant_is_no_debt_either(people: People) -> None:
+    user = people.new(credits=0)
+    row = grant(people, user, 5)
+    people.service.call("deduct_user_credits", p_user_id=user.id, p_amount=2, p_transaction_type="expiration")
+    use(people, user, 2)
+    made = clawback(people, row)
+    assert (made["expired"], made["owed"], people.balance(user)) == (2, 2, 0)
+
+
 def test_a_clawback_of_a_spent_grant_writes_no_entry(people: People) -> None:
     user = people.new(credits=0)
     row = grant(people, user, 3)

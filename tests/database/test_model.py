@@ -125,7 +125,7 @@ class History(RuleBasedStateMachine):
             elif kind == "usage":
                 self._spent(user, amount)
             else:
-                account.spend(amount)
+                account.drop(amount)
             assert outcome == (account.balance, None)
             if key:
                 self.keys[user.id, key] = ((kind, amount, NEVER, 0), account.balance)
@@ -205,7 +205,7 @@ class History(RuleBasedStateMachine):
             assert refusal == "PT409"
         else:
             made = account.claw_back(grant, amount or open_amount)
-            assert (row["amount"], row["owed"]) == (made.amount, made.owed)
+            assert (row["amount"], row["owed"], row["expired"]) == (made.amount, made.owed, made.expired)
             self.clawbacks.append((user, row["id"], made))
 
     @precondition(lambda self: bool(getattr(self, "clawbacks", [])))

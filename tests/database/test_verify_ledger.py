@@ -114,6 +114,10 @@ TAMPERINGS: dict[str, tuple[str, set[str]]] = {
         "update credit_clawbacks set amount = 4 where user_id = %(user)s and amount = 2",
         {CLAWBACK},
     ),
+    "a debt taken for an expiry": (
+        "update credit_clawbacks set expired = 3, owed = 0 where user_id = %(user)s and owed = 3",
+        {CLAWBACKS, DEBT},
+    ),
     "a reversal that gave nothing back": (
         "update credit_clawbacks set reversed_at = now() where user_id = %(user)s and amount = 2",
         {CLAWBACK},
