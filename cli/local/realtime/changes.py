@@ -321,7 +321,9 @@ def _send_error(change: Change, subscriptions: list[Subscription], error: str) -
 
 def _send(table: Table, change: Change, new: Json, old: Json, subscriptions: list[Subscription]) -> None:
     """Send each role and selection its view of the change."""
-    is_too_large = _size(table, change) > MAX_RECORD_BYTES
+    text = sum(len(value) for row in (change.new, change.old) for value in row.values() if value)
+    # Written out it is at most some times as long, so most changes need no measuring.
+    is_too_large = text > MAX_RECORD_BYTES // 16 and _size(table, change) > MAX_RECORD_BYTES
     groups: dict[tuple[str, tuple[str, ...] | None], list[Subscription]] = {}
     for subscription in subscriptions:
         groups.setdefault((subscription.role, subscription.wanted.select), []).append(subscription)

@@ -13,14 +13,13 @@ import structlog
 from cli.local.realtime import messages, policies
 from cli.local.realtime.changes import Changes
 from cli.local.realtime.database import Database
-from cli.local.realtime.frames import Message, UserBroadcast, dumps
+from cli.local.realtime.frames import MAX_PAYLOAD_BYTES, Message, UserBroadcast, dumps
 from cli.local.realtime.hub import Hub, Topic
 from cli.local.realtime.policies import Caller, Permissions
 from cli.local.realtime.replication import Replication
 from cli.local.realtime.subscriptions import SubscriptionError, Wanted, identify, parse
 from cli.local.realtime.tokens import Keys, TokenError, check_expiry
 
-MAX_PAYLOAD_BYTES = 3_000_000
 READY_SECONDS = 10.0  # for `replication_ready`
 RETRY_SECONDS = 1.0
 MAX_WAIT_SECONDS = 300.0  # between two looks at the token's expiry

@@ -6,6 +6,7 @@ from typing import Any, Literal, NoReturn
 
 Frame = str | bytes
 
+MAX_PAYLOAD_BYTES = 3_000_000  # of a broadcast
 PUSH_KIND, BROADCAST_KIND = 3, 4  # first byte of a binary frame, from and to the client
 BINARY_ENCODING, JSON_ENCODING = 0, 1
 

@@ -15,7 +15,7 @@ import structlog
 from psycopg import AsyncConnection
 
 from cli.local.realtime.database import connect
-from cli.local.realtime.frames import UserBroadcast
+from cli.local.realtime.frames import MAX_PAYLOAD_BYTES, UserBroadcast
 from cli.local.realtime.hub import Hub, Topic
 from cli.local.realtime.pgoutput import Change, Decoder, Row
 
@@ -119,6 +119,9 @@ class Replication:
         topic, event, payload, binary = (row.get(name) for name in ("topic", "event", "payload", "binary_payload"))
         private = row.get("private")
         if topic is None or event is None or private is None or (payload is None and binary is None):
+            return
+        if len(payload or binary or "") > MAX_PAYLOAD_BYTES:
+            log.warning("broadcast_too_large", topic=topic, name=event)
             return
         meta = {"id": row["id"]}
         broadcast = (

@@ -29,10 +29,10 @@ from starlette.websockets import WebSocket
 
 from cli.local.realtime import policies
 from cli.local.realtime.changes import Changes
-from cli.local.realtime.channel import MAX_PAYLOAD_BYTES, Services
+from cli.local.realtime.channel import Services
 from cli.local.realtime.connection import Connection
 from cli.local.realtime.database import Database
-from cli.local.realtime.frames import PROTOCOLS, UserBroadcast, dumps
+from cli.local.realtime.frames import MAX_PAYLOAD_BYTES, PROTOCOLS, UserBroadcast, dumps
 from cli.local.realtime.hub import Hub, Topic
 from cli.local.realtime.policies import Caller
 from cli.local.realtime.replication import Replication
