@@ -12,11 +12,12 @@ from rich.table import Table
 
 from cli import credits as credit_commands
 from cli import demo as scenario
-from cli import stats, users
+from cli import maintain, stats, users
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
 from cli.output import console, errors, fail, readable_errors
+from cli.project import take_project_from_stack
 from services.images import __main__ as images
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.add_typer(users.app, name="users")
 app.add_typer(credit_commands.app, name="credits")
 app.command()(stats.stats)
+app.command()(maintain.maintain)
 
 LOG_POLL_SECONDS = 0.3
 
@@ -87,9 +89,7 @@ def worker() -> None:
     The other settings are the WORKER_… variables.
     """
     with readable_errors():
-        if not os.environ.get("SUPABASE_URL"):
-            stack = running_stack()
-            os.environ |= {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
+        take_project_from_stack()
     raise typer.Exit(images.main())
 
 

@@ -36,6 +36,13 @@ def connect() -> Client:
     return create_client(url, key or "", ClientOptions(auto_refresh_token=False, persist_session=False))
 
 
+def take_project_from_stack() -> None:
+    """Let services find their project: where the environment names none, the stack that runs on this machine."""
+    if not os.environ.get("SUPABASE_URL"):
+        stack = running_stack()
+        os.environ |= {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
+
+
 @contextmanager
 def answers() -> Iterator[None]:
     """Turn what the project refuses, or does not answer, into errors that a person can read."""

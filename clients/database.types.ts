@@ -1562,6 +1562,13 @@ export type Database = {
         Returns: number;
       };
       delete_account: { Args: Record<PropertyKey, never>; Returns: undefined };
+      delete_expired_images: {
+        Args: { p_limit?: number };
+        Returns: {
+          image_id: string;
+          object_keys: string[];
+        }[];
+      };
       delete_user_account: { Args: { p_reason: string; p_user_id: string }; Returns: undefined };
       expire_credits: {
         Args: { p_limit?: number; p_now?: string };
@@ -1667,6 +1674,7 @@ export type Database = {
           name: string;
         }[];
       };
+      prune_logs: { Args: { p_before: string; p_limit?: number }; Returns: number };
       public_collection_images: {
         Args: { p_collection_id: string };
         Returns: {
@@ -1678,6 +1686,7 @@ export type Database = {
         }[];
       };
       record_image_download: { Args: { p_image_id: string }; Returns: number };
+      record_system_metrics: { Args: Record<PropertyKey, never>; Returns: number };
       refresh_stats: { Args: { p_from?: string; p_limit?: number }; Returns: number };
       refund_transaction: {
         Args: { p_description?: string; p_idempotency_key?: string; p_transaction_id: string };

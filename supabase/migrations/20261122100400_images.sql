@@ -35,6 +35,8 @@ comment on table public.images is
 'the operations write the status and the results. Owners and admins read, edit and delete.';
 comment on column public.images.original_url is 'bucket/key of the upload. Null for a generated picture.';
 comment on column public.images.processed_url is 'bucket/key of the newest result.';
+comment on column public.images.expires_at is
+'When the picture goes, with its files. From then on it takes no request. Null: never.';
 comment on column public.images.final_url is 'bucket/key of the result that the owner chose for print.';
 
 create index idx_images_user_id on public.images (user_id);

@@ -1,0 +1,215 @@
+-- Maintenance: what a clock does. The functions for it that belong to no other domain, and their time limits; the
+-- maintenance service, or pg_cron, calls them.
+
+-- Deletes up to p_limit images whose time is over and which no operation works on, as far as their bytes are gone;
+-- for the others it says which objects have to go first.
+-- An expired image takes no new request (see private.find_operation_image), so nothing comes between the two steps.
+create function private.delete_expired_images(p_limit integer)
+returns table (image_id uuid, object_keys text[])
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_image_ids uuid[];
+begin
+    if p_limit is null or p_limit not between 1 and 100 then
+        perform private.refuse(
+            'PT400', 'The limit must be between 1 and 100', '{"argument": "p_limit"}', 'Call again for more.');
+    end if;
+
+    -- Whoever requests an operation holds the image, and whatever is locked is left for the next call. So of the
+    -- locked ones, the next statement sees every operation there will be.
+    v_image_ids := array(
+        select i.id from public.images as i
+        where i.expires_at <= now() and not exists (
+            select 1 from public.image_operations as o
+            where o.image_id = i.id and o.status in ('pending', 'processing')
+        )
+        order by i.expires_at
+        limit p_limit
+        for update skip locked
+    );
+    for image_id, object_keys in
+        select i.id, array(
+            select k.url from (
+                -- An upload that two images name stays for the other; the sweep of orphans finds it in the end.
+                select i.original_url where not exists (
+                    select 1 from public.images as other where other.original_url = i.original_url and other.id <> i.id
+                )
+                union
+                select unnest(array[o.output_data ->> 'url', o.output_data ->> 'thumbnail_url'])
+                from public.image_operations as o where o.image_id = i.id
+            ) as k (url)
+            where exists (
+                select 1 from storage.objects as s
+                where s.bucket_id = split_part(k.url, '/', 1) and s.name = substr(k.url, strpos(k.url, '/') + 1)
+            )
+        )
+        from public.images as i
+        where i.id = any (v_image_ids) and not exists (
+            select 1 from public.image_operations as o
+            where o.image_id = i.id and o.status in ('pending', 'processing')
+        )
+        order by i.id
+    loop
+        if object_keys = '{}' then
+            delete from public.images as i where i.id = image_id;
+        end if;
+        return next;
+    end loop;
+end;
+$$;
+
+revoke execute on function private.delete_expired_images(integer) from public;
+grant execute on function private.delete_expired_images(integer) to service_role;
+
+create function public.delete_expired_images(p_limit integer default 100)
+returns table (image_id uuid, object_keys text[])
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return query select e.image_id, e.object_keys from private.delete_expired_images(p_limit) as e;
+end;
+$$;
+
+comment on function public.delete_expired_images(integer) is
+'Takes up to p_limit (1 to 100) images past their expires_at on which no operation works. One without objects is '
+'deleted, with its operations. Of the others it returns the objects (bucket/key), uploads and results: remove them '
+'through the Storage API and call again, until no row comes back. Error: 400 bad limit.';
+revoke execute on function public.delete_expired_images(integer) from public;
+grant execute on function public.delete_expired_images(integer) to service_role;
+
+-- One snapshot a minute at most, however many services there are.
+create function private.record_system_metrics()
+returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_minute constant timestamptz := date_trunc('minute', now());
+    v_recorded integer;
+begin
+    perform pg_advisory_xact_lock(hashtextextended('private.record_system_metrics', 0));
+    insert into public.system_metrics (metric_name, metric_value, metric_unit, recorded_at)
+    select m.*, c_minute
+    from (
+        select
+            count(*) filter (where o.status = 'pending' and o.run_after <= now()) as waiting,
+            extract(epoch from now() - min(o.run_after) filter (where o.status = 'pending' and o.run_after <= now()))
+                as oldest_wait,
+            count(*) filter (where o.status = 'processing') as running,
+            count(*) filter (where o.status = 'processing' and o.lease_expires_at < now()) as lost
+        from public.image_operations as o
+        where o.status in ('pending', 'processing')
+    ) as queue
+    cross join (
+        select
+            count(*) as accounts,
+            count(*) filter (where p.last_activity_at > now() - interval '30 days') as active,
+            sum(p.credits_remaining) as outstanding,
+            sum(p.credit_debt) as owed
+        from public.profiles as p
+    ) as people
+    cross join lateral (
+        values
+        ('queue_waiting', queue.waiting, 'operations'),
+        ('queue_oldest_wait', coalesce(queue.oldest_wait, 0), 'seconds'),
+        ('queue_running', queue.running, 'operations'),
+        ('queue_lost', queue.lost, 'operations'),
+        ('accounts', people.accounts, 'accounts'),
+        ('accounts_active_30_days', people.active, 'accounts'),
+        ('credits_outstanding', coalesce(people.outstanding, 0), 'credits'),
+        ('credits_owed', coalesce(people.owed, 0), 'credits')
+    ) as m (metric_name, metric_value, metric_unit)
+    where not exists (
+        select 1 from public.system_metrics as s where s.metric_name = m.metric_name and s.recorded_at = c_minute
+    );
+    get diagnostics v_recorded = row_count;
+    return v_recorded;
+end;
+$$;
+
+revoke execute on function private.record_system_metrics() from public;
+grant execute on function private.record_system_metrics() to service_role;
+
+create function public.record_system_metrics()
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.record_system_metrics();
+end;
+$$;
+
+comment on function public.record_system_metrics() is
+'Writes the state of the queue, the accounts and the credits into system_metrics and returns how many rows: none when '
+'this minute has them already.';
+revoke execute on function public.record_system_metrics() from public;
+grant execute on function public.record_system_metrics() to service_role;
+
+-- Without an index on the time: it would cost each request, to spare one reading of the table a day.
+create function private.prune_logs(p_before timestamptz, p_limit integer)
+returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_youngest constant interval := '30 days'::interval;
+    v_pruned integer;
+    v_metrics integer;
+begin
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform private.refuse(
+            'PT400', 'The limit must be between 1 and 10000', '{"argument": "p_limit"}', 'Call again for more.');
+    elsif p_before is null or p_before > now() - c_youngest then
+        perform private.refuse(
+            'PT400', 'Logs are kept for 30 days at least', '{"argument": "p_before"}', 'Pass an earlier time.');
+    end if;
+
+    delete from public.user_activity_logs as l
+    where l.id in (
+        select old.id from public.user_activity_logs as old
+        where old.created_at < p_before limit p_limit for update skip locked
+    );
+    get diagnostics v_pruned = row_count;
+    delete from public.system_metrics as m
+    where m.id in (
+        select old.id from public.system_metrics as old
+        where old.recorded_at < p_before limit p_limit - v_pruned for update skip locked
+    );
+    get diagnostics v_metrics = row_count;
+    return v_pruned + v_metrics;
+end;
+$$;
+
+revoke execute on function private.prune_logs(timestamptz, integer) from public;
+grant execute on function private.prune_logs(timestamptz, integer) to service_role;
+
+create function public.prune_logs(p_before timestamptz, p_limit integer default 1000)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.prune_logs(p_before, p_limit);
+end;
+$$;
+
+comment on function public.prune_logs(timestamptz, integer) is
+'Deletes up to p_limit (1 to 10000) rows of user_activity_logs and system_metrics from before p_before, which is 30 '
+'days ago or more, and returns how many: call again until it is 0. Error: 400 bad argument.';
+revoke execute on function public.prune_logs(timestamptz, integer) from public;
+grant execute on function public.prune_logs(timestamptz, integer) to service_role;
+
+-- Hosted projects end the API's statements after 8 seconds, too short for what reads whole tables once a day. The REST
+-- server applies a function's own limit to its call; the API in front waits a minute.
+alter function public.orphaned_storage_objects(integer) set statement_timeout = '55s';
+alter function public.prune_logs(timestamptz, integer) set statement_timeout = '55s';
+alter function public.record_system_metrics() set statement_timeout = '55s';
+alter function public.refresh_stats(date, integer) set statement_timeout = '55s';
+alter function public.verify_ledger() set statement_timeout = '55s';

@@ -1,0 +1,125 @@
+"""How tasks are run: by their clocks, apart from each other, and counted."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+from starlette.testclient import TestClient
+
+from services.api import ApiUnavailableError
+from services.maintenance import service
+from services.maintenance.service import Maintenance, Metrics, Outcome, make_app
+from services.maintenance.tasks import (
+    LedgerViolatedError,
+    Project,
+    StuckObjectError,
+    Task,
+    delete_expired_images,
+    remove_orphaned_objects,
+)
+
+NOWHERE = cast(Project, None)
+
+
+async def fine(_: Project) -> int:
+    return 3
+
+
+async def away(_: Project) -> int:
+    raise ApiUnavailableError("nobody answers")
+
+
+async def broken(_: Project) -> int:
+    raise ZeroDivisionError("a mistake")
+
+
+async def violated(_: Project) -> int:
+    raise LedgerViolatedError([{"user_id": None, "invariant": "adds up", "detail": {}}])
+
+
+def run_once(*functions: Callable[[Project], Awaitable[int]]) -> tuple[Maintenance, dict[str, Outcome]]:
+    async def run() -> tuple[Maintenance, dict[str, Outcome]]:
+        maintenance = Maintenance(NOWHERE, [Task(function.__name__, 60, function) for function in functions])
+        return maintenance, {run.task: run.outcome for run in await maintenance.run_once()}
+
+    return asyncio.run(run())
+
+
+def test_a_task_that_fails_stops_no_other() -> None:
+    _, outcomes = run_once(away, broken, violated, fine)
+    assert outcomes == {"away": "failed", "broken": "failed", "violated": "violated", "fine": "done"}
+
+
+def test_each_task_has_its_own_clock_and_a_failed_one_is_tried_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "FIRST_RETRY", 0.01)
+    runs: list[str] = []
+
+    def task(name: str, interval: float, error: Exception | None = None) -> Task:
+        async def run(_: Project) -> int:
+            runs.append(name)
+            if error:
+                raise error
+            return 0
+
+        return Task(name, interval, run)
+
+    async def run() -> None:
+        maintenance = Maintenance(
+            NOWHERE, [task("often", 0.02), task("daily", 86400), task("failing", 86400, ApiUnavailableError("away"))]
+        )
+        running = asyncio.create_task(maintenance.run())
+        await asyncio.sleep(0.5)
+        maintenance.stop()
+        await running
+
+    asyncio.run(run())
+    assert runs.count("daily") == 1
+    assert runs.count("often") > 5
+    assert 2 < runs.count("failing") < 8, "the pauses grow"
+
+
+def test_a_task_that_hangs_is_cut_off_by_the_stop() -> None:
+    async def hang(_: Project) -> int:
+        await asyncio.sleep(3600)
+        return 0
+
+    async def run() -> None:
+        maintenance = Maintenance(NOWHERE, [Task("hang", 60, hang)])
+        running = asyncio.create_task(maintenance.run())
+        await asyncio.sleep(0.05)
+        maintenance.stop()
+        await asyncio.wait_for(running, 1)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("age", "overdue"), [(500.0, []), (601.0, ["fine"])])
+def test_a_task_that_does_not_come_to_its_end_is_overdue(
+    monkeypatch: pytest.MonkeyPatch, age: float, overdue: list[str]
+) -> None:
+    monkeypatch.setattr(Metrics, "_age", lambda *_: age)
+    maintenance, _ = run_once(fine)
+    answer = TestClient(make_app(maintenance.metrics)).get("/healthz")
+    assert answer.status_code == (503 if overdue else 200)
+    assert answer.json() == {"status": "overdue" if overdue else "ok", "overdue": overdue}
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        (delete_expired_images, {"image_id": "1", "object_keys": ["originals/1/a.png"]}),
+        (remove_orphaned_objects, {"bucket_id": "originals", "name": "1/a.png"}),
+    ],
+)
+def test_an_object_that_does_not_go_is_no_endless_loop(
+    task: Callable[[Project], Awaitable[int]], row: dict[str, Any]
+) -> None:
+    class Stuck(Project):
+        async def call(self, function: str, **params: Any) -> Any:
+            return [row]
+
+        async def remove(self, keys: list[str]) -> None: ...
+
+    with pytest.raises(StuckObjectError, match=r"originals/1/a\.png"):
+        asyncio.run(task(Stuck(cast(Any, None), 400)))  # type: ignore[arg-type]
