@@ -22,11 +22,13 @@ create table public.images (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     -- A worker reads this object with the service key, so it must be the owner's own. Empty and dot segments are
-    -- refused because some HTTP clients resolve them, which would lead out of the owner's folder.
+    -- refused because some HTTP clients resolve them, which would lead out of the owner's folder; and with them what
+    -- some read as dots and slashes: an escape, a backslash, a control character that they drop. Storage takes none.
     constraint images_original_url_is_the_owners
     check (
         starts_with(original_url, 'originals/' || user_id::text || '/')
         and original_url !~ '(^|/)\.{0,2}(/|$)'
+        and original_url !~ '[%\\[:cntrl:]]'
     )
 );
 

@@ -187,7 +187,20 @@ def test_nobody_puts_a_strangers_image_into_a_collection(people: People) -> None
         )
 
 
-@pytest.mark.parametrize("key", ["originals/{stranger}/a.png", "results/{owner}/a.png", "a.png", "originals/{owner}"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "originals/{stranger}/a.png",
+        "results/{owner}/a.png",
+        "a.png",
+        "originals/{owner}",
+        "originals/{owner}/../{stranger}/a.png",
+        "originals/{owner}/%2e%2e/{stranger}/a.png",
+        "originals/{owner}/..%2f{stranger}/a.png",
+        "originals/{owner}/.\t./{stranger}/a.png",
+        r"originals/{owner}/..\{stranger}\a.png",
+    ],
+)
 def test_an_image_points_into_its_owners_uploads_only(people: People, key: str) -> None:
     owner, stranger = people.new(), people.new()
     with refused("23514"):
