@@ -63,14 +63,16 @@ $$;
 
 revoke execute on function private.check_account_may_go(uuid) from public;
 
--- Ends an account. The row in auth.users is locked before the profile, as when Auth changes an address.
+-- Ends an account. The row in auth.users is locked before the profile, as when Auth changes an address. No stronger
+-- than Auth does it: whoever writes a profile twice in a transaction, as the ledger may, has Postgres look for the
+-- row in auth.users again, holding the profile that is waited for here.
 create function private.close_account(p_user_id uuid)
 returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
-    perform u.id from auth.users as u where u.id = p_user_id for update;
+    perform u.id from auth.users as u where u.id = p_user_id for no key update;
     if not found then
         perform private.refuse(
             'PT404', 'Account not found', jsonb_build_object('user_id', p_user_id), 'Check the id.');

@@ -6,6 +6,7 @@ rolled back.
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -153,6 +154,18 @@ def refused(sqlstate: str, message: str = "") -> Iterator[Any]:
     if sqlstate.startswith("PT"):
         assert isinstance(json.loads(diagnosis.message_detail or ""), dict)
         assert diagnosis.message_hint
+
+
+def wait_until_blocked(by: Connection, connection: Connection) -> None:
+    """Wait until the statement that `connection` runs in another thread waits for a lock that `by` holds."""
+    deadline = time.monotonic() + 10
+    with psycopg.connect(by.info.dsn, password=by.info.password, autocommit=True) as watcher:
+        while True:
+            row = watcher.execute("select pg_blocking_pids(%s)", (connection.info.backend_pid,)).fetchone()
+            if row and by.info.backend_pid in row[0]:
+                return
+            assert time.monotonic() < deadline, "Nothing waits."
+            time.sleep(0.01)
 
 
 def together(db_url: str, tasks: Sequence[Callable[[Connection], T]]) -> list[T]:

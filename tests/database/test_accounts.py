@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tests.database.personas import Connection, People, Person, refused, together
+from tests.database.personas import Connection, People, Person, connect, refused, together, wait_until_blocked
 
 
 def store(db: Connection, bucket: str, name: str) -> None:
@@ -271,6 +272,36 @@ def test_deleting_and_changing_the_address_at_once_do_not_wait_for_each_other_fo
             connection.execute("update auth.users set email = %s where id = %s", (f"{uuid4()}@example.test", user.id))
 
         together(db_url, [delete, change])
+
+
+def test_a_deletion_does_not_hold_up_the_one_whom_it_waits_for(people: People, db_url: str) -> None:
+    user = people.new(credits=5)
+    take = {"p_user_id": user.id, "p_amount": 1, "p_transaction_type": "usage"}
+
+    def delete(connection: Connection) -> None:
+        user.on(connection).call("delete_account")
+
+    with connect(db_url) as connection, ThreadPoolExecutor(1) as pool, connect(db_url) as other:
+        with people.service.on(connection).acting():
+            # Writing a profile for the second time makes Postgres look for its account in auth.users.
+            people.service.on(connection).call("deduct_user_credits", **take)
+            deletion = pool.submit(delete, other)
+            wait_until_blocked(connection, other)
+            people.service.on(connection).call("deduct_user_credits", **take)
+        deletion.result(10)
+
+
+def test_the_log_forgets_what_an_admin_did_while_the_account_went(people: People, db: Connection, db_url: str) -> None:
+    admin, user = people.new(is_admin=True), people.new()
+    image = people.image(user)
+    with connect(db_url) as connection, ThreadPoolExecutor(1) as pool, connect(db_url) as other:
+        with admin.on(connection).acting():
+            connection.execute("update public.images set original_filename = 'his.png' where id = %s", (image,))
+            deletion = pool.submit(user.on(other).call, "delete_account")
+            wait_until_blocked(connection, other)
+        deletion.result(10)
+    log = db.execute("select details from public.admin_logs where target_user_id = %s", (user.id,)).fetchall()
+    assert log == [{"details": None}]
 
 
 def test_accounts_that_go_amid_everything_deadlock_nobody(people: People, db: Connection, db_url: str) -> None:

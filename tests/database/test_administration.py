@@ -1,5 +1,6 @@
 """What admins do to others: by which function, with which reason, and what the log says of it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -7,7 +8,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tests.database.personas import Connection, People, Person, refused, together
+from tests.database.personas import Connection, People, Person, connect, refused, together, wait_until_blocked
 
 
 def entries(db: Connection, admin: Person) -> list[dict[str, Any]]:
@@ -42,6 +43,24 @@ def test_a_change_of_somebody_elses_data_is_logged_with_what_changed(people: Peo
     assert log[0]["details"] == {"before": {"first_name": None}, "after": {"first_name": "Ada"}}
     assert log[1]["details"] == {"before": {"is_favorite": False}, "after": {"is_favorite": True}}
     assert log[3]["details"]["before"]["original_filename"] == "shirt.png"
+
+
+def test_a_change_that_waited_while_its_admin_was_dismissed_is_logged(
+    people: People, db: Connection, db_url: str
+) -> None:
+    admin, user = people.new(is_admin=True), people.new()
+    image = people.image(user)
+    with connect(db_url) as connection, ThreadPoolExecutor(1) as pool, connect(db_url) as other:
+        with connection.transaction():
+            connection.execute("update public.images set is_favorite = true where id = %s", (image,))
+            rename = "update public.images set original_filename = 'x.png' where id = %s returning id"
+            change = pool.submit(admin.on(other).sql, rename, image)
+            wait_until_blocked(connection, other)
+            people.new(is_admin=True).call(
+                "admin_set_user_admin", p_user_id=admin.id, p_is_admin=False, p_reason="dismissed"
+            )
+        assert change.result(10) == [{"id": image}]
+    assert [row["action"] for row in entries(db, admin)] == ["update"]
 
 
 def test_where_an_admin_sat_is_logged(people: People, db: Connection) -> None:
