@@ -12,6 +12,8 @@ create table public.system_metrics (
 comment on table public.system_metrics is
 'Measurements of the system over time. Admins read them; the service role writes and prunes.';
 
+create index idx_system_metrics_metric_name on public.system_metrics (metric_name, recorded_at);
+
 alter table public.system_metrics enable row level security;
 
 create policy "Admins view metrics" on public.system_metrics

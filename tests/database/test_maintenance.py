@@ -1,11 +1,13 @@
 """What a clock calls: expired images, snapshots, old logs."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from cli.local.stack import PROJECT
 from tests.database.personas import Connection, People, Person, Row, refused, together
 
 pytestmark = pytest.mark.usefixtures("empty_queue")
@@ -200,6 +202,23 @@ def test_old_logs_go_in_batches(people: People, db: Connection) -> None:
             (user.id,),
         ).fetchone()
         assert left == {"rows": 3}
+
+
+def test_pg_cron_can_run_what_the_readme_schedules(db: Connection) -> None:
+    readme = (PROJECT / "README.md").read_text()
+    (schedules,) = [block for block in re.findall(r"```sql\n(.*?)```", readme, re.DOTALL) if "cron.schedule" in block]
+    with db.transaction(force_rollback=True):
+        db.execute("create schema cron")
+        db.execute("create table cron.job (jobname text, schedule text, command text)")
+        db.execute(  # pg_cron itself is on none of these servers
+            "create function cron.schedule(text, text, text) returns void"
+            " language sql as 'insert into cron.job values ($1, $2, $3)'"
+        )
+        db.execute(schedules)
+        jobs = db.execute("select jobname, command from cron.job").fetchall()
+        assert len(jobs) == schedules.count("cron.schedule")
+        for job in jobs:
+            db.execute(job["command"])
 
 
 @pytest.mark.parametrize(("age", "limit"), [(29, 100), (400, 0), (400, 10001), (400, None), (None, 100)])
