@@ -18,6 +18,7 @@ from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
 from cli.output import console, errors, fail, readable_errors
 from cli.project import take_project_from_stack
+from services.billing import __main__ as billing
 from services.images import __main__ as images
 
 app = typer.Typer(
@@ -91,6 +92,24 @@ def worker() -> None:
     with readable_errors():
         take_project_from_stack()
     raise typer.Exit(images.main())
+
+
+@app.command()
+def serve() -> None:
+    """Serve billing until SIGTERM or Ctrl-C: payment pages, the portal and the webhook of Stripe.
+
+    Takes the project as `dtf worker` does, and Stripe from STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET.
+    The other settings are the BILLING_… variables.
+    """
+    with readable_errors():
+        if not os.environ.get("SUPABASE_URL"):
+            stack = running_stack()
+            os.environ |= {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
+            if stack.jwt_secret:
+                os.environ.setdefault("SUPABASE_JWT_SECRET", stack.jwt_secret)
+            # The web client of this stack.
+            os.environ.setdefault("BILLING_ORIGINS", stack.api_url)
+    raise typer.Exit(billing.main())
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

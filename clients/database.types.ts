@@ -168,6 +168,75 @@ export type Database = {
           },
         ];
       };
+      billing_orders: {
+        Row: {
+          closed_at: string | null;
+          created_at: string;
+          credits: number | null;
+          id: string;
+          pay_as_you_go_package_id: string | null;
+          status: string;
+          stripe_checkout_session_id: string | null;
+          stripe_price_id: string;
+          subscription_plan_id: string | null;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          closed_at?: string | null;
+          created_at?: string;
+          credits?: number | null;
+          id?: string;
+          pay_as_you_go_package_id?: string | null;
+          status?: string;
+          stripe_checkout_session_id?: string | null;
+          stripe_price_id: string;
+          subscription_plan_id?: string | null;
+          user_id: string;
+        };
+        Update: {
+          closed_at?: string | null;
+          created_at?: string;
+          credits?: number | null;
+          id?: string;
+          pay_as_you_go_package_id?: string | null;
+          status?: string;
+          stripe_checkout_session_id?: string | null;
+          stripe_price_id?: string;
+          subscription_plan_id?: string | null;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "billing_orders_pay_as_you_go_package_id_fkey";
+            columns: ["pay_as_you_go_package_id"];
+            isOneToOne: false;
+            referencedRelation: "pay_as_you_go_packages";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "billing_orders_subscription_plan_id_fkey";
+            columns: ["subscription_plan_id"];
+            isOneToOne: false;
+            referencedRelation: "subscription_plans";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "billing_orders_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "billing_orders_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       closed_account_totals: {
         Row: {
           credits: number;
@@ -959,6 +1028,7 @@ export type Database = {
           price: number;
           sort_order: number;
           stripe_price_id: string | null;
+          stripe_product_id: string | null;
           updated_at: string;
         };
         ComputedFields: never;
@@ -972,6 +1042,7 @@ export type Database = {
           price: number;
           sort_order?: number;
           stripe_price_id?: string | null;
+          stripe_product_id?: string | null;
           updated_at?: string;
         };
         Update: {
@@ -984,6 +1055,7 @@ export type Database = {
           price?: number;
           sort_order?: number;
           stripe_price_id?: string | null;
+          stripe_product_id?: string | null;
           updated_at?: string;
         };
         Relationships: [];
@@ -1061,10 +1133,80 @@ export type Database = {
         };
         Relationships: [];
       };
+      stripe_customers: {
+        Row: {
+          created_at: string;
+          id: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          id: string;
+          user_id: string;
+        };
+        Update: {
+          created_at?: string;
+          id?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "stripe_customers_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "stripe_customers_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      stripe_events: {
+        Row: {
+          attempts: number;
+          error: string | null;
+          id: string;
+          payload: NonNullable<Json>;
+          processed_at: string | null;
+          received_at: string;
+          status: string;
+          type: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempts?: number;
+          error?: string | null;
+          id: string;
+          payload?: NonNullable<Json>;
+          processed_at?: string | null;
+          received_at?: string;
+          status: string;
+          type: string;
+        };
+        Update: {
+          attempts?: number;
+          error?: string | null;
+          id?: string;
+          payload?: NonNullable<Json>;
+          processed_at?: string | null;
+          received_at?: string;
+          status?: string;
+          type?: string;
+        };
+        Relationships: [];
+      };
       subscription_history: {
         Row: {
+          cancel_at: string | null;
           cancelled_at: string | null;
           created_at: string;
+          current_period_end: string | null;
           ended_at: string | null;
           id: string;
           started_at: string;
@@ -1075,8 +1217,10 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          cancel_at?: string | null;
           cancelled_at?: string | null;
           created_at?: string;
+          current_period_end?: string | null;
           ended_at?: string | null;
           id?: string;
           started_at: string;
@@ -1086,8 +1230,10 @@ export type Database = {
           user_id: string;
         };
         Update: {
+          cancel_at?: string | null;
           cancelled_at?: string | null;
           created_at?: string;
+          current_period_end?: string | null;
           ended_at?: string | null;
           id?: string;
           started_at?: string;
@@ -1123,6 +1269,7 @@ export type Database = {
       subscription_plans: {
         Row: {
           created_at: string;
+          credit_rollover_months: number | null;
           credits_per_month: number | null;
           description: string | null;
           features: Json | null;
@@ -1132,11 +1279,15 @@ export type Database = {
           name: string;
           sort_order: number;
           stripe_price_id: string | null;
+          stripe_product_id: string | null;
+          trial_credits: number;
+          trial_days: number;
           updated_at: string;
         };
         ComputedFields: never;
         Insert: {
           created_at?: string;
+          credit_rollover_months?: number | null;
           credits_per_month?: number | null;
           description?: string | null;
           features?: Json | null;
@@ -1146,10 +1297,14 @@ export type Database = {
           name: string;
           sort_order?: number;
           stripe_price_id?: string | null;
+          stripe_product_id?: string | null;
+          trial_credits?: number;
+          trial_days?: number;
           updated_at?: string;
         };
         Update: {
           created_at?: string;
+          credit_rollover_months?: number | null;
           credits_per_month?: number | null;
           description?: string | null;
           features?: Json | null;
@@ -1159,6 +1314,9 @@ export type Database = {
           name?: string;
           sort_order?: number;
           stripe_price_id?: string | null;
+          stripe_product_id?: string | null;
+          trial_credits?: number;
+          trial_days?: number;
           updated_at?: string;
         };
         Relationships: [];
@@ -1400,6 +1558,46 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      apply_stripe_event: {
+        Args: { p_event_id: string; p_facts: Json; p_payload: Json; p_ticket: number; p_type: string };
+        Returns: {
+          attempts: number;
+          error: string | null;
+          id: string;
+          payload: NonNullable<Json>;
+          processed_at: string | null;
+          received_at: string;
+          status: string;
+          type: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "stripe_events";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      attach_checkout_session: {
+        Args: { p_order_id: string; p_session_id: string };
+        Returns: {
+          closed_at: string | null;
+          created_at: string;
+          credits: number | null;
+          id: string;
+          pay_as_you_go_package_id: string | null;
+          status: string;
+          stripe_checkout_session_id: string | null;
+          stripe_price_id: string;
+          subscription_plan_id: string | null;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "billing_orders";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       cancel_image_operation: {
         Args: { p_operation_id: string };
         Returns: {
@@ -1628,6 +1826,25 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      fail_stripe_event: {
+        Args: { p_error: string; p_event_id: string; p_payload: Json; p_type: string };
+        Returns: {
+          attempts: number;
+          error: string | null;
+          id: string;
+          payload: NonNullable<Json>;
+          processed_at: string | null;
+          received_at: string;
+          status: string;
+          type: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "stripe_events";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       grant_credits: {
         Args: {
           p_amount: number;
@@ -1667,12 +1884,34 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      link_stripe_customer: { Args: { p_stripe_customer_id: string; p_user_id: string }; Returns: string };
       orphaned_storage_objects: {
         Args: { p_limit?: number };
         Returns: {
           bucket_id: string;
           name: string;
         }[];
+      };
+      place_billing_order: {
+        Args: { p_stripe_price_id: string; p_user_id: string };
+        Returns: {
+          closed_at: string | null;
+          created_at: string;
+          credits: number | null;
+          id: string;
+          pay_as_you_go_package_id: string | null;
+          status: string;
+          stripe_checkout_session_id: string | null;
+          stripe_price_id: string;
+          subscription_plan_id: string | null;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "billing_orders";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       prune_logs: { Args: { p_before: string; p_limit?: number }; Returns: number };
       public_collection_images: {
@@ -1685,6 +1924,7 @@ export type Database = {
           thumbnail_url: string;
         }[];
       };
+      reconcile_stripe: { Args: { p_apply?: boolean; p_facts: Json; p_ticket: number }; Returns: Json };
       record_image_download: { Args: { p_image_id: string }; Returns: number };
       record_system_metrics: { Args: Record<PropertyKey, never>; Returns: number };
       refresh_stats: { Args: { p_from?: string; p_limit?: number }; Returns: number };
@@ -1816,6 +2056,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      start_stripe_read: { Args: { p_event_id?: string }; Returns: Json };
       stats_engines: {
         Args: { p_from?: string; p_to?: string };
         Returns: {

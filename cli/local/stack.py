@@ -30,7 +30,8 @@ Report = Callable[[str], None]
 class StackStatus:
     """Where a running stack answers, and its keys; `kind` is `embedded` or `supabase`.
 
-    `web_url` is where the web client is served, None where it is not.
+    `web_url` is where the web client is served, None where it is not; `jwt_secret` signs users' tokens where they are
+    not signed with a key that the stack publishes.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class StackStatus:
     publishable_key: str
     secret_key: str
     web_url: str | None = None
+    jwt_secret: str | None = None
 
     def as_dict(self) -> dict[str, str | None]:
         """The fields by name, as `dtf status --json` prints them."""
@@ -138,7 +140,13 @@ class Stack:
         state = self.state
         # The gateway serves the web client at the project URL.
         return StackStatus(
-            "embedded", state.api_url, state.db_url, state.publishable_key, state.secret_key, state.api_url
+            "embedded",
+            state.api_url,
+            state.db_url,
+            state.publishable_key,
+            state.secret_key,
+            state.api_url,
+            state.jwt_secret,
         )
 
     def _check_port(self, api_port: int | None) -> None:
@@ -192,6 +200,7 @@ class DockerStack:
                 variables["DB_URL"],
                 variables.get("PUBLISHABLE_KEY") or variables["ANON_KEY"],
                 variables.get("SECRET_KEY") or variables["SERVICE_ROLE_KEY"],
+                jwt_secret=variables.get("JWT_SECRET"),
             )
         except KeyError as missing:
             raise StackError(f"`supabase status` does not tell {missing}. Is the whole stack started?") from missing

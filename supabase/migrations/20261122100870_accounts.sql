@@ -39,7 +39,7 @@ begin
             'PT409', 'The account has an admin''s rights', jsonb_build_object('user_id', p_user_id),
             'Have another admin take them back first.');
     -- Nobody could stop the payments of an account that is gone.
-    elsif v_profile.stripe_subscription_id is not null and v_profile.subscription_status in ('basic', 'starter') then
+    elsif v_profile.stripe_subscription_id is not null then
         perform private.refuse(
             'PT409', 'The account has a running subscription',
             jsonb_build_object('user_id', p_user_id, 'subscription_plan', v_profile.subscription_plan),
@@ -177,6 +177,12 @@ begin
         'subscription_history', coalesce((
             select jsonb_agg(to_jsonb(s) order by s.created_at, s.id) from public.subscription_history as s
             where s.user_id = p_user_id), '[]'),
+        'billing_orders', coalesce((
+            select jsonb_agg(to_jsonb(o) order by o.created_at, o.id) from public.billing_orders as o
+            where o.user_id = p_user_id), '[]'),
+        'stripe_customers', coalesce((
+            select jsonb_agg(to_jsonb(c) order by c.created_at, c.id) from public.stripe_customers as c
+            where c.user_id = p_user_id), '[]'),
         'credit_transactions', coalesce((
             select jsonb_agg(to_jsonb(t) order by t.seq) from public.credit_transactions as t
             where t.user_id = p_user_id), '[]'),

@@ -15,6 +15,7 @@ TABLES = """
 select
     n.nspname || '.' || c.relname as name,
     c.relkind = 'v' as is_view,
+    c.relkind = 'S' as is_sequence,
     c.relrowsecurity as has_rls,
     coalesce('security_invoker=true' = any (c.reloptions), false) as is_invoker,
     c.oid
@@ -85,6 +86,8 @@ def describe(connection: Connection) -> str:
     for table in connection.execute(TABLES).fetchall():
         if table["is_view"]:
             lines.append(f"view {table['name']}: {'invoker' if table['is_invoker'] else 'DEFINER'}")
+        elif table["is_sequence"]:
+            lines.append(f"sequence {table['name']}")
         else:
             lines.append(f"table {table['name']}: {'rls' if table['has_rls'] else 'NO RLS'}")
         lines += _grants(connection, table["oid"])

@@ -185,6 +185,7 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
     product: Row = {"subscription_plan_id": uuid4(), "pay_as_you_go_package_id": uuid4(), "currency": "USD"}
     price = {"api_provider": word, "operation_type": "upscale", "cost_per_operation": 1, "effective_date": "2026-01-01"}
     entry = mine | {"seq": 99, "transaction_type": "bonus", "amount": 1, "balance_before": 8, "balance_after": 9}
+    plan = connection.execute("select id from public.subscription_plans").fetchall()[0]["id"]
     new: dict[str, Row] = {
         "profiles": {"id": uuid4(), "email": f"{word}@example.test"},
         "subscription_plans": {"name": word},
@@ -197,6 +198,10 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "credit_allocations": {"transaction_id": charge["id"], "grant_id": grant["id"], "amount": 1},
         "credit_clawbacks": mine | {"grant_id": grant["id"], "amount": 1, "owed": 0, "expired": 0, "reason": word},
         "closed_account_totals": {"month": "2020-01-01", "transaction_type": word},
+        "billing_orders": mine | {"subscription_plan_id": plan, "stripe_price_id": word},
+        "stripe_customers": mine | {"id": word},
+        "stripe_events": {"id": word, "type": word, "status": "ignored"},
+        "stripe_reads": {"object_id": word, "ticket": 1},
         "subscription_history": mine | {"status": "active", "started_at": "2026-01-01"},
         "images": mine | {"original_filename": "a.png"},
         "image_operations": mine | {"image_id": image, "operation_type": "upscale"},

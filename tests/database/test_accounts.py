@@ -40,6 +40,9 @@ def busy_account(people: People, db: Connection) -> Person:
     for statement in (
         "insert into public.subscription_history (user_id, status, started_at) values (%(user)s, 'active', now())",
         "insert into public.email_logs (user_id, status) values (%(user)s, 'sent')",
+        "insert into public.stripe_customers (id, user_id) values (gen_random_uuid()::text, %(user)s)",
+        "insert into public.billing_orders (user_id, subscription_plan_id, stripe_price_id)"
+        " select %(user)s, s.id, 'price_1' from public.subscription_plans as s limit 1",
         "insert into public.api_usage_logs (user_id, operation_id, api_provider, operation_type)"
         " values (%(user)s, %(operation)s, 'openai', 'generate')",
     ):
@@ -160,7 +163,11 @@ def test_a_running_subscription_is_cancelled_first(people: People, db: Connectio
     db.execute("update public.profiles set stripe_subscription_id = 'sub_1' where id = %s", (user.id,))
     with refused("PT409", "running subscription"):
         user.call("delete_account")
+    # Paused or unpaid, it may still charge the card one day.
     db.execute("update public.profiles set subscription_status = 'cancelled' where id = %s", (user.id,))
+    with refused("PT409", "running subscription"):
+        user.call("delete_account")
+    db.execute("update public.profiles set stripe_subscription_id = null where id = %s", (user.id,))
     user.call("delete_account")
 
 

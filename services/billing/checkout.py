@@ -1,0 +1,188 @@
+"""Payment pages and the portal, which Stripe hosts."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import stripe
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from services.billing import facts
+from services.billing.database import Database, RefusedError
+from services.billing.facts import Object
+from services.billing.reader import Reader
+from services.billing.settings import BillingSettings
+
+log = structlog.get_logger(__name__)
+
+
+class WrongRequestError(Exception):
+    """The request cannot be carried out; `status` is that of the answer, the message is for the caller."""
+
+    def __init__(self, status: int, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.hint = hint
+
+
+class CheckoutRequest(BaseModel):
+    """What to buy: a plan by name, a package by id, or either by the id of its price."""
+
+    model_config = ConfigDict(extra="forbid", str_max_length=2000)
+
+    plan: str | None = Field(default=None, max_length=200)
+    package: str | None = Field(default=None, pattern="^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
+    price_id: str | None = Field(default=None, pattern="^[A-Za-z0-9_]{1,255}$")
+    success_url: str | None = None
+    cancel_url: str | None = None
+
+    @model_validator(mode="after")
+    def _one_product(self) -> "CheckoutRequest":
+        if sum(value is not None for value in (self.plan, self.package, self.price_id)) != 1:
+            raise ValueError("name one of plan, package and price_id")
+        return self
+
+
+class PortalRequest(BaseModel):
+    """Where the portal's way back leads."""
+
+    model_config = ConfigDict(extra="forbid", str_max_length=2000)
+
+    return_url: str | None = None
+
+
+class Shop:
+    """Makes payment pages and portals for users. Methods raise WrongRequestError, RefusedError, stripe.StripeError."""
+
+    def __init__(self, settings: BillingSettings, database: Database, client: stripe.StripeClient) -> None:
+        self._settings = settings
+        self._database = database
+        self._api = client.v1
+        self._reader = Reader(client)
+
+    async def checkout(self, user_id: str, request: CheckoutRequest) -> str:
+        """The address of a payment page."""
+        success, cancel = self._way_back(request.success_url), self._way_back(request.cancel_url)
+        price_id = await self._price_id(request)
+        for other in await self._open_plan_orders(user_id):
+            page = other["stripe_checkout_session_id"]
+            if other["stripe_price_id"] == price_id and page:
+                return await self._same_page(page)
+            if page and await self._is_plan(price_id):
+                await self._close(page)
+        order = await self._database.place_order(user_id, price_id)
+        session = await self._session(user_id, order, success, cancel)
+        try:
+            await self._database.attach_session(order["id"], session.id)
+        except RefusedError:
+            # Another plan was chosen meanwhile: this page must not be paid as well.
+            await self._close(session.id)
+            raise
+        log.info("checkout_started", user_id=user_id, order_id=order["id"], session_id=session.id)
+        return str(session.url)
+
+    async def portal(self, user_id: str, request: PortalRequest) -> str:
+        """The address of the page where a customer changes his plan, his card and his invoices."""
+        params: Any = {"customer": await self._customer(user_id)}
+        if (url := self._way_back(request.return_url)) is not None:
+            params["return_url"] = url
+        return (await self._api.billing_portal.sessions.create_async(params)).url
+
+    def _way_back(self, url: str | None) -> str | None:
+        """A return address, if it leads to one of the configured origins."""
+        if url is None:
+            return f"{self._settings.origins[0]}/" if self._settings.origins else None
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if origin not in self._settings.origins or "\\" in url:
+            raise WrongRequestError(400, "The return address is not allowed", "Use one of the app's own pages.")
+        return url
+
+    async def _price_id(self, request: CheckoutRequest) -> str:
+        if request.price_id:
+            return request.price_id
+        if request.plan:
+            rows = await self._database.rows("subscription_plans", "stripe_price_id", name=request.plan)
+        else:
+            rows = await self._database.rows("pay_as_you_go_packages", "stripe_price_id", id=request.package)
+        if not rows or not rows[0]["stripe_price_id"]:
+            raise WrongRequestError(404, "This is not for sale", "Read the plans and packages again.")
+        return str(rows[0]["stripe_price_id"])
+
+    async def _open_plan_orders(self, user_id: str) -> list[Object]:
+        orders = await self._database.rows("billing_orders", user_id=user_id, status="pending")
+        return [order for order in orders if order["subscription_plan_id"]]
+
+    async def _is_plan(self, price_id: str) -> bool:
+        return bool(await self._database.rows("subscription_plans", "id", stripe_price_id=price_id))
+
+    async def _customer(self, user_id: str) -> str:
+        # In this order: an account that gets its first customer in between shows it in its profile.
+        earlier = len(await self._database.rows("stripe_customers", "id", user_id=user_id))
+        rows = await self._database.rows("profiles", "stripe_customer_id,email", id=user_id)
+        if not rows:
+            raise WrongRequestError(404, "The account does not exist any more", "Sign up again.")
+        (profile,) = rows
+        if profile["stripe_customer_id"]:
+            return str(profile["stripe_customer_id"])
+        # Asked for twice at once, the same key gives the same customer; after a deleted one, another key another.
+        params: Any = {"metadata": {"user_id": user_id}}
+        if not profile["email"].endswith(".invalid"):
+            params["email"] = profile["email"]
+        customer = await self._api.customers.create_async(params, {"idempotency_key": f"customer:{user_id}:{earlier}"})
+        return await self._database.link_customer(user_id, customer.id)
+
+    async def _session(self, user_id: str, order: Object, success: str | None, cancel: str | None) -> Any:
+        params: Any = {
+            "mode": "subscription" if order["subscription_plan_id"] else "payment",
+            "customer": await self._customer(user_id),
+            "client_reference_id": order["id"],
+            "line_items": [{"price": order["stripe_price_id"], "quantity": 1}],
+            "metadata": {"order_id": order["id"], "user_id": user_id},
+        }
+        if success is not None:
+            params |= {"success_url": success, "cancel_url": cancel}
+        if order["subscription_plan_id"]:
+            params["subscription_data"] = await self._subscription_data(user_id, order)
+        # The same order again, because an answer was lost, gives the same page.
+        return await self._api.checkout.sessions.create_async(params, {"idempotency_key": f"checkout:{order['id']}"})
+
+    async def _subscription_data(self, user_id: str, order: Object) -> Object:
+        """A trial is for an account's first subscription only."""
+        data: Object = {"metadata": {"user_id": user_id}}
+        (plan,) = await self._database.rows("subscription_plans", "trial_days", id=order["subscription_plan_id"])
+        if plan["trial_days"] and not await self._database.rows("subscription_history", "id", user_id=user_id):
+            data["trial_period_days"] = plan["trial_days"]
+        return data
+
+    async def _same_page(self, session_id: str) -> str:
+        """The payment page of a plan that was asked for again."""
+        session = await self._api.checkout.sessions.retrieve_async(session_id)
+        if session.status == "open" and session.url:
+            return session.url
+        await self._settle(session.id)
+        raise WrongRequestError(409, "The payment page was used or has expired", "Reload, and try again in a moment.")
+
+    async def _close(self, session_id: str) -> None:
+        """Make sure that a payment page cannot be paid. Raises WrongRequestError where it was."""
+        try:
+            await self._api.checkout.sessions.expire_async(session_id)
+        except stripe.InvalidRequestError as error:
+            session = await self._api.checkout.sessions.retrieve_async(session_id)
+            if session.status == "complete":
+                await self._settle(session_id)
+                raise WrongRequestError(
+                    409, "A subscription has just been paid for", "Reload, and change it in the portal."
+                ) from error
+
+    async def _settle(self, session_id: str) -> None:
+        """Do now what the page's own event will do."""
+        ticket, _ = await self._database.start_read()
+        told = await self._reader.checkout(session_id)
+        if subscription_id := await self._subscription_of(session_id):
+            told += await self._reader.subscription(subscription_id)
+        await self._database.reconcile(told, ticket, apply=True)
+
+    async def _subscription_of(self, session_id: str) -> str | None:
+        session = await self._api.checkout.sessions.retrieve_async(session_id)
+        return facts.identifier(session.to_dict().get("subscription"))

@@ -1,0 +1,139 @@
+"""The billing functions of the database, as the service calls them. Each may be repeated without harm."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import stamina
+from postgrest.exceptions import APIError
+from supabase import AsyncClient
+
+from services.api import ApiUnavailableError
+from services.billing.facts import Fact, Object
+
+ATTEMPTS = 3
+RETRY_SECONDS = 5.0
+
+
+class RefusedError(Exception):
+    """The database refused a request; `status` is that of the answer to give, the rest is for its body."""
+
+    def __init__(self, error: APIError) -> None:
+        code = error.code or ""
+        self.status = int(code[2:]) if code.startswith("PT") and code[2:].isdigit() else 500
+        self.body = {"code": code, "message": error.message, "details": error.details, "hint": error.hint}
+        super().__init__(f"{error.message} ({code})")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What is kept of an event: no names and no addresses."""
+
+    id: str
+    type: str
+    item: Object
+
+    @property
+    def payload(self) -> Object:
+        """Ids only."""
+        customer = self.item.get("customer")
+        return {
+            "object": self.item.get("object"),
+            "object_id": self.item.get("id"),
+            "customer": customer.get("id") if isinstance(customer, dict) else customer,
+        }
+
+
+class Database:
+    """Calls with the secret key. All methods raise ApiUnavailableError, and RefusedError where that is said."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def start_read(self, event_id: str | None = None) -> tuple[int, str | None]:
+        """A ticket for a read, and the status of the event where it was heard before."""
+        found = await self._call("start_stripe_read", p_event_id=event_id)
+        return found["ticket"], found["status"]
+
+    async def apply(self, event: Event, facts: list[Fact], ticket: int) -> Object:
+        """Write an event with its effect. Raises RefusedError."""
+        row: Object = await self._call(
+            "apply_stripe_event",
+            p_event_id=event.id,
+            p_type=event.type,
+            p_payload=event.payload,
+            p_facts=facts,
+            p_ticket=ticket,
+        )
+        return row
+
+    async def fail(self, event: Event, error: str) -> None:
+        """Write that an event could not be applied."""
+        await self._call(
+            "fail_stripe_event", p_event_id=event.id, p_type=event.type, p_payload=event.payload, p_error=error
+        )
+
+    async def reconcile(self, facts: list[Fact], ticket: int, *, apply: bool) -> Object:
+        """What facts would change, or do change. Raises RefusedError."""
+        found: Object = await self._call("reconcile_stripe", p_facts=facts, p_ticket=ticket, p_apply=apply)
+        return found
+
+    async def place_order(self, user_id: str, price_id: str) -> Object:
+        """An order for a price. Raises RefusedError."""
+        row: Object = await self._call("place_billing_order", p_user_id=user_id, p_stripe_price_id=price_id)
+        return row
+
+    async def attach_session(self, order_id: str, session_id: str) -> None:
+        """Note the payment page of an order. Raises RefusedError where the order is closed."""
+        await self._call("attach_checkout_session", p_order_id=order_id, p_session_id=session_id)
+
+    async def link_customer(self, user_id: str, customer_id: str) -> str:
+        """Give an account a customer unless it has one; the one it has. Raises RefusedError."""
+        return str(await self._call("link_stripe_customer", p_user_id=user_id, p_stripe_customer_id=customer_id))
+
+    async def rows(self, table: str, columns: str = "*", **equal: Any) -> list[Object]:
+        """Rows of a table whose columns equal the given values."""
+
+        async def select() -> list[Object]:
+            query = self._client.table(table).select(columns)
+            for column, value in equal.items():
+                query = query.eq(column, value)
+            data: Any = (await query.execute()).data
+            return list(data)
+
+        found: list[Object] = await _repeated(select)
+        return found
+
+    async def update(self, table: str, row_id: str, values: Object) -> None:
+        """Change a row by its id."""
+
+        async def write() -> None:
+            await self._client.table(table).update(values).eq("id", row_id).execute()
+
+        await _repeated(write)
+
+    async def _call(self, function: str, **arguments: Any) -> Any:
+        async def call() -> Any:
+            return (await self._client.rpc(function, arguments).execute()).data
+
+        return await _repeated(call)
+
+
+async def _repeated(call: Any) -> Any:
+    """Make a call, again where it got no answer."""
+    try:
+        async for attempt in stamina.retry_context(
+            on=(ApiUnavailableError, httpx.TransportError),
+            attempts=ATTEMPTS,
+            timeout=RETRY_SECONDS,
+            wait_initial=0.05,
+            wait_max=0.5,
+            wait_jitter=0.1,
+        ):
+            with attempt:
+                return await call()
+    except httpx.TransportError as error:
+        raise ApiUnavailableError(f"no connection ({type(error).__name__})") from error
+    except APIError as error:
+        raise RefusedError(error) from error
+    raise AssertionError("not reached")

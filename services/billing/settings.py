@@ -1,0 +1,78 @@
+"""Settings of the billing service, read from the environment."""
+
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from services.settings import ProjectSettings, load
+
+
+class StripeSettings(ProjectSettings):
+    """What reading from and writing to Stripe needs."""
+
+    model_config = SettingsConfigDict(env_prefix="BILLING_")
+
+    stripe_secret_key: SecretStr = Field(validation_alias=AliasChoices("STRIPE_SECRET_KEY", "stripe_secret_key"))
+
+    stripe_api_url: str | None = Field(default=None, validation_alias=AliasChoices("STRIPE_API_URL", "stripe_api_url"))
+    """Another server than Stripe's, for tests."""
+
+    currency: str = Field(default="usd", pattern="^[a-z]{3}$")
+    """The currency of the catalogue's prices."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the key moves real money."""
+        return "_live_" in self.stripe_secret_key.get_secret_value()
+
+
+class BillingSettings(StripeSettings):
+    """What the service needs to know."""
+
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        validation_alias=AliasChoices("STRIPE_WEBHOOK_SECRET", "webhook_secrets")
+    )
+    """Comma-separated: while a secret is being rolled, both are valid."""
+
+    jwt_secret: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("SUPABASE_JWT_SECRET", "jwt_secret")
+    )
+    """For projects that sign users' tokens with a shared secret; others publish their keys (JWKS)."""
+
+    origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated: where pages may call this from, and users are sent back to, by default to the first."""
+
+    requests_per_minute: int = Field(default=20, ge=1)
+    """Payment pages and portals that one user may ask for."""
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=8080, ge=0, le=65535)
+
+    @field_validator("webhook_secrets", "origins", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _require_secret(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not secrets:
+            raise ValueError("it is empty")
+        return secrets
+
+    @field_validator("origins")
+    @classmethod
+    def _require_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            scheme, _, host = origin.partition("://")
+            if scheme not in ("http", "https") or not host or "/" in host:
+                raise ValueError("an origin is like https://app.example.com, without a path")
+        return origins
+
+
+def load_settings() -> BillingSettings:
+    """Read the settings from the environment. Raises SettingsError with one sentence per problem."""
+    return load(BillingSettings)

@@ -1,0 +1,103 @@
+"""The webhook: verifies what Stripe sends, reads what it is about, and hands it to the database."""
+
+import json
+
+import httpx
+import stripe
+import structlog
+from pydantic import SecretStr
+
+from services.api import ApiUnavailableError
+from services.billing.database import Database, Event, RefusedError
+from services.billing.reader import Reader
+
+TOLERANCE = 300  # seconds that a signature is valid
+
+log = structlog.get_logger(__name__)
+
+
+class ForgedError(Exception):
+    """The body is not one that Stripe signed for this endpoint now; nothing of it was used."""
+
+
+class FailedError(Exception):
+    """The event could not be applied and is to be sent again; `status` is that of the answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def verify(body: bytes, signature: str | None, secrets: tuple[SecretStr, ...], *, is_live: bool) -> Event:
+    """The event in a body. Raises ForgedError."""
+    event = None
+    for secret in secrets:
+        try:
+            event = stripe.Webhook.construct_event(body, signature or "", secret.get_secret_value(), TOLERANCE)
+            break
+        except (stripe.SignatureVerificationError, UnicodeDecodeError):
+            continue
+        except (json.JSONDecodeError, ValueError, TypeError, AttributeError) as error:
+            raise ForgedError("The body is not an event") from error
+    if event is None:
+        raise ForgedError("The signature is not valid")
+    return _checked(event.to_dict(), is_live=is_live)
+
+
+def _checked(event: dict[str, object], *, is_live: bool) -> Event:
+    data = event.get("data")
+    item = data.get("object") if isinstance(data, dict) else None
+    event_id, event_type = event.get("id"), event.get("type")
+    if not (
+        isinstance(event_id, str)
+        and 0 < len(event_id) <= 255
+        and isinstance(event_type, str)
+        and 0 < len(event_type) <= 255
+        and isinstance(item, dict)
+        and "\0" not in event_id + event_type
+    ):
+        raise ForgedError("The body is not an event")
+    if event.get("account") is not None:
+        raise ForgedError("The event is of another account")
+    if event.get("livemode") is not is_live:
+        raise ForgedError("The event is of the other mode, live or test, than the key")
+    return Event(event_id, event_type, item)
+
+
+class Webhook:
+    """Applies events."""
+
+    def __init__(self, database: Database, reader: Reader) -> None:
+        self._database = database
+        self._reader = reader
+
+    async def apply(self, event: Event) -> str:
+        """Apply an event once; its status: processed or ignored. Raises FailedError."""
+        try:
+            ticket, status = await self._database.start_read(event.id)
+            if status in ("processed", "ignored"):
+                return status
+            row = await self._database.apply(event, await self._reader.facts_of(event.type, event.item), ticket)
+            return str(row["status"])
+        except ApiUnavailableError as error:
+            raise FailedError(503, f"The database is not available: {error}") from error
+        except RefusedError as error:
+            raise await self._failed(event, 500, str(error)) from error
+        except stripe.InvalidRequestError as error:
+            if error.code == "resource_missing":
+                row = await self._database.apply(event, [], ticket)
+                return str(row["status"])
+            raise await self._failed(event, 500, f"Stripe refused a read: {error.user_message or error}") from error
+        except (stripe.StripeError, httpx.HTTPError) as error:
+            raise await self._failed(event, 503, f"Stripe could not be read: {type(error).__name__}") from error
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            # An object of a shape that nobody has seen: kept for the replay, once the code knows it.
+            raise await self._failed(event, 500, f"{type(error).__name__}: {error}") from error
+
+    async def _failed(self, event: Event, status: int, message: str) -> FailedError:
+        log.error("stripe_event_failed", event_id=event.id, event_type=event.type, error=message)
+        try:
+            await self._database.fail(event, message)
+        except (ApiUnavailableError, RefusedError) as error:
+            log.error("failure_not_written", event_id=event.id, error=str(error))
+        return FailedError(status, message)

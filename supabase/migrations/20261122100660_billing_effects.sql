@@ -1,0 +1,523 @@
+-- Billing: what facts from Stripe do to the ledger and to subscriptions.
+--
+-- Each function makes the database agree with one fact and returns why it could not be used, or null. A fact says how
+-- an object is, never what happened to it, so that it may come again, late, or before another. Credits move under keys
+-- that name the object (checkout:<session>, invoice:<id>:<line>, refund:<id>, dispute:<id>), so they move once.
+
+-- The account of a customer, locked.
+create function private.billing_account(p_customer_id text)
+returns uuid
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_user_id uuid;
+begin
+    select c.user_id into v_user_id from public.stripe_customers as c where c.id = p_customer_id;
+    if found then
+        perform private.lock_account(v_user_id);
+    end if;
+    return v_user_id;
+end;
+$$;
+
+revoke execute on function private.billing_account(text) from public;
+
+create function private.is_granted(p_user_id uuid, p_idempotency_key text)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return exists (
+        select 1 from public.credit_transactions as t
+        where t.user_id = p_user_id and t.idempotency_key = p_idempotency_key
+    );
+end;
+$$;
+
+revoke execute on function private.is_granted(uuid, text) from public;
+
+-- A payment page: {id, order_id, customer, mode, status, is_paid, has_failed, amount, currency, payment_intent}.
+-- The pack is granted when it is paid, be it days later; a plan's credits come with its invoices.
+create function private.apply_stripe_checkout(p_fact jsonb)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_session_id constant text := p_fact ->> 'id';
+    v_key constant text := 'checkout:' || v_session_id;
+    v_order public.billing_orders;
+    v_package public.pay_as_you_go_packages;
+    v_status text;
+begin
+    -- The order is found before its account is locked; what is decided by, is read again after.
+    select o.* into v_order from public.billing_orders as o
+    where o.id::text = p_fact ->> 'order_id' or o.stripe_checkout_session_id = v_session_id
+    order by o.stripe_checkout_session_id = v_session_id desc nulls last
+    limit 1;
+    if not found then
+        return 'No order of this project has the checkout session';
+    end if;
+    perform private.lock_account(v_order.user_id);
+    select o.* into strict v_order from public.billing_orders as o where o.id = v_order.id;
+    if private.billing_account(p_fact ->> 'customer') is distinct from v_order.user_id then
+        perform private.refuse(
+            'PT409', 'The checkout session was paid by the customer of another account',
+            jsonb_build_object('session_id', v_session_id, 'order_id', v_order.id), 'Compare the two in Stripe.');
+    end if;
+
+    v_status := case
+        when (p_fact ->> 'is_paid')::boolean then 'paid'
+        when v_order.status <> 'pending' then v_order.status
+        when p_fact ->> 'status' = 'expired' then 'expired'
+        when (p_fact ->> 'has_failed')::boolean then 'failed'
+        else 'pending'
+    end;
+    update public.billing_orders as o
+    set
+        stripe_checkout_session_id = coalesce(o.stripe_checkout_session_id, v_session_id),
+        status = v_status,
+        closed_at = case when v_status <> 'pending' then coalesce(o.closed_at, now()) end
+    where o.id = v_order.id;
+
+    if v_status = 'paid' and p_fact ->> 'mode' = 'payment' and not private.is_granted(v_order.user_id, v_key) then
+        select s.* into v_package from public.pay_as_you_go_packages as s
+        where s.id = v_order.pay_as_you_go_package_id;
+        if not found then
+            perform private.refuse(
+                'PT409', 'The order is not for a package', jsonb_build_object('order_id', v_order.id),
+                'Compare it with the checkout session in Stripe.');
+        end if;
+        perform private.grant_credits(
+            v_order.user_id, v_order.credits, 'purchase', null, null, 0, v_package.name,
+            jsonb_build_object('order_id', v_order.id, 'checkout_session_id', v_session_id), v_key,
+            (p_fact ->> 'amount')::numeric, p_fact ->> 'currency', p_fact ->> 'payment_intent', null, v_package.id);
+    end if;
+    return null;
+end;
+$$;
+
+revoke execute on function private.apply_stripe_checkout(jsonb) from public;
+
+-- A refund or a dispute of a payment:
+-- {kind, id, payment_intent, paid, before, amount, status, currency}, money in units.
+--
+-- `before` is what earlier refunds and disputes of the payment come to. Credits go in the proportion of the money,
+-- rounded on the sum, so that many small ones take exactly what one large one does. The status is `taken` (the money is
+-- away), `returned` (it came back, or never went) or `open`.
+create function private.apply_stripe_return(p_fact jsonb, p_ticket bigint)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_key constant text := (p_fact ->> 'kind') || ':' || (p_fact ->> 'id');
+    v_status constant text := p_fact ->> 'status';
+    v_paid constant numeric := (p_fact ->> 'paid')::numeric;
+    v_before constant numeric := (p_fact ->> 'before')::numeric;
+    v_money constant numeric := (p_fact ->> 'amount')::numeric;
+    v_reason constant text := initcap(p_fact ->> 'kind') || ' of the payment';
+    v_user_id uuid;
+    v_grant record;
+    v_credits integer;
+begin
+    select t.user_id into v_user_id from public.credit_transactions as t
+    where t.stripe_payment_intent_id = p_fact ->> 'payment_intent'
+    limit 1;
+    if not found then
+        return 'No credits were granted for the payment';
+    end if;
+    perform private.lock_account(v_user_id);
+    -- A read that has become old says "taken" of a refund that has failed since.
+    if not private.is_newest_read(p_fact ->> 'id', p_ticket) then
+        return null;
+    end if;
+
+    for v_grant in
+        select
+            g.id, g.seq, g.amount, row_number() over (order by g.seq) as place, k.id as clawback_id, k.reversed_at,
+            sum(g.money_amount) over () as money,
+            g.money_amount,
+            g.amount - coalesce((
+                select sum(c.amount) from public.credit_clawbacks as c
+                where c.grant_id = g.id and c.reversed_at is null), 0)::integer as open
+        from public.credit_transactions as t
+        inner join public.credit_grants as g on g.transaction_id = t.id
+        left join public.credit_clawbacks as k
+            on k.user_id = v_user_id and k.grant_id = g.id
+            and k.idempotency_key in (v_key, v_key || ':' || g.seq)
+        where t.user_id = v_user_id and t.stripe_payment_intent_id = p_fact ->> 'payment_intent'
+        order by g.seq
+    loop
+        if v_status = 'taken' and v_grant.clawback_id is null then
+            v_credits := least(
+                round(v_grant.amount * (v_before + v_money) / v_paid) - round(v_grant.amount * v_before / v_paid),
+                v_grant.open);
+            if v_credits > 0 then
+                perform private.clawback_credits(
+                    v_grant.id, v_credits, v_reason,
+                    case when v_grant.money > 0 then round(v_money * v_grant.money_amount / v_grant.money, 2) else 0 end,
+                    p_fact ->> 'currency',
+                    case when v_grant.place = 1 then v_key else v_key || ':' || v_grant.seq end);
+            end if;
+        elsif v_status = 'returned' and v_grant.clawback_id is not null and v_grant.reversed_at is null then
+            perform private.reverse_clawback(v_grant.clawback_id, v_reason || ' came to nothing', null);
+        end if;
+    end loop;
+    return null;
+end;
+$$;
+
+revoke execute on function private.apply_stripe_return(jsonb, bigint) from public;
+
+-- The plan that a line of an invoice or an item of a subscription is for. Old prices belong to the same product.
+create function private.plan_of_price(p_price_id text, p_product_id text)
+returns public.subscription_plans
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_plan public.subscription_plans;
+begin
+    select s.* into v_plan from public.subscription_plans as s
+    where s.stripe_price_id = p_price_id or s.stripe_product_id = p_product_id
+    order by s.stripe_price_id = p_price_id desc nulls last
+    limit 1;
+    return v_plan;
+end;
+$$;
+
+revoke execute on function private.plan_of_price(text, text) from public;
+
+-- A paid invoice of a subscription:
+-- {id, customer, subscription, created, paid, currency, payment_intent, lines: [{id, price, product, amount,
+--  unit_amount, quantity, is_proration, is_trial, period_start, period_end}]}; money in units, times in seconds.
+--
+-- Credits follow the money, in both directions:
+-- · a regular line grants the plan's credits for its period,
+-- · a trial's line grants the plan's trial credits,
+-- · prorated lines (a change in mid-period: minus for the old plan, plus for the new one) grant what they come to, or
+--   claw it back from the subscription's newest grants. Whoever goes up and down again has won nothing.
+create function private.apply_stripe_invoice(p_fact jsonb)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_user_id constant uuid := private.billing_account(p_fact ->> 'customer');
+    v_paid constant numeric := (p_fact ->> 'paid')::numeric;
+    v_charged numeric := 0;
+    v_line record;
+    v_plan public.subscription_plans;
+    v_known boolean := false;
+    v_prorated numeric := 0;
+    v_prorated_money numeric := 0;
+    v_upgrade jsonb;
+    v_unknown text;
+begin
+    if v_user_id is null then
+        return 'No account has the customer';
+    end if;
+
+    for v_line in
+        select l.line, l.line ->> 'id' as id, (l.line ->> 'amount')::numeric as amount,
+            (l.line ->> 'unit_amount')::numeric as unit_amount, (l.line ->> 'quantity')::integer as quantity,
+            (l.line ->> 'is_proration')::boolean as is_proration, (l.line ->> 'is_trial')::boolean as is_trial,
+            sum(greatest((l.line ->> 'amount')::numeric, 0)) over () as positive
+        from jsonb_array_elements(p_fact -> 'lines') with ordinality as l (line, place)
+        order by l.place
+    loop
+        v_plan := private.plan_of_price(v_line.line ->> 'price', v_line.line ->> 'product');
+        if v_plan.id is null then
+            v_unknown := coalesce(v_unknown, v_line.line ->> 'price');
+            continue;
+        end if;
+        v_known := true;
+        if v_line.is_proration then
+            v_prorated := v_prorated + v_plan.credits_per_month * v_line.amount / nullif(v_line.unit_amount, 0);
+            v_prorated_money := v_prorated_money + v_line.amount;
+            if v_line.amount > 0 and v_upgrade is null then
+                v_upgrade := v_line.line;
+            end if;
+        else
+            perform private.grant_invoice_line(
+                v_user_id, p_fact, v_line.line, v_plan,
+                case when v_line.is_trial then v_plan.trial_credits else v_plan.credits_per_month * v_line.quantity end,
+                -- What was paid, in proportion: a balance or a coupon may have paid a part.
+                case when v_line.positive > 0 then round(v_paid * v_line.amount / v_line.positive, 2) else 0 end);
+            v_charged := v_charged
+                + case when v_line.positive > 0 then round(v_paid * v_line.amount / v_line.positive, 2) else 0 end;
+        end if;
+    end loop;
+
+    if not v_known then
+        perform private.refuse(
+            'PT422', 'No plan has the price ' || coalesce(v_unknown, '(none)'),
+            jsonb_build_object('invoice', p_fact ->> 'id', 'price', v_unknown),
+            'Enter the price or its product at the plan, then replay the event.');
+    elsif floor(v_prorated) > 0 then
+        perform private.grant_invoice_line(
+            v_user_id, p_fact, v_upgrade, private.plan_of_price(v_upgrade ->> 'price', v_upgrade ->> 'product'),
+            floor(v_prorated)::integer, greatest(v_paid - v_charged, 0));
+    elsif floor(v_prorated) < 0 then
+        perform private.claw_back_downgrade(v_user_id, p_fact, -floor(v_prorated)::integer);
+    end if;
+    return null;
+end;
+$$;
+
+revoke execute on function private.apply_stripe_invoice(jsonb) from public;
+
+create function private.grant_invoice_line(
+    p_user_id uuid,
+    p_invoice jsonb,
+    p_line jsonb,
+    p_plan public.subscription_plans,
+    p_credits integer,
+    p_money numeric
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_key constant text := format('invoice:%s:%s', p_invoice ->> 'id', p_line ->> 'id');
+    v_period_end constant timestamptz := to_timestamp((p_line ->> 'period_end')::double precision);
+begin
+    if coalesce(p_credits, 0) <= 0 or private.is_granted(p_user_id, v_key) then
+        return;
+    end if;
+    perform private.grant_credits(
+        p_user_id, p_credits, case when p_money > 0 then 'purchase' else 'bonus' end, 'subscription',
+        case
+            when (p_line ->> 'is_trial')::boolean then v_period_end
+            else v_period_end + make_interval(months => p_plan.credit_rollover_months)
+        end,
+        0, case when (p_line ->> 'is_trial')::boolean then 'Trial of plan ' else 'Plan ' end || p_plan.name,
+        jsonb_build_object(
+            'stripe_invoice_id', p_invoice ->> 'id', 'stripe_subscription_id', p_invoice ->> 'subscription',
+            'invoice_created', (p_invoice ->> 'created')::bigint),
+        v_key, p_money, p_invoice ->> 'currency', p_invoice ->> 'payment_intent', p_plan.id, null);
+end;
+$$;
+
+revoke execute on function private.grant_invoice_line(
+    uuid, jsonb, jsonb, public.subscription_plans, integer, numeric
+) from public;
+
+-- Takes the credits of a downgrade from what the subscription's earlier invoices granted, the newest first.
+create function private.claw_back_downgrade(p_user_id uuid, p_invoice jsonb, p_credits integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_key constant text := format('invoice:%s:downgrade', p_invoice ->> 'id');
+    v_left integer := p_credits;
+    v_grant record;
+begin
+    if exists (
+        select 1 from public.credit_clawbacks as c
+        where c.user_id = p_user_id and (c.idempotency_key = v_key or starts_with(c.idempotency_key, v_key || ':'))
+    ) then
+        return;
+    end if;
+    for v_grant in
+        select g.id, g.seq, g.amount - coalesce((
+            select sum(c.amount) from public.credit_clawbacks as c
+            where c.grant_id = g.id and c.reversed_at is null), 0)::integer as open
+        from public.credit_grants as g
+        inner join public.credit_transactions as t on t.id = g.transaction_id
+        where
+            g.user_id = p_user_id and g.source = 'subscription'
+            and t.metadata ->> 'stripe_subscription_id' = p_invoice ->> 'subscription'
+            and (t.metadata ->> 'invoice_created')::bigint <= (p_invoice ->> 'created')::bigint
+            and t.metadata ->> 'stripe_invoice_id' <> p_invoice ->> 'id'
+        order by (t.metadata ->> 'invoice_created')::bigint desc, t.idempotency_key desc
+    loop
+        if v_left > 0 and v_grant.open > 0 then
+            perform private.clawback_credits(
+                v_grant.id, least(v_left, v_grant.open), 'Change to a smaller plan', null, null,
+                case when v_left = p_credits then v_key else v_key || ':' || v_grant.seq end);
+            v_left := v_left - least(v_left, v_grant.open);
+        end if;
+    end loop;
+end;
+$$;
+
+revoke execute on function private.claw_back_downgrade(uuid, jsonb, integer) from public;
+
+-- A subscription:
+-- {id, customer, status, price, product, started_at, cancelled_at, cancel_at, ended_at, current_period_end}, times in
+-- seconds. Access goes on while Stripe still tries to collect (past_due); an unpaid or paused one gives none. What was
+-- granted stays until it expires, whatever becomes of the subscription.
+create function private.apply_stripe_subscription(p_fact jsonb, p_ticket bigint)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_user_id constant uuid := private.billing_account(p_fact ->> 'customer');
+    v_status constant text := case p_fact ->> 'status'
+        when 'trialing' then 'active'
+        when 'active' then 'active'
+        when 'past_due' then 'past_due'
+        when 'unpaid' then 'unpaid'
+        when 'paused' then 'unpaid'
+        when 'canceled' then 'cancelled'
+    end;
+    v_plan public.subscription_plans;
+begin
+    if v_user_id is null then
+        return 'No account has the customer';
+    elsif not private.is_newest_read(p_fact ->> 'id', p_ticket) then
+        return null;
+    elsif v_status is null then
+        -- Its first payment is still to come, or never came: it has not begun.
+        return null;
+    end if;
+    v_plan := private.plan_of_price(p_fact ->> 'price', p_fact ->> 'product');
+    if v_plan.id is null then
+        perform private.refuse(
+            'PT422', 'No plan has the price ' || coalesce(p_fact ->> 'price', '(none)'),
+            jsonb_build_object('subscription', p_fact ->> 'id', 'price', p_fact ->> 'price'),
+            'Enter the price or its product at the plan, then replay the event.');
+    end if;
+    insert into public.subscription_history as h (
+        user_id, subscription_plan_id, stripe_subscription_id, status, started_at, ended_at, cancelled_at, cancel_at,
+        current_period_end
+    ) values (
+        v_user_id, v_plan.id, p_fact ->> 'id', v_status,
+        to_timestamp((p_fact ->> 'started_at')::double precision),
+        to_timestamp((p_fact ->> 'ended_at')::double precision),
+        to_timestamp((p_fact ->> 'cancelled_at')::double precision),
+        to_timestamp((p_fact ->> 'cancel_at')::double precision),
+        to_timestamp((p_fact ->> 'current_period_end')::double precision)
+    )
+    on conflict (stripe_subscription_id) do update set
+        subscription_plan_id = excluded.subscription_plan_id,
+        status = excluded.status,
+        ended_at = excluded.ended_at,
+        cancelled_at = excluded.cancelled_at,
+        cancel_at = excluded.cancel_at,
+        current_period_end = excluded.current_period_end
+    where h.user_id = excluded.user_id;
+    perform private.follow_subscriptions(v_user_id);
+    return null;
+end;
+$$;
+
+revoke execute on function private.apply_stripe_subscription(jsonb, bigint) from public;
+
+-- Makes the profile say what the history says. Expects the account locked.
+create function private.follow_subscriptions(p_user_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_subscription record;
+    v_profile record;
+begin
+    select h.stripe_subscription_id, s.name, h.status in ('active', 'past_due') as gives_access into v_subscription
+    from public.subscription_history as h
+    inner join public.subscription_plans as s on s.id = h.subscription_plan_id
+    where h.user_id = p_user_id and h.status <> 'cancelled' and coalesce(h.ended_at > now(), true)
+    order by h.status in ('active', 'past_due') desc, h.started_at desc, h.id desc
+    limit 1;
+
+    -- The allowed statuses name two plans; any other paid plan counts as the larger of them.
+    select
+        case
+            when v_subscription.gives_access and v_subscription.name = 'basic' then 'basic'
+            when v_subscription.gives_access then 'starter'
+            when exists (select 1 from public.subscription_history as h where h.user_id = p_user_id) then 'cancelled'
+            else 'free'
+        end as status,
+        case when v_subscription.gives_access then v_subscription.name else 'free' end as plan
+    into v_profile;
+    update public.profiles as p
+    set
+        subscription_status = v_profile.status,
+        subscription_plan = v_profile.plan,
+        stripe_subscription_id = v_subscription.stripe_subscription_id
+    where
+        p.id = p_user_id
+        and (p.subscription_status, p.subscription_plan, p.stripe_subscription_id)
+        is distinct from (v_profile.status, v_profile.plan, v_subscription.stripe_subscription_id);
+end;
+$$;
+
+revoke execute on function private.follow_subscriptions(uuid) from public;
+
+-- A customer {id, is_deleted} or a price {id, is_active}. What is gone in Stripe is not offered here any more.
+create function private.apply_stripe_catalogue(p_fact jsonb)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if p_fact ->> 'kind' = 'customer' and (p_fact ->> 'is_deleted')::boolean then
+        update public.profiles as p set stripe_customer_id = null where p.stripe_customer_id = p_fact ->> 'id';
+    elsif p_fact ->> 'kind' = 'price' and not (p_fact ->> 'is_active')::boolean then
+        update public.subscription_plans as s set stripe_price_id = null where s.stripe_price_id = p_fact ->> 'id';
+        update public.pay_as_you_go_packages as s set stripe_price_id = null where s.stripe_price_id = p_fact ->> 'id';
+    end if;
+    return null;
+end;
+$$;
+
+revoke execute on function private.apply_stripe_catalogue(jsonb) from public;
+
+create function private.check_stripe_facts(p_facts jsonb, p_ticket bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if jsonb_typeof(p_facts) is distinct from 'array' or p_ticket is null then
+        perform private.refuse(
+            'PT400', 'Facts come as an array, with the ticket of the read', '{"argument": "p_facts"}',
+            'Take a ticket with start_stripe_read before reading.');
+    end if;
+end;
+$$;
+
+revoke execute on function private.check_stripe_facts(jsonb, bigint) from public;
+
+-- Applies facts in their order; returns why each unused one was not used.
+create function private.apply_stripe_facts(p_facts jsonb, p_ticket bigint)
+returns text[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_fact jsonb;
+    v_trouble text;
+    v_troubles text[] := '{}';
+begin
+    perform private.check_stripe_facts(p_facts, p_ticket);
+    for v_fact in select jsonb_array_elements(p_facts)
+    loop
+        case v_fact ->> 'kind'
+            when 'checkout' then v_trouble := private.apply_stripe_checkout(v_fact);
+            when 'refund', 'dispute' then v_trouble := private.apply_stripe_return(v_fact, p_ticket);
+            when 'invoice' then v_trouble := private.apply_stripe_invoice(v_fact);
+            when 'subscription' then v_trouble := private.apply_stripe_subscription(v_fact, p_ticket);
+            when 'customer', 'price' then v_trouble := private.apply_stripe_catalogue(v_fact);
+            else
+                perform private.refuse(
+                    'PT400', 'The kind of fact is unknown', jsonb_build_object('kind', v_fact ->> 'kind'),
+                    'Pass checkout, refund, dispute, invoice, subscription, customer or price.');
+        end case;
+        if v_trouble is not null then
+            v_troubles := v_troubles || v_trouble;
+        end if;
+    end loop;
+    return v_troubles;
+end;
+$$;
+
+revoke execute on function private.apply_stripe_facts(jsonb, bigint) from public;

@@ -1,0 +1,333 @@
+"""Billing in the database: orders, facts from Stripe in any order, and reads that have become old."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.database.personas import Connection, People, Person, Row, refused, together
+
+PACKAGE = "a0000000-0000-4000-8000-000000000010"
+
+
+class Facts:
+    """Facts about one account's customer, and their application."""
+
+    def __init__(self, people: People) -> None:
+        self.people = people
+        self.user = people.new()
+        self.word = uuid4().hex[:12]
+        people.service.call("link_stripe_customer", p_user_id=self.user.id, p_stripe_customer_id=f"cus_{self.word}")
+        self.order: Row = people.service.call(
+            "place_billing_order", p_user_id=self.user.id, p_stripe_price_id="price_pack"
+        )
+
+    def checkout(self, **fields: Any) -> Row:
+        return {
+            "kind": "checkout", "id": f"cs_{self.word}", "order_id": str(self.order["id"]),
+            "customer": f"cus_{self.word}", "mode": "payment", "status": "complete", "is_paid": True,
+            "has_failed": False, "amount": "7.99", "currency": "usd", "payment_intent": f"pi_{self.word}",
+        } | fields  # fmt: skip
+
+    def returned(self, kind: str, number: int, amount: str, before: str, status: str = "taken") -> Row:
+        return {
+            "kind": kind, "id": f"{kind}_{self.word}_{number}", "payment_intent": f"pi_{self.word}", "paid": "7.99",
+            "before": before, "amount": amount, "status": status, "currency": "usd",
+        }  # fmt: skip
+
+    def subscription(self, status: str = "active", price: str = "price_basic") -> Row:
+        return {
+            "kind": "subscription", "id": f"sub_{self.word}", "customer": f"cus_{self.word}", "status": status,
+            "price": price, "product": None, "started_at": 1_790_000_000, "cancelled_at": None, "cancel_at": None,
+            "ended_at": 1_790_000_900 if status == "canceled" else None, "current_period_end": 1_792_000_000,
+        }  # fmt: skip
+
+    def invoice(self, number: int, *lines: Row, paid: str = "9.99") -> Row:
+        return {
+            "kind": "invoice", "id": f"in_{self.word}_{number}", "customer": f"cus_{self.word}",
+            "subscription": f"sub_{self.word}", "created": 1_790_000_000 + number, "paid": paid, "currency": "usd",
+            "payment_intent": f"pi_{self.word}_{number}",
+            "lines": [line | {"id": f"il_{self.word}_{number}_{n}"} for n, line in enumerate(lines)],
+        }  # fmt: skip
+
+    def ticket(self) -> int:
+        return int(self.people.service.call("start_stripe_read")["ticket"])
+
+    def apply(self, *facts: Row, event: str | None = None, ticket: int | None = None) -> Row:
+        return dict(
+            self.people.service.call(
+                "apply_stripe_event",
+                p_event_id=event or f"evt_{uuid4()}",
+                p_type="test",
+                p_payload={},
+                p_facts=list(facts),
+                p_ticket=self.ticket() if ticket is None else ticket,
+            )
+        )
+
+    @property
+    def credits(self) -> int:
+        return self.people.balance(self.user)
+
+    def profile(self) -> tuple[str, str, str | None]:
+        (row,) = self.user.sql(
+            "select subscription_status, subscription_plan, stripe_subscription_id from public.profiles"
+        )
+        return row["subscription_status"], row["subscription_plan"], row["stripe_subscription_id"]
+
+
+def line(amount: str = "9.99", price: str = "price_basic", **fields: Any) -> Row:
+    return {
+        "price": price, "product": None, "amount": amount, "unit_amount": None, "quantity": 1, "is_proration": False,
+        "is_trial": False, "period_start": 1_790_000_000, "period_end": 1_892_000_000,
+    } | fields  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _catalogue(db: Connection, people: People) -> Iterator[None]:
+    """Prices for the time of a test, and a sound ledger after it."""
+
+    def sell(basic: str | None, starter: str | None, pack: str | None) -> None:
+        for table, key, value, price in (
+            ("subscription_plans", "name", "basic", basic),
+            ("subscription_plans", "name", "starter", starter),
+            ("pay_as_you_go_packages", "id", PACKAGE, pack),
+        ):
+            db.execute(f"update public.{table} set stripe_price_id = %s where {key} = %s", (price, value))
+
+    sell("price_basic", "price_starter", "price_pack")
+    yield
+    sell(None, None, None)
+    assert people.service.rows("verify_ledger") == []
+
+
+@pytest.fixture
+def facts(people: People) -> Facts:
+    return Facts(people)
+
+
+# Who may.
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("start_stripe_read", {}),
+        ("place_billing_order", {"p_user_id": None, "p_stripe_price_id": "price_pack"}),
+        ("link_stripe_customer", {"p_user_id": None, "p_stripe_customer_id": "cus_1"}),
+        ("attach_checkout_session", {"p_order_id": None, "p_session_id": "cs_1"}),
+        ("apply_stripe_event", dict.fromkeys(("p_event_id", "p_type", "p_payload", "p_facts", "p_ticket"))),
+        ("fail_stripe_event", dict.fromkeys(("p_event_id", "p_type", "p_payload", "p_error"))),
+        ("reconcile_stripe", dict.fromkeys(("p_facts", "p_ticket"))),
+    ],
+    ids=lambda call: call[0],
+)
+def test_billing_is_the_service_s_alone(people: People, call: tuple[str, dict[str, Any]]) -> None:
+    for person in (people.anon, people.new(), people.new(is_admin=True)):
+        with refused("42501"):
+            person.call(call[0], **call[1])
+
+
+def test_owners_read_their_orders_and_admins_all_and_the_events(people: People, facts: Facts) -> None:
+    facts.apply(facts.checkout())
+    everything = "select id from public.billing_orders where user_id = %s"
+    assert len(facts.user.sql(everything, facts.user.id)) == 1
+    assert people.new().sql(everything, facts.user.id) == []
+    admin = people.new(is_admin=True)
+    assert len(admin.sql(everything, facts.user.id)) == 1
+    for table in ("stripe_events", "stripe_customers"):
+        assert len(admin.sql(f"select id from public.{table} limit 1")) == 1
+        assert facts.user.sql(f"select id from public.{table} limit 1") == []
+
+
+# Orders.
+
+
+def order(people: People, user: Person, price: str = "price_basic") -> Row:
+    return dict(people.service.call("place_billing_order", p_user_id=user.id, p_stripe_price_id=price))
+
+
+def test_an_order_needs_an_active_account_and_something_for_sale(people: People, db: Connection) -> None:
+    with refused("PT404", "not for sale"):
+        order(people, people.new(), "price_other")
+    with refused("PT403"):
+        order(people, people.new(is_active=False))
+    with refused("PT404"):
+        people.service.call("place_billing_order", p_user_id=uuid4(), p_stripe_price_id="price_pack")
+    db.execute("update public.subscription_plans set is_active = false where name = 'basic'")
+    try:
+        with refused("PT404", "not for sale"):
+            order(people, people.new())
+    finally:
+        db.execute("update public.subscription_plans set is_active = true where name = 'basic'")
+
+
+def test_a_plan_has_one_pending_order_and_another_plan_closes_it(people: People) -> None:
+    user = people.new()
+    first = order(people, user)
+    assert order(people, user)["id"] == first["id"]
+    second = order(people, user, "price_starter")
+    assert second["id"] != first["id"]
+    with refused("PT409", "closed"):
+        people.service.call("attach_checkout_session", p_order_id=first["id"], p_session_id="cs_late")
+    assert order(people, user, "price_pack")["id"] != order(people, user, "price_pack")["id"]
+
+
+def test_two_plans_ordered_at_once_leave_one_order(people: People, db_url: str) -> None:
+    user = people.new()
+    together(
+        db_url,
+        [
+            lambda connection, price=price: order(People(connection), user, price)  # type: ignore[misc]
+            for price in ("price_basic", "price_starter") * 4
+        ],
+    )
+    assert len(user.sql("select id from public.billing_orders where status = 'pending'")) == 1
+
+
+def test_who_has_a_subscription_changes_it_in_the_portal(people: People, facts: Facts) -> None:
+    facts.apply(facts.subscription())
+    with refused("PT409", "already has a subscription"):
+        order(people, facts.user)
+    facts.apply(facts.subscription("canceled"))
+    order(people, facts.user)
+
+
+def test_a_customer_belongs_to_one_account_and_an_account_keeps_its_first(people: People, facts: Facts) -> None:
+    link = {"p_user_id": facts.user.id, "p_stripe_customer_id": "cus_other"}
+    assert people.service.call("link_stripe_customer", **link) == f"cus_{facts.word}"
+    with refused("PT409", "another account"):
+        people.service.call("link_stripe_customer", p_user_id=people.new().id, p_stripe_customer_id=f"cus_{facts.word}")
+
+
+# Facts in any order.
+
+
+def test_every_order_of_a_purchase_and_its_returns_ends_the_same(people: People) -> None:
+    ends = set()
+    for permutation in itertools.permutations(range(4)):
+        facts = Facts(people)
+        bought = facts.checkout()
+        told: list[list[Row]] = [
+            [bought],
+            [bought, facts.returned("refund", 1, "1.00", "0")],
+            [bought, facts.returned("refund", 1, "1.00", "0"), facts.returned("refund", 2, "2.00", "1.00")],
+            [bought, facts.returned("dispute", 3, "4.99", "3.00", "returned")],
+        ]
+        for index in (*permutation, permutation[0]):
+            facts.apply(*told[index])
+        ends.add(facts.credits)
+    assert ends == {2 + 10 - 4}
+
+
+def test_every_order_of_a_subscription_s_life_ends_the_same(people: People) -> None:
+    ends = set()
+    for permutation in itertools.permutations(range(4)):
+        facts = Facts(people)
+        told: list[list[Row]] = [
+            [facts.subscription("canceled"), facts.invoice(0, line("0", is_trial=True), paid="0")],
+            [facts.subscription("canceled"), facts.invoice(1, line())],
+            [facts.subscription("canceled"), facts.invoice(2, line())],
+            [facts.subscription("canceled")],
+        ]
+        for index in permutation:
+            facts.apply(*told[index])
+        ends.add((facts.credits, *facts.profile()))
+    assert ends == {(42, "cancelled", "free", None)}
+
+
+def test_a_read_that_has_become_old_changes_nothing(facts: Facts) -> None:
+    old, new = facts.ticket(), facts.ticket()
+    facts.apply(facts.subscription("canceled"), ticket=new)
+    facts.apply(facts.subscription("active"), ticket=old)
+    assert facts.profile() == ("cancelled", "free", None)
+    facts.apply(facts.checkout(), facts.returned("refund", 1, "7.99", "0", "returned"), ticket=new)
+    facts.apply(facts.returned("refund", 1, "7.99", "0", "taken"), ticket=old)
+    assert facts.credits == 12
+
+
+def test_the_same_event_at_once_is_applied_once(people: People, facts: Facts, db_url: str) -> None:
+    def deliver(connection: Connection) -> str:
+        service = People(connection).service
+        return str(
+            service.call(
+                "apply_stripe_event", p_event_id=f"evt_{facts.word}", p_type="test", p_payload={},
+                p_facts=[facts.checkout()], p_ticket=1,
+            )["status"]
+        )  # fmt: skip
+
+    assert set(together(db_url, [deliver] * 8)) == {"processed"}
+    assert facts.credits == 12
+
+
+def test_an_event_and_its_effect_stand_or_fall_together(people: People, facts: Facts, db: Connection) -> None:
+    with refused("PT422", "No plan has the price price_unknown"):
+        facts.apply(facts.checkout(), facts.invoice(1, line(price="price_unknown")), event=f"evt_{facts.word}")
+    assert facts.credits == 2
+    found = "select status, attempts, error from public.stripe_events where id = %s"
+    assert db.execute(found, (f"evt_{facts.word}",)).fetchall() == []
+    failure = {"p_event_id": f"evt_{facts.word}", "p_type": "test", "p_payload": {}}
+    for _ in range(2):
+        people.service.call("fail_stripe_event", **failure, p_error="no plan")
+    assert facts.apply(facts.checkout(), event=f"evt_{facts.word}")["attempts"] == 3
+    people.service.call("fail_stripe_event", **failure, p_error="late")
+    assert db.execute(found, (f"evt_{facts.word}",)).fetchall() == [
+        {"status": "processed", "attempts": 3, "error": None}
+    ]
+
+
+def test_lines_that_are_for_no_plan_bring_nothing(facts: Facts) -> None:
+    facts.apply(facts.invoice(1, line(), line("5.00", price="price_setup"), paid="14.99"))
+    (grant,) = facts.user.sql("select amount, money_amount from public.credit_grants where source = 'subscription'")
+    assert (grant["amount"], str(grant["money_amount"])) == (20, "9.99")
+
+
+def test_prorated_lines_come_to_their_sum(facts: Facts) -> None:
+    facts.apply(facts.invoice(1, line()))
+    up = line("12.495", "price_starter", unit_amount="24.99", is_proration=True)
+    down = line("-4.995", unit_amount="9.99", is_proration=True)
+    facts.apply(facts.invoice(2, down, up, paid="7.50"))
+    assert facts.credits == 2 + 20 + 20
+    facts.apply(facts.invoice(3, line("-24.99", "price_starter", unit_amount="24.99", is_proration=True), paid="0"))
+    # The newest grant first: 20 of the change, then all of the first period.
+    assert facts.credits == 2
+    taken = facts.user.sql("select amount from public.credit_clawbacks order by created_at, amount")
+    assert [row["amount"] for row in taken] == [20, 20]
+
+
+def test_credits_of_a_plan_expire_as_the_plan_says(facts: Facts, db: Connection) -> None:
+    for number, months in enumerate((0, None)):
+        db.execute("update public.subscription_plans set credit_rollover_months = %s where name = 'basic'", (months,))
+        facts.apply(facts.invoice(number, line()))
+    db.execute("update public.subscription_plans set credit_rollover_months = 1 where name = 'basic'")
+    expiries = facts.user.sql("select expires_at from public.credit_grants where source = 'subscription' order by seq")
+    assert [row["expires_at"] and row["expires_at"].timestamp() for row in expiries] == [1_892_000_000, None]
+
+
+@pytest.mark.parametrize("wrong", [None, {}, [{"kind": "x"}]], ids=str)
+def test_facts_that_are_none_are_refused(facts: Facts, wrong: Any) -> None:
+    with refused("PT400"):
+        facts.people.service.call(
+            "reconcile_stripe", p_facts=wrong if isinstance(wrong, dict | list) else None, p_ticket=1, p_apply=True
+        )
+
+
+# Reconciling.
+
+
+def test_a_comparison_shows_what_it_would_change_and_changes_it_only_when_told(people: People, facts: Facts) -> None:
+    told = [facts.checkout(), facts.returned("refund", 1, "4.00", "0")]
+
+    def compare(*, apply: bool) -> Any:
+        return people.service.call("reconcile_stripe", p_facts=told, p_ticket=facts.ticket(), p_apply=apply)
+
+    for _ in range(2):
+        differences = compare(apply=False)["differences"]
+        assert facts.credits == 2
+    kinds = [difference["what"].split()[0] for difference in differences]
+    assert kinds == ["clawback", "entry", "entry", "order"]
+    assert compare(apply=True)["differences"] == differences
+    assert facts.credits == 7
+    assert compare(apply=False)["differences"] == []
