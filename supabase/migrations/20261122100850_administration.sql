@@ -10,7 +10,7 @@ create table public.admin_logs (
     target_type text,
     target_id uuid,
     target_user_id uuid,
-    details jsonb,
+    details jsonb check (jsonb_typeof(details) = 'object'),
     ip_address inet,
     user_agent text,
     created_at timestamptz not null default now()
