@@ -206,8 +206,13 @@ comment on function public.prune_logs(timestamptz, integer) is
 revoke execute on function public.prune_logs(timestamptz, integer) from public;
 grant execute on function public.prune_logs(timestamptz, integer) to service_role;
 
--- Hosted projects end the API's statements after 8 seconds, too short for what reads whole tables once a day. The REST
--- server applies a function's own limit to its call; the API in front waits a minute.
+-- Hosted projects end the API's statements after 8 seconds, too short for what reads whole tables once a day, and for
+-- the way out of an account with a long history (100,000 entries: 5 seconds and more). The REST server applies a
+-- function's own limit to its call; the API in front waits a minute.
+alter function public.delete_account() set statement_timeout = '55s';
+alter function public.delete_user_account(uuid, text) set statement_timeout = '55s';
+alter function public.export_account() set statement_timeout = '55s';
+alter function public.export_user_account(uuid) set statement_timeout = '55s';
 alter function public.orphaned_storage_objects(integer) set statement_timeout = '55s';
 alter function public.prune_logs(timestamptz, integer) set statement_timeout = '55s';
 alter function public.record_system_metrics() set statement_timeout = '55s';
