@@ -71,6 +71,7 @@ class Account:
 
     def __init__(self) -> None:
         self.objects: dict[str, Object] = {}
+        self._by_kind: dict[str, list[Object]] = {}
         self.delivered: set[str] = set()
         self._ids = itertools.count(1)
         self._word = hashlib.sha256(str(time.time_ns()).encode()).hexdigest()[:8]
@@ -83,6 +84,7 @@ class Account:
             item_id = fields.pop("id", None) or f"{PREFIXES[kind]}_{self._word}{next(self._ids):06d}"
             item = {"id": item_id, "object": kind, "created": next(self._clock), "livemode": False} | fields
             self.objects[item_id] = item
+            self._by_kind.setdefault(kind, []).append(item)
             return item
 
     def all(self, kind: str, **equal: Any) -> list[Object]:
@@ -90,8 +92,8 @@ class Account:
         with self._lock:
             found = [
                 item
-                for item in self.objects.values()
-                if item["object"] == kind and all(item.get(name) == value for name, value in equal.items())
+                for item in self._by_kind.get(kind, [])
+                if all(item.get(name) == value for name, value in equal.items())
             ]
         return sorted(found, key=lambda item: -item["created"])
 
