@@ -236,6 +236,8 @@ as $$
 declare
     v_order public.billing_orders;
 begin
+    -- An account that is going has no open page when it is gone: whoever comes second sees the other.
+    perform private.lock_account(o.user_id) from public.billing_orders as o where o.id = p_order_id;
     update public.billing_orders as o set stripe_checkout_session_id = p_session_id
     where o.id = p_order_id and coalesce(o.stripe_checkout_session_id, p_session_id) = p_session_id
     and o.status <> 'expired'
@@ -262,7 +264,8 @@ end;
 $$;
 
 comment on function public.attach_checkout_session(uuid, text) is
-'Notes the payment page of an order. Error: 409 unknown, closed, or it has another one; then the page must be closed.';
+'Notes the payment page of an order. Errors: 404 its account has just gone, 409 unknown, closed, or it has another '
+'one; then the page must be closed.';
 revoke execute on function public.attach_checkout_session(uuid, text) from public;
 grant execute on function public.attach_checkout_session(uuid, text) to service_role;
 

@@ -21,7 +21,37 @@ $$;
 
 revoke execute on function private.account_objects(uuid) from public;
 
--- Refuses the end of an account while bytes, an admin's rights or a running subscription hang on it.
+-- Whether an account has a payment page open, or has paid for a subscription of which nothing was heard yet. An order
+-- without a page cannot be paid; one this old is forgotten, in case its end was never heard of.
+create function private.is_paying(p_user_id uuid)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    c_longest_payment constant interval := '30 days'::interval;
+begin
+    return exists (
+        select 1 from public.billing_orders as o
+        where
+            o.user_id = p_user_id
+            and o.stripe_checkout_session_id is not null
+            and o.created_at > now() - c_longest_payment
+            and (
+                o.status = 'pending'
+                or o.status = 'paid' and o.subscription_plan_id is not null and not exists (
+                    select 1 from public.subscription_history as h
+                    where h.user_id = p_user_id and h.created_at > o.created_at
+                )
+            )
+    );
+end;
+$$;
+
+revoke execute on function private.is_paying(uuid) from public;
+
+-- Refuses the end of an account while bytes, an admin's rights, a running subscription or a payment hang on it.
 create function private.check_account_may_go(p_user_id uuid)
 returns void
 language plpgsql
@@ -44,6 +74,11 @@ begin
             'PT409', 'The account has a running subscription',
             jsonb_build_object('user_id', p_user_id, 'subscription_plan', v_profile.subscription_plan),
             'Cancel the subscription first.');
+    -- Whoever still pays would get nothing for it, and a subscription that nobody can stop.
+    elsif private.is_paying(p_user_id) then
+        perform private.refuse(
+            'PT409', 'A payment of the account is under way', jsonb_build_object('user_id', p_user_id),
+            'Finish it, or wait until its page has closed: a day at most, days for a bank transfer.');
     end if;
 
     select jsonb_object_agg(b.bucket_id, b.objects) into v_counts
@@ -111,7 +146,8 @@ $$;
 comment on function public.delete_account() is
 'Deletes the caller''s account with everything that belongs to it, unfinished operations and credits included. A '
 'deactivated account may go too. Errors: 404 already deleted; 409 objects in storage (detail: counts by bucket and '
-'first_keys, up to 100, to remove through the Storage API), a running subscription, or an admin''s account.';
+'first_keys, up to 100, to remove through the Storage API), a running subscription, a payment under way, or an '
+'admin''s account.';
 revoke execute on function public.delete_account() from public;
 grant execute on function public.delete_account() to authenticated;
 

@@ -171,6 +171,33 @@ def test_a_running_subscription_is_cancelled_first(people: People, db: Connectio
     user.call("delete_account")
 
 
+@pytest.mark.parametrize("then", ["expired", "subscribed", "forgotten"])
+def test_a_payment_under_way_is_waited_for(people: People, db: Connection, then: str) -> None:
+    user = people.new()
+    order = (
+        "insert into public.billing_orders (user_id, subscription_plan_id, stripe_price_id, stripe_checkout_session_id)"
+        " select %s, id, 'price_1', %s from public.subscription_plans limit 1"
+    )
+    db.execute(order, (user.id, f"cs_{user.id}"))
+    mine = " where user_id = %s"
+    with refused("PT409", "payment of the account is under way"):
+        user.call("delete_account")
+    if then == "expired":
+        db.execute("update public.billing_orders set status = 'expired', closed_at = now()" + mine, (user.id,))
+    elif then == "forgotten":
+        db.execute("update public.billing_orders set created_at = now() - interval '31 days'" + mine, (user.id,))
+    else:
+        db.execute("update public.billing_orders set status = 'paid', closed_at = now()" + mine, (user.id,))
+        with refused("PT409", "payment of the account is under way"):
+            user.call("delete_account")
+        db.execute(
+            "insert into public.subscription_history (user_id, status, started_at, ended_at)"
+            " values (%s, 'cancelled', now(), now())",
+            (user.id,),
+        )
+    user.call("delete_account")
+
+
 def test_a_deactivated_account_may_go_too(people: People) -> None:
     people.new(is_active=False).call("delete_account")
 
