@@ -206,7 +206,7 @@ begin
         into v_differences
         from jsonb_each(private.billing_state(v_user_ids)) as d
         where d.value is distinct from v_before -> d.key;
-        if not p_apply then
+        if p_apply is not true then
             -- Undoes everything since `begin`.
             raise sqlstate 'UNDO1';
         end if;
