@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 import typer
 from rich.table import Table
 
+from cli import billing, maintain, stats, users
 from cli import credits as credit_commands
 from cli import demo as scenario
-from cli import maintain, stats, users
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
 from cli.output import console, errors, fail, readable_errors
 from cli.project import take_project_from_stack
-from services.billing import __main__ as billing
+from services.billing import __main__ as billing_service
 from services.images import __main__ as images
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(users.app, name="users")
 app.add_typer(credit_commands.app, name="credits")
+app.add_typer(billing.app, name="stripe")
 app.command()(stats.stats)
 app.command()(maintain.maintain)
 
@@ -102,14 +103,8 @@ def serve() -> None:
     The other settings are the BILLING_… variables.
     """
     with readable_errors():
-        if not os.environ.get("SUPABASE_URL"):
-            stack = running_stack()
-            os.environ |= {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
-            if stack.jwt_secret:
-                os.environ.setdefault("SUPABASE_JWT_SECRET", stack.jwt_secret)
-            # The web client of this stack.
-            os.environ.setdefault("BILLING_ORIGINS", stack.api_url)
-    raise typer.Exit(billing.main())
+        take_project_from_stack()
+    raise typer.Exit(billing_service.main())
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

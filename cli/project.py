@@ -41,6 +41,10 @@ def take_project_from_stack() -> None:
     if not os.environ.get("SUPABASE_URL"):
         stack = running_stack()
         os.environ |= {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
+        if stack.jwt_secret:
+            os.environ.setdefault("SUPABASE_JWT_SECRET", stack.jwt_secret)
+        if stack.web_url:
+            os.environ.setdefault("BILLING_ORIGINS", stack.web_url)
 
 
 @contextmanager

@@ -106,6 +106,7 @@ class Service:
             outcome = await self._webhook.apply(event)
         except FailedError as error:
             # What went wrong is for the operator's log, not for the sender.
+            log.error("stripe_event_failed", event_id=event.id, event_type=event.type, error=str(error))
             raise WrongRequestError(error.status, "The event could not be applied", "Send it again later.") from error
         finally:
             self.metrics.events.labels(event.type, outcome).inc()

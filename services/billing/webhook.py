@@ -4,7 +4,6 @@ import json
 
 import httpx
 import stripe
-import structlog
 from pydantic import SecretStr
 
 from services.api import ApiUnavailableError
@@ -12,8 +11,6 @@ from services.billing.database import Database, Event, RefusedError
 from services.billing.reader import Reader
 
 TOLERANCE = 300  # seconds that a signature is valid
-
-log = structlog.get_logger(__name__)
 
 
 class ForgedError(Exception):
@@ -95,9 +92,8 @@ class Webhook:
             raise await self._failed(event, 500, f"{type(error).__name__}: {error}") from error
 
     async def _failed(self, event: Event, status: int, message: str) -> FailedError:
-        log.error("stripe_event_failed", event_id=event.id, event_type=event.type, error=message)
         try:
             await self._database.fail(event, message)
         except (ApiUnavailableError, RefusedError) as error:
-            log.error("failure_not_written", event_id=event.id, error=str(error))
+            message = f"{message} (and this could not be written: {error})"
         return FailedError(status, message)

@@ -1,0 +1,141 @@
+"""`dtf stripe`: the catalogue at Stripe, events that were not heard, and the comparison of the books."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+import stripe
+import typer
+
+from cli.local.errors import StackError
+from cli.output import AsJson, done, print_json, print_rows, readable_errors
+from cli.project import take_project_from_stack
+from services.api import ApiUnavailableError, connect, http_client
+from services.billing import reader
+from services.billing.catalogue import Catalogue
+from services.billing.database import Database, RefusedError
+from services.billing.reconcile import Books
+from services.billing.settings import StripeSettings
+from services.settings import SettingsError, load
+
+app = typer.Typer(help="The catalogue at Stripe, missed events, and the books compared.", no_args_is_help=True)
+
+Days = Annotated[int, typer.Option(min=1, max=30, help="How far to look back.")]
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def _connected() -> AsyncIterator[tuple[StripeSettings, Database, stripe.StripeClient]]:
+    settings = load(StripeSettings)
+    async with http_client() as http:
+        yield settings, Database(await connect(settings, http)), reader.connect(settings)
+
+
+def _run(work: Callable[[StripeSettings, Database, stripe.StripeClient], Awaitable[T]]) -> T:
+    """Do something with both sides, and turn their errors into one message."""
+
+    async def run() -> T:
+        async with _connected() as both:
+            return await work(*both)
+
+    take_project_from_stack()
+    try:
+        return asyncio.run(run())
+    except (SettingsError, RefusedError, ApiUnavailableError) as error:
+        raise StackError(str(error)) from error
+    except stripe.StripeError as error:
+        raise StackError(f"Stripe: {error.user_message or type(error).__name__}") from error
+
+
+def _since(days: int) -> int:
+    return int(time.time()) - days * 24 * 3600
+
+
+@app.command()
+def sync(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring plans and packages to Stripe: create, update, adopt and retire products and prices."""
+
+    async def work(settings: StripeSettings, database: Database, client: stripe.StripeClient) -> list[dict[str, str]]:
+        catalogue = Catalogue(database, client, settings.currency, dry_run=dry_run)
+        return [step.as_dict() async for step in catalogue.sync()]
+
+    with readable_errors():
+        steps = _run(work)
+    if as_json:
+        print_json(steps)
+    elif steps:
+        print_rows(steps, {"action": "Would" if dry_run else "Did", "kind": "For", "name": "Name", "detail": "Detail"})
+    else:
+        done("Stripe has the catalogue as it is here.")
+
+
+@app.command()
+def replay(
+    event: Annotated[str | None, typer.Argument(help="Id. Default: all that failed or were not heard.")] = None,
+    days: Days = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Apply events again that failed, or that no endpoint accepted. Status 1 where one still fails."""
+
+    async def work(_: StripeSettings, database: Database, client: stripe.StripeClient) -> list[dict[str, Any]]:
+        books = Books(database, client)
+        if event:
+            ids = [event]
+        else:
+            unheard = [item async for item in books.undelivered(_since(days))]
+            ids = [row["id"] for row in await books.failed()]
+            # Stripe's list has the newest first.
+            ids += [item.id for item, status in reversed(unheard) if status == "unheard"]
+        return [{"id": item, "outcome": await books.replay(item)} for item in ids]
+
+    with readable_errors():
+        outcomes = _run(work)
+    if as_json:
+        print_json(outcomes)
+    elif outcomes:
+        print_rows(outcomes, {"id": "Event", "outcome": "Outcome"})
+    else:
+        done("Every event was heard and applied.")
+    if any(row["outcome"].startswith("failed") for row in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def reconcile(
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How far to look back.")] = 30,
+    apply: Annotated[bool, typer.Option("--apply", help="Make the ledger agree with Stripe.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare Stripe's lists with the ledger. Status 1 where they differ, or with --apply where trouble is left."""
+
+    async def work(_: StripeSettings, database: Database, client: stripe.StripeClient) -> list[dict[str, Any]]:
+        books = Books(database, client)
+        found = [item async for item in books.differences(_since(days), apply=apply)]
+        found += [
+            {"source": "event", "id": event.id, "what": event.type, "is": status, "should_be": "delivered"}
+            async for event, status in books.undelivered(_since(min(days, 30)))
+            if not apply and status in ("unheard", "failed")
+        ]
+        return found
+
+    with readable_errors():
+        differences = _run(work)
+    if as_json:
+        print_json(differences)
+    elif differences:
+        rows = [
+            {"source": row["source"], "id": row["id"], "what": row.get("what") or "trouble", "is": row.get("is")}
+            | {"should_be": row.get("should_be") or row.get("trouble")}
+            for row in differences
+        ]
+        headings = {"source": "At Stripe", "id": "Id", "what": "What", "is": "Was" if apply else "Is"}
+        print_rows(rows, headings | {"should_be": "Is now" if apply else "Should be"})
+    else:
+        done("The ledger agrees with Stripe.")
+    if any("trouble" in row for row in differences) or (differences and not apply):
+        raise typer.Exit(1)

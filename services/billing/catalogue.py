@@ -1,0 +1,166 @@
+"""Brings the catalogue to Stripe: a product for each plan and package, and a price that says what it costs now.
+
+`subscription_plans` and `pay_as_you_go_packages` are the truth. Prices in Stripe cannot be changed: another amount is
+another price of the same product, and the old one is retired. What runs on the old one stays on it.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import stripe
+
+from services.billing.database import Database
+from services.billing.facts import Object, identifier
+from services.billing.money import to_smallest
+from services.billing.reader import PAGE, every
+
+
+@dataclass(frozen=True)
+class Table:
+    """One of the two tables: `kind` as in lookup keys and metadata, `amount` the column of the price."""
+
+    name: str
+    kind: str
+    amount: str
+    recurring: Object | None
+
+
+TABLES = (
+    Table("subscription_plans", "plan", "monthly_price", {"interval": "month"}),
+    Table("pay_as_you_go_packages", "package", "price", None),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that is different in Stripe, and is made to agree."""
+
+    action: str
+    kind: str
+    name: str
+    detail: str
+
+    def as_dict(self) -> dict[str, str]:
+        """For output."""
+        return {"action": self.action, "kind": self.kind, "name": self.name, "detail": self.detail}
+
+
+class Catalogue:
+    """Compares, and makes agree unless `dry_run`. Raises stripe.StripeError, ApiUnavailableError, RefusedError."""
+
+    def __init__(self, database: Database, client: stripe.StripeClient, currency: str, *, dry_run: bool) -> None:
+        self._database = database
+        self._api = client.v1
+        self._currency = currency
+        self._dry_run = dry_run
+
+    async def sync(self) -> AsyncIterator[Step]:
+        """What was, or would be, done, step after step. Doing it again does nothing."""
+        for table in TABLES:
+            for row in await self._database.rows(table.name):
+                async for step in self._sync_row(table, row):
+                    yield step
+
+    async def _sync_row(self, table: Table, row: Object) -> AsyncIterator[Step]:
+        amount = Decimal(str(row[table.amount] or 0))
+        found = await self._find(table, row)
+        if not row["is_active"] or amount == 0:
+            # What is free, or not sold any more, needs no price.
+            async for step in self._retire(table, row, found, keep=None):
+                yield step
+            return
+        product = await self._product_of(row, found)
+        if product is None:
+            yield Step("create product", table.kind, row["name"], "")
+            product = await self._create_product(table, row)
+        elif (product.get("name"), product.get("active")) != (row["name"], True):
+            yield Step("update product", table.kind, row["name"], product["id"])
+            if not self._dry_run:
+                await self._api.products.update_async(product["id"], {"name": row["name"], "active": True})
+
+        wanted = (to_smallest(amount, self._currency), self._currency, table.recurring is not None)
+        current = next((price for price in found if price["active"] and _terms(price) == wanted), None)
+        if current is None:
+            yield Step("create price", table.kind, row["name"], f"{amount} {self._currency.upper()}")
+            current = await self._create_price(table, row, product, wanted[0])
+        elif current["id"] != row["stripe_price_id"]:
+            yield Step("adopt price", table.kind, row["name"], current["id"])
+        if not self._dry_run:
+            ids = {"stripe_price_id": current["id"], "stripe_product_id": product["id"]}
+            if any(row[name] != value for name, value in ids.items()):
+                await self._database.update(table.name, row["id"], ids)
+        async for step in self._retire(table, row, found, keep=current["id"]):
+            yield step
+
+    async def _find(self, table: Table, row: Object) -> list[Object]:
+        """The prices of a row: of its product, with its lookup key, and the one it names."""
+        found: dict[str, Object] = {}
+        if row["stripe_product_id"]:
+            params: Any = {"product": row["stripe_product_id"], "limit": PAGE}
+            found |= {price["id"]: price async for price in every(await self._api.prices.list_async(params))}
+        by_key: Any = {"lookup_keys": [_lookup_key(table, row)]}
+        found |= {price["id"]: price async for price in every(await self._api.prices.list_async(by_key))}
+        if row["stripe_price_id"] and row["stripe_price_id"] not in found:
+            try:
+                price = (await self._api.prices.retrieve_async(row["stripe_price_id"])).to_dict()
+                found[price["id"]] = price
+            except stripe.InvalidRequestError as error:
+                if error.code != "resource_missing":
+                    raise
+        # The one that the row names comes first, so that it is kept where several would do.
+        return sorted(found.values(), key=lambda price: (price["id"] != row["stripe_price_id"], -price["created"]))
+
+    async def _product_of(self, row: Object, found: list[Object]) -> Object | None:
+        product_id = row["stripe_product_id"] or next((identifier(price["product"]) for price in found), None)
+        if product_id is None:
+            return None
+        try:
+            return (await self._api.products.retrieve_async(product_id)).to_dict()
+        except stripe.InvalidRequestError as error:
+            if error.code != "resource_missing":
+                raise
+            return None
+
+    async def _create_product(self, table: Table, row: Object) -> Object:
+        if self._dry_run:
+            return {"id": None}
+        params: Any = {"name": row["name"], "metadata": {table.kind: row["id"]}}
+        # A product that was made when the answer got lost is found by the key.
+        options: Any = {"idempotency_key": f"product:{row['id']}:{row['name']}"}
+        return (await self._api.products.create_async(params, options)).to_dict()
+
+    async def _create_price(self, table: Table, row: Object, product: Object, amount: int) -> Object:
+        if self._dry_run:
+            return {"id": None}
+        params: Any = {
+            "product": product["id"],
+            "currency": self._currency,
+            "unit_amount": amount,
+            "lookup_key": _lookup_key(table, row),
+            "transfer_lookup_key": True,
+            "metadata": {table.kind: row["id"]},
+        }
+        if table.recurring is not None:
+            params["recurring"] = table.recurring
+        return (await self._api.prices.create_async(params)).to_dict()
+
+    async def _retire(self, table: Table, row: Object, found: list[Object], *, keep: str | None) -> AsyncIterator[Step]:
+        for price in found:
+            if price["active"] and price["id"] != keep:
+                yield Step("retire price", table.kind, row["name"], price["id"])
+                if not self._dry_run:
+                    await self._api.prices.update_async(price["id"], {"active": False})
+        if keep is None and row["stripe_price_id"] and not self._dry_run:
+            await self._database.update(table.name, row["id"], {"stripe_price_id": None})
+
+
+def _lookup_key(table: Table, row: Object) -> str:
+    return f"{table.kind}:{row['id']}"
+
+
+def _terms(price: Object) -> tuple[int | None, str, bool]:
+    recurring = price.get("recurring") or {}
+    monthly = (recurring.get("interval"), int(recurring.get("interval_count") or 1)) == ("month", 1)
+    return price.get("unit_amount"), price["currency"], monthly

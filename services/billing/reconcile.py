@@ -1,0 +1,99 @@
+"""Compares Stripe's own lists with the ledger, and delivers again what was not heard.
+
+A comparison applies the facts of an object and looks at what that changed, then takes it back: so it finds exactly
+what the webhook would have done, and cannot disagree with it.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import stripe
+
+from services.billing import facts
+from services.billing.database import Database, Event, RefusedError
+from services.billing.facts import Fact, Object
+from services.billing.reader import PAGE, Reader, every
+from services.billing.webhook import FailedError, Webhook
+
+
+class Books:
+    """Both sides. Methods raise stripe.StripeError and ApiUnavailableError."""
+
+    def __init__(self, database: Database, client: stripe.StripeClient) -> None:
+        self._database = database
+        self._api = client.v1
+        self._reader = Reader(client)
+        self._webhook = Webhook(database, self._reader)
+
+    async def undelivered(self, since: int) -> AsyncIterator[tuple[Event, str]]:
+        """Events since a time (seconds; Stripe keeps 30 days) that no endpoint accepted, with their status here.
+
+        The status is `unheard`, `failed`, or `processed` or `ignored` where only the answer got lost.
+        """
+        params: Any = {"created": {"gte": since}, "delivery_success": False, "limit": PAGE}
+        async for item in every(await self._api.events.list_async(params)):
+            _, status = await self._database.start_read(item["id"])
+            yield Event(item["id"], item["type"], item["data"]["object"]), status or "unheard"
+
+    async def failed(self) -> list[Object]:
+        """The events that could not be applied, the oldest first."""
+        rows = await self._database.rows("stripe_events", status="failed")
+        return sorted(rows, key=lambda row: str(row["received_at"]))
+
+    async def replay(self, event_id: str) -> str:
+        """Apply an event again; its status, or what is wrong. One that was applied changes nothing."""
+        try:
+            item = (await self._api.events.retrieve_async(event_id)).to_dict()
+        except stripe.InvalidRequestError as error:
+            if error.code != "resource_missing":
+                raise
+            return "failed: Stripe has not kept the event; reconcile instead"
+        try:
+            return await self._webhook.apply(Event(item["id"], item["type"], item["data"]["object"]))
+        except FailedError as error:
+            return f"failed: {error}"
+
+    async def differences(self, since: int, *, apply: bool) -> AsyncIterator[Object]:
+        """What differs for objects made since a time: {source, id, what, is, should_be} or {source, id, trouble}.
+
+        With `apply` it is made to agree.
+        """
+        created: Any = {"created": {"gte": since}, "limit": PAGE}
+        # In this order, so that what pays for something comes before what gives it back.
+        lists: list[tuple[str, Any, Callable[[Object], Awaitable[list[Fact]]]]] = [
+            ("subscription", self._api.subscriptions.list_async(created | {"status": "all"}), self._of_subscription),
+            ("checkout", self._api.checkout.sessions.list_async(created), self._of_checkout),
+            ("invoice", self._api.invoices.list_async(created | {"status": "paid"}), self._of_invoice),
+            ("refund", self._api.refunds.list_async(created), self._of_return),
+            ("dispute", self._api.disputes.list_async(created), self._of_return),
+        ]
+        for source, page, read in lists:
+            # Stripe's lists have the newest first.
+            for item in reversed([item async for item in every(await page)]):
+                async for difference in self._compare(item, read, apply=apply):
+                    yield {"source": source, "id": item["id"]} | difference
+
+    async def _compare(
+        self, item: Object, read: Callable[[Object], Awaitable[list[Fact]]], *, apply: bool
+    ) -> AsyncIterator[Object]:
+        ticket, _ = await self._database.start_read()
+        try:
+            found = await self._database.reconcile(await read(item), ticket, apply=apply)
+        except RefusedError as error:
+            yield {"trouble": str(error)}
+            return
+        for difference in found["differences"] or []:
+            yield difference
+
+    async def _of_subscription(self, item: Object) -> list[Fact]:
+        return await self._reader.subscription(item["id"])
+
+    async def _of_checkout(self, item: Object) -> list[Fact]:
+        return await self._reader.checkout(item["id"])
+
+    async def _of_invoice(self, item: Object) -> list[Fact]:
+        return await self._reader.invoice(item["id"])
+
+    async def _of_return(self, item: Object) -> list[Fact]:
+        intent_id = facts.identifier(item.get("payment_intent"))
+        return await self._reader.payment(intent_id) if intent_id else []

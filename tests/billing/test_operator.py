@@ -1,0 +1,192 @@
+"""`dtf stripe`: the catalogue at Stripe, missed events, and the books compared."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.local.stack import Stack
+from cli.main import app
+from tests.billing import stripe_double
+from tests.billing.shop import Shop
+from tests.billing.stripe_double import SECRET_KEY, Account, StripeDouble
+from tests.database.personas import Connection, People
+
+
+class Operator:
+    """Runs `dtf stripe` against the stack and a double."""
+
+    def __init__(self, stack: Stack, stripe_url: str) -> None:
+        self.environment = {
+            "SUPABASE_URL": stack.state.api_url,
+            "SUPABASE_SECRET_KEY": stack.state.secret_key,
+            "STRIPE_SECRET_KEY": SECRET_KEY,
+            "STRIPE_API_URL": stripe_url,
+            "COLUMNS": "250",
+        }
+
+    def run(self, *arguments: str, status: int = 0) -> Result:
+        result = CliRunner().invoke(app, ["stripe", *arguments], env=self.environment)
+        assert result.exit_code == status, result.output + str(result.exception)
+        return result
+
+    def json(self, *arguments: str, status: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", status=status).stdout)
+
+
+@pytest.fixture
+def empty() -> Iterator[StripeDouble]:
+    with stripe_double.serve() as double:
+        yield double
+
+
+@pytest.fixture
+def catalogue(local_stack: Stack, empty: StripeDouble, shop: Shop, db: Connection) -> Iterator[Operator]:
+    tables = ("subscription_plans", "pay_as_you_go_packages")
+    kept = {table: db.execute(f"select * from public.{table}").fetchall() for table in tables}
+    for table in tables:
+        db.execute(f"update public.{table} set stripe_price_id = null, stripe_product_id = null")
+    yield Operator(local_stack, empty.url)
+    for table, rows in kept.items():
+        for row in rows:
+            db.execute(
+                f"update public.{table} set stripe_price_id = %s, stripe_product_id = %s where id = %s",
+                (row["stripe_price_id"], row["stripe_product_id"], row["id"]),
+            )
+
+
+def for_sale(account: Account) -> dict[str, tuple[int, bool]]:
+    return {
+        account.objects[price["product"]]["name"]: (price["unit_amount"], bool(price["recurring"]))
+        for price in account.all("price", active=True)
+    }
+
+
+def test_the_catalogue_is_brought_to_stripe_once(catalogue: Operator, empty: StripeDouble, db: Connection) -> None:
+    planned = catalogue.json("sync", "--dry-run")
+    assert empty.account.objects == {}
+    assert catalogue.json("sync") == planned
+    assert for_sale(empty.account) == {
+        "basic": (999, True),
+        "starter": (2499, True),
+        "10 credits": (799, False),
+        "20 credits": (1499, False),
+        "50 credits": (2999, False),
+    }
+    rows = db.execute(
+        "select name, stripe_price_id, stripe_product_id from public.subscription_plans order by sort_order"
+    ).fetchall()
+    assert rows[0]["stripe_price_id"] is None, "the free plan is not sold"
+    for row in rows[1:]:
+        assert empty.account.objects[row["stripe_price_id"]]["product"] == row["stripe_product_id"]
+    assert catalogue.json("sync") == []
+    assert "as it is here" in catalogue.run("sync").stderr
+
+
+def test_another_amount_makes_another_price_and_retires_the_old(
+    catalogue: Operator, empty: StripeDouble, db: Connection
+) -> None:
+    catalogue.run("sync")
+    change = "update public.subscription_plans set monthly_price = %s where name = 'basic'"
+    db.execute(change, (11.49,))
+    try:
+        assert [step["action"] for step in catalogue.json("sync")] == ["create price", "retire price"]
+    finally:
+        db.execute(change, (9.99,))
+    assert for_sale(empty.account)["basic"] == (1149, True)
+    assert len(empty.account.all("price", product=empty.account.all("price", active=True)[0]["product"])) == 2
+
+
+def test_what_exists_at_stripe_is_adopted(catalogue: Operator, empty: StripeDouble, db: Connection) -> None:
+    catalogue.run("sync")
+    db.execute("update public.subscription_plans set stripe_price_id = null, stripe_product_id = null")
+    prices = len(empty.account.all("price"))
+    assert {step["action"] for step in catalogue.json("sync")} == {"adopt price"}
+    assert len(empty.account.all("price")) == prices
+
+
+def test_what_is_not_sold_any_more_is_retired(catalogue: Operator, empty: StripeDouble, db: Connection) -> None:
+    catalogue.run("sync")
+    change = "update public.pay_as_you_go_packages set is_active = %s where name = '50 credits'"
+    db.execute(change, (False,))
+    try:
+        assert [step["action"] for step in catalogue.json("sync")] == ["retire price"]
+        assert "50 credits" not in for_sale(empty.account)
+    finally:
+        db.execute(change, (True,))
+    assert catalogue.json("sync")[0]["action"] == "create price"
+
+
+# Missed events and differences.
+
+
+@pytest.fixture
+def market(catalogue: Operator, empty: StripeDouble, people: People, db: Connection) -> Shop:
+    """Sells at that Stripe until the test is over."""
+    db.execute("delete from public.stripe_events where status = 'failed'")
+    return Shop(people, empty.account)
+
+
+def test_events_that_nobody_heard_are_replayed(catalogue: Operator, market: Shop) -> None:
+    buyer = market.buyer()
+    market.account.refund(market.buy(buyer), 400)
+    outcomes = catalogue.json("replay")
+    assert [row["outcome"] for row in outcomes] == ["processed", "processed", "ignored"]
+    assert market.people.balance(buyer.person) == 7
+    assert catalogue.json("replay") == []
+
+
+def test_a_failed_event_is_replayed(catalogue: Operator, market: Shop, empty: StripeDouble) -> None:
+    buyer = market.buyer()
+    market.buy(buyer)
+    (event,) = market.account.events(buyer.customer)
+    empty.faults["checkout/sessions"] = 500
+    assert catalogue.json("replay", event["id"], status=1)[0]["outcome"].startswith("failed")
+    empty.account.delivered.add(event["id"])
+    empty.faults.clear()
+    assert {"id": event["id"], "outcome": "processed"} in catalogue.json("replay", status=0)
+    assert market.people.balance(buyer.person) == 12
+
+
+def test_an_event_that_stripe_has_not_kept_is_left_to_the_comparison(catalogue: Operator, market: Shop) -> None:
+    assert "reconcile" in catalogue.json("replay", "evt_long_ago", status=1)[0]["outcome"]
+
+
+def test_the_books_are_compared_and_mended(catalogue: Operator, market: Shop) -> None:
+    packs, member = market.buyer(), market.buyer()
+    market.account.refund(market.buy(packs), 400)
+    subscription = market.subscribe(member)
+    market.account.renew(subscription)
+    found = catalogue.json("reconcile", status=1)
+    assert {row["source"] for row in found} == {"subscription", "checkout", "invoice", "refund", "event"}
+    assert (market.people.balance(packs.person), market.people.balance(member.person)) == (2, 2), "nothing changed"
+    assert "expired" not in catalogue.run("reconcile", status=1).stdout
+
+    catalogue.run("reconcile", "--apply")
+    assert (market.people.balance(packs.person), market.people.balance(member.person)) == (7, 42)
+    market.account.delivered |= {event["id"] for event in market.account.events()}
+    assert catalogue.json("reconcile") == []
+    assert "agrees with Stripe" in catalogue.run("reconcile").stderr
+
+
+def test_trouble_is_told_and_does_not_stop_the_rest(catalogue: Operator, market: Shop) -> None:
+    stranger, buyer = market.buyer(), market.buyer()
+    session = market.order(stranger, market.prices["basic"])
+    unknown = market.account.price(500, recurring=True)
+    market.account.objects[session]["line_items"] = [{"price": unknown["id"]}]
+    market.account.pay(session)
+    market.buy(buyer)
+    troubles = [row for row in catalogue.json("reconcile", "--apply", status=1) if "trouble" in row]
+    assert {row["source"] for row in troubles} == {"subscription", "invoice"}
+    assert all(unknown["id"] in row["trouble"] for row in troubles)
+    assert market.people.balance(buyer.person) == 12
+
+
+def test_a_wrong_key_is_told_in_one_line(local_stack: Stack, stripe: StripeDouble) -> None:
+    operator = Operator(local_stack, stripe.url)
+    operator.environment["STRIPE_SECRET_KEY"] = "sk_test_wrong"
+    told = operator.run("sync", status=1).stderr
+    assert "Invalid API Key" in told
+    assert "sk_test_wrong" not in told
