@@ -52,14 +52,33 @@ def stop(processes: Sequence[psutil.Process], signal_number: int) -> None:
             process.send_signal(signal_number)
         except psutil.NoSuchProcess:
             continue
-    _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    alive = _wait_for_end(processes)
     for process in alive:
         for member in [*process.children(recursive=True), process]:
             try:
                 member.kill()
             except psutil.NoSuchProcess:
                 continue
-    psutil.wait_procs(alive, timeout=STOP_SECONDS)
+    _wait_for_end(alive)
+
+
+def _wait_for_end(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Wait up to STOP_SECONDS; returns the processes that have not ended.
+
+    One that has ended counts even while its parent takes no note of it: the first process of a container may never.
+    """
+    deadline = time.monotonic() + STOP_SECONDS
+    alive = list(processes)
+    while (alive := [process for process in alive if not _has_ended(process)]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return alive
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def wait_until(

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from postgrest import APIError
 from supabase import create_client
 
+from cli.local import processes
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus
 from cli.main import print_status
@@ -88,21 +90,15 @@ def test_down_leaves_nothing_running_and_may_be_repeated(own_stack: Stack) -> No
 
 
 def kill_gateway(stack: Stack) -> None:
-    for process in stack.gateway.processes():
-        process.kill()
-        process.wait()
+    processes.stop(stack.gateway.processes(), signal.SIGKILL)
 
 
 def kill_postgres(stack: Stack) -> None:
-    for process in stack.postgres.processes():
-        process.kill()
-        process.wait()
+    processes.stop(stack.postgres.processes(), signal.SIGKILL)
 
 
 def kill_realtime(stack: Stack) -> None:
-    for process in stack.realtime.processes():
-        process.kill()
-        process.wait()
+    processes.stop(stack.realtime.processes(), signal.SIGKILL)
 
 
 def kill_everything(stack: Stack) -> None:
@@ -122,25 +118,25 @@ def test_up_mends_a_stack_whose_parts_were_killed(own_stack: Stack, kill: Callab
 def test_the_gateway_replaces_its_serving_process(own_stack: Stack) -> None:
     status = own_stack.up()
     newest = max(own_stack.gateway.processes(), key=psutil.Process.create_time)
-    newest.kill()
-    newest.wait()
+    processes.stop([newest], signal.SIGKILL)
     assert [row["id"] for row in notes(status)] == [1]
 
 
 def test_the_realtime_server_is_replaced_when_it_dies_and_ends_with_its_parent(own_stack: Stack) -> None:
     status = own_stack.up()
     parent, server = sorted(own_stack.realtime.processes(), key=psutil.Process.create_time)
-    server.kill()
-    server.wait()
+    processes.stop([server], signal.SIGKILL)
     deadline = time.monotonic() + 10
     while not own_stack.realtime.running():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert own_stack.status() == status
 
-    parent.kill()
-    parent.wait()
-    psutil.wait_procs(own_stack.realtime.processes(), timeout=10)
+    processes.stop([parent], signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while own_stack.realtime.processes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert own_stack.status() is None
 
 
