@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -165,9 +164,12 @@ class Caller:
 
     def cancel(self) -> None:
         if operation := self._pick(self._world.operations):
-            for user in self._world.users:  # strangers first: they are told nothing
-                with suppress(psycopg.errors.DatabaseError):
+            for user in self._world.users:
+                try:
                     self._call(user, "cancel_image_operation", p_operation_id=operation)
+                except psycopg.Error as error:
+                    if error.sqlstate != "PT404":  # what a stranger is told
+                        raise
 
     def claim(self) -> None:
         limit, claim_id = self._random.randint(1, 4), uuid4()

@@ -1,7 +1,10 @@
 """The queue as workers use it: claims, leases, fencing, retries, fairness, and that every refund happens once."""
 
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -12,7 +15,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.database.personas import Connection, People, Person, Row, refused, together
+from tests.database.personas import Connection, People, Person, Row, connect, refused, together
 
 CLAIM, EXTEND, RELEASE = "claim_image_operations", "extend_image_operation_lease", "release_image_operation"
 COMPLETE_AND_CLAIM = "complete_and_claim_image_operation"
@@ -134,6 +137,7 @@ def test_a_claim_sent_again_gets_what_it_took_and_no_more(people: People, db: Co
     claim_id = uuid4()
     first = claim(people.service, p_limit=2, p_claim_id=claim_id, p_lease_seconds=5)
     assert [job["lease_token"] for job in first] == [claim_id, claim_id]
+    started = [operation(db, job["id"])["started_at"] for job in first]
     again = claim(people.service, p_limit=4, p_claim_id=claim_id, p_lease_seconds=600)
     assert [job["lease_expires_at"] - first[0]["lease_expires_at"] > timedelta(seconds=500) for job in again] == [
         True,
@@ -141,6 +145,7 @@ def test_a_claim_sent_again_gets_what_it_took_and_no_more(people: People, db: Co
     ]
     unchanged = [{key: value for key, value in job.items() if key != "lease_expires_at"} for job in first]
     assert [{key: value for key, value in job.items() if key != "lease_expires_at"} for job in again] == unchanged
+    assert [operation(db, job["id"])["started_at"] for job in again] == started
     complete(people.service, first[0])
     assert [job["id"] for job in claim(people.service, p_limit=4, p_claim_id=claim_id)] == [first[1]["id"]]
     assert len(claim(people.service, p_limit=5, p_claim_id=uuid4())) == 3
@@ -205,6 +210,60 @@ def test_a_completion_and_claim_sent_again_gives_the_same_answer(people: People,
     assert len(logs) == 1
 
 
+def test_a_completion_and_claim_sent_again_does_not_hide_a_newer_result(people: People, db: Connection) -> None:
+    user, _ = queue(people, 2)
+    older, newer = claim(people.service, p_limit=2)
+    complete_and_claim(people.service, older, p_claim_id=(claim_id := uuid4()))
+    shown = complete(people.service, newer)["output_data"]["url"]
+    complete_and_claim(people.service, older, p_claim_id=claim_id)
+    assert user.sql("select processed_url from public.images") == [{"processed_url": shown}]
+
+
+def give_up(service: Person, job: Row) -> Row:
+    return fail(service, job, retryable=False)
+
+
+@pytest.mark.parametrize(
+    ("end", "shown"), [(complete, "completed"), (complete_and_claim, "completed"), (give_up, "failed")]
+)
+def test_of_two_operations_of_an_image_that_end_at_once_the_second_sees_the_first(
+    people: People, db: Connection, db_url: str, end: Callable[[Person, Row], Any], shown: str
+) -> None:
+    user, _ = queue(people, 2)
+    first, second = claim(people.service, p_limit=2)
+    with connect(db_url) as other, ThreadPoolExecutor(1) as pool:
+        with db.transaction():
+            complete(people.service, first)
+            ending = pool.submit(end, people.service.on(other), second)
+            wait_until_blocked(db, other)
+        ending.result(30)
+    assert user.sql("select processing_status from public.images") == [{"processing_status": shown}]
+
+
+def test_a_completion_during_the_deletion_of_the_account_is_refused_and_no_deadlock(
+    people: People, db: Connection, db_url: str
+) -> None:
+    user, _ = queue(people, 2)
+    first, second = claim(people.service, p_limit=2)
+    with connect(db_url) as deleter, connect(db_url) as worker, ThreadPoolExecutor(2) as pool:
+        with db.transaction():
+            db.execute("select from public.image_operations where id = %s for update", (first["id"],))
+            deletion = pool.submit(deleter.execute, "delete from auth.users where id = %s", (user.id,))
+            wait_until_blocked(db, deleter)
+            ending = pool.submit(complete, people.service.on(worker), second)
+            wait_until_blocked(db, worker)
+        deletion.result(30)
+        with refused("PT409", "Lease lost"):
+            ending.result(30)
+
+
+def wait_until_blocked(db: Connection, other: Connection) -> None:
+    deadline = time.monotonic() + 30
+    while not db.execute("select from pg_locks where pid = %s and not granted", (other.info.backend_pid,)).fetchall():
+        assert time.monotonic() < deadline, "it waits for nobody"
+        time.sleep(0.01)
+
+
 def test_a_completion_that_is_refused_claims_nothing(people: People, db: Connection) -> None:
     _, ids = queue(people, 2)
     (job,) = claim(people.service)
@@ -265,10 +324,13 @@ def test_the_cost_of_an_operation_counts_its_failed_attempts(people: People, db:
     fail(people.service, job, p_api_provider="openai", p_usage=[call, call | {"cost": 0.02, "error_message": "x"}])
     make_due(db)
     (job,) = claim(people.service)
+    fail(people.service, job, p_api_provider="openai", p_usage=[call])
+    make_due(db)
+    (job,) = claim(people.service)
     row = complete(people.service, job, p_api_provider="openai", p_usage=[call | {"status_code": 200}])
-    assert row["api_cost"] == Decimal("0.04")
+    assert (row["api_cost"], row["error_message"]) == (Decimal("0.05"), None)
     logs = db.execute("select * from public.api_usage_logs where operation_id = %s", (job["id"],)).fetchall()
-    assert sorted(log["status_code"] for log in logs) == [200, 500, 500]
+    assert sorted(log["status_code"] for log in logs) == [200, 500, 500, 500]
     assert {log["model"] for log in logs} == {"a-model"}
 
 
@@ -680,10 +742,19 @@ def test_the_bound_on_running_jobs_passes_over_a_types_only_customer(people: Peo
     assert [job["user_id"] for job in jobs] == [user.id] * 6
 
 
-def test_a_retry_keeps_its_place_and_does_not_pull_newcomers_ahead(people: People, db: Connection) -> None:
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_retry_keeps_its_place_and_does_not_pull_newcomers_ahead(
+    people: People, db: Connection, is_lost: bool
+) -> None:
     queue(people, 10)
     first, *others = claim(people.service, p_limit=6)
-    fail(people.service, first)
+    if is_lost:
+        expire_leases(db)
+        for job in others:
+            people.service.call(EXTEND, **lease(job))
+        assert people.service.call(SWEEP) == 1
+    else:
+        fail(people.service, first)
     for job in others:
         complete(people.service, job)
     newcomer, ids = queue(people, 3)

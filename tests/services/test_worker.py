@@ -433,6 +433,14 @@ def test_freed_slots_are_filled_without_waiting_for_a_poll(api: ApiDouble) -> No
     work(api, poll_seconds=2 * NEVER_SOON, recycle_after=2)
 
 
+def test_nothing_is_claimed_for_a_child_that_is_being_replaced(api: ApiDouble) -> None:
+    for _ in range(4):
+        api.add()
+    work(api, poll_seconds=2 * NEVER_SOON, recycle_after=1)
+    # Some replacement may be ready before the upload is over, but not every one.
+    assert len(api.called("complete_and_claim_image_operation")) < 4
+
+
 def test_a_wake_up_is_answered_at_once(api: ApiDouble) -> None:
     async def test(running: Running) -> None:
         await running.until(lambda: bool(api.called("claim_image_operations")))
@@ -579,6 +587,7 @@ def test_a_stopped_worker_finishes_what_it_has_and_takes_no_more(api: ApiDouble)
 
     work(api, test)
     assert (first.status, second.status) == ("completed", "pending")
+    assert not api.called("complete_and_claim_image_operation")
 
 
 def test_what_does_not_finish_within_the_grace_is_handed_back(api: ApiDouble) -> None:
@@ -620,7 +629,7 @@ def test_a_claim_answered_after_the_signal_goes_back_untouched(api: ApiDouble) -
     assert len(api.called("release_image_operation")) == 1
 
 
-def test_what_a_completion_claims_after_the_signal_goes_back_untouched(api: ApiDouble) -> None:
+def test_what_a_completion_claims_after_the_signal_goes_back_untouched(api: ApiDouble, events: LogEvents) -> None:
     first, second = api.add("sleep", **nap(0.5)), api.add()
 
     async def test(running: Running) -> None:
@@ -636,6 +645,7 @@ def test_what_a_completion_claims_after_the_signal_goes_back_untouched(api: ApiD
 
     work(api, test)
     assert (first.status, second.status, second.attempts) == ("completed", "pending", 0)
+    assert "operation_released" in {event["event"] for event in events}
 
 
 def test_stopping_while_the_api_is_away_takes_no_longer_than_allowed(
