@@ -9,7 +9,7 @@ from postgrest.exceptions import APIError
 from supabase import AsyncClient
 
 from services.api import ApiUnavailableError
-from services.billing.facts import Fact, Object
+from services.billing.facts import IDENTIFIER, Fact, Object
 
 ATTEMPTS = 3
 RETRY_SECONDS = 5.0
@@ -37,11 +37,12 @@ class Event:
     def payload(self) -> Object:
         """Ids only."""
         customer = self.item.get("customer")
-        return {
+        ids = {
             "object": self.item.get("object"),
             "object_id": self.item.get("id"),
             "customer": customer.get("id") if isinstance(customer, dict) else customer,
         }
+        return {name: value for name, value in ids.items() if isinstance(value, str) and IDENTIFIER.fullmatch(value)}
 
 
 class Database:

@@ -5,6 +5,7 @@ account's older webhook endpoints and test servers still send, and returns what 
 Amounts become strings in units of the currency; times stay seconds since 1970.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
@@ -28,10 +29,17 @@ DISPUTES = {
 }
 
 
+IDENTIFIER = re.compile(r"[A-Za-z0-9_.]{1,255}")
+
+
 def identifier(value: Any) -> str | None:
-    """The id of an object that may have been expanded."""
+    """The id of an object that may have been expanded. Raises ValueError for what cannot be one."""
     found = value.get("id") if isinstance(value, dict) else value
-    return str(found) if found else None
+    if found is None or found == "":
+        return None
+    if not isinstance(found, str) or not IDENTIFIER.fullmatch(found):
+        raise ValueError("not an id of Stripe's")
+    return found
 
 
 def checkout(session: Object) -> Fact:

@@ -57,10 +57,11 @@ class Reader:
     async def facts_of(self, event_type: str, item: Object) -> list[Fact]:
         """What to tell the database after an event of this type about `item`; nothing where nothing depends on it.
 
-        Raises stripe.StripeError.
+        Raises stripe.StripeError, and KeyError, TypeError or ValueError for an object of an unknown shape.
         """
         for prefix, read in self._readers.items():
             if event_type.startswith(prefix):
+                facts.identifier(item["id"])
                 return await read(item)
         return []
 
