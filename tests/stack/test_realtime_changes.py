@@ -67,6 +67,10 @@ class TestSubscribing:
             (NOTES | {"filter": "body=is.maybe"}, f"{UNABLE} An exception happened"),
             (NOTES | {"filter": "body=is.true"}, f"{UNABLE} An exception happened"),
             (NOTES | {"filter": "body=match.("}, f"{UNABLE} An exception happened"),
+            (NOTES | {"filter": "body=like.a\\"}, f"{UNABLE} An exception happened"),
+            (NOTES | {"filter": "body=like.\0"}, f"{UNABLE} An exception happened"),
+            (NOTES | {"filter": "body=ilike.\ud800"}, f"{UNABLE} An exception happened"),
+            (NOTES | {"table": "\ud800"}, f"{UNABLE} An exception happened"),
             (NOTES | {"select": ["absent"]}, f"{UNABLE} An exception happened"),
             (NOTES | {"select": "id,body"}, "Error parsing `select` params"),
             ({"schema": "live", "select": ["id"]}, "Column selection is not supported for wildcard subscriptions"),
@@ -83,6 +87,14 @@ class TestSubscribing:
         }  # fmt: skip
         insert(notes, 1)
         socket.quiet("postgres_changes", "phx_close")
+
+    @pytest.mark.parametrize("condition", ["extra=eq.{}", "extra=in.({})"])
+    def test_a_type_without_the_operator_cannot_be_filtered(
+        self, notes: Connection, socket: Socket, condition: str
+    ) -> None:
+        notes.execute("alter table live.notes add column extra json")
+        socket.join("changes", postgres_changes=[NOTES | {"filter": condition}])
+        assert "operator does not exist" in socket.next("system").payload["message"]
 
     def test_one_bad_entry_spoils_the_others(self, notes: Connection, socket: Socket) -> None:
         socket.join("changes", postgres_changes=[NOTES, NOTES | {"table": "absent"}])
@@ -355,6 +367,22 @@ class TestMatching:
             insert(notes, 4)
         assert [socket.change()["record"]["id"] for _ in expected] == expected
         socket.quiet("postgres_changes", seconds=0.2)
+
+    def test_a_filter_that_fails_takes_nothing_from_others(
+        self, notes: Connection, realtime: Realtime, socket: Socket
+    ) -> None:
+        with realtime.socket() as other:
+            other.subscribe(NOTES | {"filter": "body=eq.none"})
+            socket.subscribe(NOTES | {"filter": "body=eq.1"})
+            notes.execute("alter table live.notes alter body type integer using body::integer")
+            insert(notes, 1, body=1)
+            assert socket.change()["record"]["body"] == 1
+            other.quiet("postgres_changes")
+
+    def test_filters_may_be_many(self, notes: Connection, socket: Socket) -> None:
+        ids = socket.subscribe(*[NOTES | {"filter": f"id=eq.{number}"} for number in range(1700)])
+        insert(notes, 1699)
+        assert socket.next("postgres_changes").payload["ids"] == ids[1699:]
 
     def test_a_delete_is_filtered_by_what_is_known_of_it(self, notes: Connection, socket: Socket) -> None:
         insert(notes, 1, body="x")

@@ -15,7 +15,7 @@ import structlog
 from psycopg import AsyncConnection, sql
 
 from cli.local.realtime.database import Database, connect, speak_for
-from cli.local.realtime.filters import OPERATORS, Filter
+from cli.local.realtime.filters import Filter, comparison
 from cli.local.realtime.frames import dumps
 from cli.local.realtime.pgoutput import Change, Relation, Row
 from cli.local.realtime.subscriptions import Wanted, check
@@ -23,6 +23,7 @@ from cli.local.realtime.tokens import Claims
 
 MAX_RECORD_BYTES = 1024 * 1024
 MAX_VALUE_BYTES = 64  # of a value in a record that is too large
+CONDITIONS_AT_ONCE = 1000  # a query has at most 1664 expressions
 NOT_JSON = ("NaN", "Infinity", "-Infinity")
 
 Json = dict[str, str]
@@ -91,9 +92,9 @@ class Changes:
 
         Raises SubscriptionError, and psycopg.OperationalError where the database cannot be asked.
         """
-        for entry in wanted:
-            await check(self._database, entry, claims)
         async with self._database.asking() as connection:
+            for entry in wanted:
+                await check(connection, entry, claims)
             cursor = await connection.execute("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
             (since,) = await cursor.fetchone() or (0,)
         text, role = json.dumps(claims, sort_keys=True), str(claims["role"])
@@ -218,8 +219,8 @@ async def _as_json(connection: AsyncConnection, table: Table, change: Change) ->
     return rows
 
 
-def _type(column: Column, suffix: str = "") -> sql.SQL:
-    return sql.SQL(column.sql_type.replace("%", "%%") + suffix)  # quoted by Postgres
+def _type(column: Column) -> sql.SQL:
+    return sql.SQL(column.sql_type.replace("%", "%%"))  # quoted by Postgres
 
 
 async def _matching(
@@ -240,42 +241,46 @@ async def _verdicts(
 ) -> dict[Filter, bool | None]:
     """What becomes of each condition; those on columns that are not in the row are left out."""
     verdicts: dict[Filter, bool | None] = {}
-    expressions: list[sql.Composed] = []
-    parameters: list[str | None] = []
     asked: list[Filter] = []
     for condition in conditions:
-        column = table.columns.get(condition.column)
-        if column is None or condition.column not in row:
+        if condition.column not in table.columns or condition.column not in row:
             continue
-        value = row[condition.column]
         if condition.operator == "is":
-            verdicts[condition] = _is(value, condition)
-            continue
-        asked.append(condition)
-        expressions.append(_comparison(condition, column))
-        parameters += [value, condition.value]
-    if asked:
-        query = sql.SQL("select {}").format(sql.SQL(", ").join(expressions))
-        cursor = await connection.execute(query, parameters, prepare=False)
-        verdicts |= zip(asked, await cursor.fetchone() or (), strict=True)
+            verdicts[condition] = _is(row[condition.column], condition)
+        else:
+            asked.append(condition)
+    for start in range(0, len(asked), CONDITIONS_AT_ONCE):
+        some = asked[start : start + CONDITIONS_AT_ONCE]
+        verdicts |= zip(some, await _evaluate(connection, table, row, some), strict=True)
     return verdicts
+
+
+async def _evaluate(connection: AsyncConnection, table: Table, row: Row, conditions: list[Filter]) -> list[bool | None]:
+    """What becomes of the conditions, in one query. Where one of them fails, that one is null, and no other suffers."""
+    expressions = [comparison(condition, table.columns[condition.column].sql_type) for condition in conditions]
+    parameters = [value for condition in conditions for value in (row[condition.column], condition.value)]
+    query = sql.SQL("select {}").format(sql.SQL(", ").join(expressions))
+    try:
+        cursor = await connection.execute(query, parameters, prepare=False)
+        return list(await cursor.fetchone() or ())
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        if len(conditions) == 1:
+            log.warning(
+                "filter_failed", table=table.relation.table, filter=str(conditions[0]), error=str(error).strip()
+            )
+            return [None]
+    middle = len(conditions) // 2
+    return [
+        *await _evaluate(connection, table, row, conditions[:middle]),
+        *await _evaluate(connection, table, row, conditions[middle:]),
+    ]
 
 
 def _is(value: str | None, condition: Filter) -> bool:
     keyword = {"true": "t", "false": "f"}.get(condition.value)
     return (value == keyword) != condition.negate
-
-
-def _comparison(condition: Filter, column: Column) -> sql.Composed:
-    if condition.operator == "isdistinct":
-        operator = "is not distinct from" if condition.negate else "is distinct from"
-        return sql.SQL("(%s::{0} {1} %s::{0})").format(_type(column), sql.SQL(operator))
-    if condition.operator == "in":
-        expression = sql.SQL("(%s::{} = any (%s::{}))").format(_type(column), _type(column, "[]"))
-    else:
-        symbol = sql.SQL(OPERATORS[condition.operator])
-        expression = sql.SQL("(%s::{0} {1} %s::{0})").format(_type(column), symbol)
-    return sql.SQL("not {}").format(expression) if condition.negate else expression
 
 
 async def _permitted(

@@ -6,6 +6,8 @@ a quote or a backslash.
 
 from dataclasses import dataclass
 
+from psycopg import sql
+
 OPERATORS = {
     "eq": "=",
     "neq": "<>",
@@ -18,7 +20,7 @@ OPERATORS = {
     "match": "~",
     "imatch": "~*",
 }
-"""Operators of the form `column operator value`; the others are written out where they are evaluated."""
+"""Operators of the form `column operator value`; the others are written out in `comparison`."""
 
 OTHER_OPERATORS = ("in", "is", "isdistinct")
 
@@ -102,3 +104,19 @@ def _unquoted(value: str) -> str:
         text += character
         position += 1
     return value
+
+
+def comparison(condition: Filter, sql_type: str) -> sql.Composed:
+    """The condition in SQL, of two parameters: the column's value and the condition's. `sql_type` is quoted.
+
+    Not for `is`, which compares with no value.
+    """
+    value_type = sql.SQL(sql_type.replace("%", "%%"))
+    if condition.operator == "isdistinct":
+        operator = "is not distinct from" if condition.negate else "is distinct from"
+        return sql.SQL("(%s::{0} {1} %s::{0})").format(value_type, sql.SQL(operator))
+    if condition.operator == "in":
+        expression = sql.SQL("(%s::{0} = any (%s::{0}[]))").format(value_type)
+    else:
+        expression = sql.SQL("(%s::{0} {1} %s::{0})").format(value_type, sql.SQL(OPERATORS[condition.operator]))
+    return sql.SQL("not {}").format(expression) if condition.negate else expression

@@ -133,5 +133,8 @@ def _decode_push(frame: bytes) -> Message:
     payload = frame[position:]
     if encoding != JSON_ENCODING:
         return Message(join_ref, ref, topic, "broadcast", UserBroadcast(event, "binary", payload))
-    _parsed(payload)  # it goes into text frames as it is, so it has to be JSON
+    try:
+        _parsed(payload.decode())  # it goes into text frames as it is, so it has to be JSON, and in UTF-8
+    except UnicodeDecodeError as error:
+        raise FrameError(str(error)) from None
     return Message(join_ref, ref, topic, "broadcast", UserBroadcast(event, "json", payload))

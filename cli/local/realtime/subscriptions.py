@@ -9,8 +9,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from cli.local.realtime import filters
-from cli.local.realtime.database import Database
-from cli.local.realtime.filters import Filter, FilterError
+from cli.local.realtime.filters import Filter, FilterError, comparison
 from cli.local.realtime.frames import dumps
 from cli.local.realtime.tokens import Claims
 
@@ -118,17 +117,16 @@ def _inspect(params: dict[str, Any]) -> str:
     return "%{" + ", ".join(f"{dumps(key)} => {dumps(value)}" for key, value in sorted(params.items())) + "}"
 
 
-async def check(database: Database, wanted: Wanted, claims: Claims) -> None:
+async def check(connection: AsyncConnection, wanted: Wanted, claims: Claims) -> None:
     """Whether the tables are published and the role may name these columns.
 
     Raises SubscriptionError, and psycopg.OperationalError where the database cannot be asked.
     """
     try:
-        async with database.asking() as connection:
-            await _check(connection, wanted, str(claims["role"]))
+        await _check(connection, wanted, str(claims["role"]))
     except psycopg.OperationalError:
         raise
-    except (psycopg.Error, _InvalidError) as error:
+    except (psycopg.Error, _InvalidError, UnicodeEncodeError) as error:  # the last: half a surrogate pair is no text
         raise SubscriptionError(
             "Unable to subscribe to changes with given parameters. An exception happened so please check your connect"
             f" parameters: [{wanted}]. Exception: {_described(error)}"
@@ -185,15 +183,20 @@ async def _check_value(connection: AsyncConnection, condition: Filter, type_name
         )
         if found.rowcount == 0:
             raise _InvalidError(f"operator {operator} requires a text-compatible column type, got {type_name}")
-        if operator in ("match", "imatch"):
+        if operator in ("like", "ilike"):
+            await connection.execute("select '' like %s", (value,))
+            if (len(value) - len(value.rstrip("\\"))) % 2:
+                raise _InvalidError(f"{operator} pattern must not end with escape character")
+        else:
             try:
                 await connection.execute("select '' ~ %s", (value,))
             except psycopg.errors.InvalidRegularExpression as error:
                 message = error.diag.message_primary
                 raise _InvalidError(f"invalid regular expression for {operator} filter: {message}") from None
     else:
-        array = "[]" if operator == "in" else ""
-        cast = sql.SQL("select %s::{}").format(sql.SQL(sql_type.replace("%", "%%") + array))
-        found = await connection.execute(cast, (value,))
-        if operator == "in" and len((await found.fetchone() or ([],))[0]) > MAX_IN_VALUES:
-            raise _InvalidError(f"too many values for `in` filter. Maximum {MAX_IN_VALUES}")
+        await connection.execute(sql.SQL("select {}").format(comparison(condition, sql_type)), (None, value))
+        if operator == "in":
+            count = sql.SQL("select cardinality(%s::{}[])").format(sql.SQL(sql_type.replace("%", "%%")))
+            found = await connection.execute(count, (value,))
+            if (await found.fetchone() or (0,))[0] > MAX_IN_VALUES:
+                raise _InvalidError(f"too many values for `in` filter. Maximum {MAX_IN_VALUES}")
