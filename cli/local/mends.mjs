@@ -9,7 +9,8 @@
 //   - the file of a multipart upload is found whatever its part is called (browsers send an empty name), also with PUT;
 //   - a listing of a folder names what lies in it relative to it, its subfolders once;
 //   - several URLs can be signed in one request;
-//   - a stored document that is opened by itself runs no script: here it would be on the web client's own origin;
+//   - what is opened by itself, such as a stored document, runs no script: here it would be on the web client's own
+//     origin. That goes for every answer, because the server reads paths more leniently than is worth repeating here;
 //   - signed URLs are also named `signedURL` (`url` for uploads) and are relative to /storage/v1.
 
 import { createPostgresConnection } from "@supabase/lite/postgres";
@@ -55,7 +56,8 @@ export async function mended(request, fetch) {
   const response = await answered(request, fetch);
   const headers = new Headers(response.headers);
   headers.set("access-control-allow-origin", "*");
-  if (new URL(request.url).pathname.startsWith("/storage/v1/")) headers.set("content-security-policy", "sandbox");
+  headers.set("content-security-policy", "sandbox");
+  headers.set("x-content-type-options", "nosniff");
   return new Response(response.body, { status: response.status, headers });
 }
 

@@ -2,11 +2,13 @@
 
 import socket
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from cli.local.stack import StackStatus
+from tests.e2e.people import sign_up
 
 
 def get_as_written(stack: StackStatus, path: str) -> int:
@@ -61,6 +63,16 @@ def test_no_path_leads_to_another_file(stack: StackStatus, path: str) -> None:
     assert get_as_written(stack, path) == httpx.codes.NOT_FOUND
 
 
-def test_a_stored_document_that_is_opened_by_itself_runs_no_script(stack: StackStatus) -> None:
-    answer = httpx.get(f"{stack.api_url}/storage/v1/object/public/avatars/none.svg")
+@pytest.mark.parametrize("storage", ["/storage", "/%73torage"])
+def test_a_stored_document_that_is_opened_by_itself_runs_no_script(stack: StackStatus, storage: str) -> None:
+    person = sign_up(stack)
+    folder, name = person.id, f"{uuid4()}.svg"
+    script = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    files = person.api.storage.from_("originals")
+    files.upload(f"{folder}/{name}", script, {"content-type": "image/svg+xml"})
+    url = files.create_signed_url(f"{folder}/{name}", 60)["signedURL"]
+    assert url is not None
+    answer = httpx.get(url.replace("/storage", storage))
+    assert answer.content == script
     assert answer.headers["content-security-policy"] == "sandbox"
+    assert answer.headers["x-content-type-options"] == "nosniff"
