@@ -35,10 +35,28 @@ LOG_POLL_SECONDS = 0.3
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, keys included, for programs.")]
 
 
+def check_url(value: str | None) -> str | None:
+    """The address of a service without a slash at its end; an empty one means none. Raises typer.BadParameter."""
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise typer.BadParameter("Give an address such as http://127.0.0.1:8080.")
+    return value.rstrip("/")
+
+
 @app.command()
 def up(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port of the project URL. Default: any free port.")
+    ] = None,
+    billing_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="BILLING_URL",
+            callback=check_url,
+            help="Where `dtf serve` answers, for the web client: http://127.0.0.1:8080. Default: as last time.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,13 +65,13 @@ def up(
     Where `supabase start` runs (Docker), that stack is used instead.
     """
     with readable_errors():
-        print_status(start_stack(port), as_json)
+        print_status(start_stack(port, billing_url), as_json)
 
 
-def start_stack(port: int | None = None) -> StackStatus:
+def start_stack(port: int | None = None, billing_url: str | None = None) -> StackStatus:
     """The running stack with every migration applied: that of `supabase start`, else the embedded one."""
     with errors.status("Starting the local stack") as spinner:
-        return DockerStack().up() or Stack().up(port, report=lambda step: spinner.update(f"{step} …"))
+        return DockerStack().up() or Stack().up(port, billing_url, lambda step: spinner.update(f"{step} …"))
 
 
 @app.command()

@@ -9,6 +9,7 @@ import { keepFresh } from "./fresh.js";
 import * as api from "./supabase.js";
 import { icon } from "./icons.js";
 import { credits, once } from "./ui.js";
+import { keepUploadsOf } from "./uploads.js";
 import { account } from "./views/account.js";
 import { collection } from "./views/collection.js";
 import { collections } from "./views/collections.js";
@@ -24,7 +25,7 @@ const ROUTES = [
   [/^lettering$/, lettering],
   [/^collections$/, collections],
   [/^collections\/([\w-]+)$/, collection],
-  [/^credits$/, buying],
+  [/^credits(?:\/(paid))?$/, buying],
   [/^account$/, account],
 ];
 
@@ -117,6 +118,7 @@ function setUser(user) {
   isKnown = true;
   app.user = user;
   app.profile = null;
+  if (user) keepUploadsOf(user.id);
   stopFreshening();
   stopFreshening = user ? keepFresh(app) : () => {};
   openView();
@@ -185,12 +187,13 @@ function failed(error, shown) {
 
 async function readAccount() {
   if (!app.user) return;
+  const { id } = app.user;
   const [profile, unfinished, prices] = await Promise.all([
-    api.readProfile(app.user.id),
-    api.countUnfinished(app.user.id),
+    api.readProfile(id),
+    api.countUnfinished(id),
     api.readPrices(),
   ]);
-  Object.assign(app, { profile, unfinished, prices });
+  if (app.user?.id === id) Object.assign(app, { profile, unfinished, prices });
 }
 
 // ---- The frame around every view
@@ -267,7 +270,7 @@ function notices() {
   const note = app.user && (stale ?? FRESHNESS[app.freshness]);
   const balance = app.profile?.credits_remaining;
   const dearest = Math.max(0, ...Object.values(app.prices));
-  const isLow = app.user && balance < dearest && view.path !== "credits";
+  const isLow = app.user && balance < dearest && !view.path.startsWith("credits");
   return html`
     <div role="status" class="notices">
       ${note ? html`<p class="notice">${note}</p>` : nothing}

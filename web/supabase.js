@@ -21,8 +21,17 @@ const must = async (call) => (await answer(call)).data;
 
 function asError(error, status) {
   const reached = !/Failed to fetch|NetworkError|Load failed/.test(error.message);
-  const details = /^[{[]/.test(error.details ?? "") ? JSON.parse(error.details) : {};
+  const details = read(error.details);
   return Object.assign(new Error(reached ? error.message : UNREACHABLE), { status: reached ? status : 0, details });
+}
+
+/** What the database says for programs is JSON; what Postgres itself says is a sentence. */
+function read(details) {
+  try {
+    return Object(JSON.parse(details));
+  } catch {
+    return {};
+  }
 }
 
 // ---- Session
@@ -105,14 +114,26 @@ export const listTransactions = (userId, limit) =>
 /** Whether something can be bought: the row is known to the payment provider, and a billing service is there. */
 export const canBuy = (product) => Boolean(config.billingUrl && product.stripe_price_id);
 
-/** The address of the payment page for a package or a plan. */
-export async function startCheckout(product) {
-  const response = await fetch(`${config.billingUrl}/checkout`, {
+/** Whether there is a portal where subscribers change their plan, their card and their invoices. */
+export const canManage = Boolean(config.billingUrl);
+
+/** The address of the payment page for { plan: its name } or { package: its id }; it leads back to this page. */
+export const startCheckout = (product) =>
+  askBilling("checkout", { ...product, success_url: here("paid"), cancel_url: here("") });
+
+/** The address of the portal. */
+export const openPortal = () => askBilling("portal", { return_url: here("") });
+
+/** The page with the credits; `outcome` is told to it. */
+const here = (outcome) => `${location.origin}${location.pathname}#/credits${outcome && `/${outcome}`}`;
+
+async function askBilling(path, request) {
+  const response = await fetch(`${config.billingUrl}/${path}`, {
     method: "POST",
     headers: { authorization: `Bearer ${await accessToken()}`, "content-type": "application/json" },
-    body: JSON.stringify({ price_id: product.stripe_price_id }),
+    body: JSON.stringify(request),
   }).catch((error) => Promise.reject(asError(error, 0)));
-  const answer = await response.json();
+  const answer = await response.json().catch(() => ({ message: `Billing does not answer (${response.status}).` }));
   if (!response.ok) throw asError(answer, response.status);
   return answer.url;
 }
@@ -295,8 +316,13 @@ export const readCollection = (userId, collectionId) =>
 export async function readPublicCollection(collectionId) {
   const collection = await must(supabase.from("image_collections").select().eq("id", collectionId).maybeSingle());
   if (!collection) return null;
-  const images = await must(supabase.rpc("public_collection_images", { p_collection_id: collectionId }));
-  return { ...collection, images };
+  try {
+    const images = await must(supabase.rpc("public_collection_images", { p_collection_id: collectionId }));
+    return { ...collection, images };
+  } catch (error) {
+    if (error.status === 404) return null; // no longer public, since a moment ago
+    throw error;
+  }
 }
 
 export const createCollection = (userId, name) =>

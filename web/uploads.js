@@ -3,7 +3,7 @@
 import { UPLOAD, uploadImage } from "./supabase.js";
 import { fileSize } from "./ui.js";
 
-export const uploads = []; // { id, file, progress 0…1, error, retryable, cancel }
+export const uploads = []; // { id, userId, file, progress 0…1, error, retryable, cancel }
 let app;
 let running = false;
 
@@ -11,7 +11,8 @@ let running = false;
 export function startUploads(theApp, files) {
   app = theApp;
   for (const file of files) {
-    uploads.push({ id: crypto.randomUUID(), file, progress: 0, error: refusal(file), retryable: false });
+    const id = crypto.randomUUID();
+    uploads.push({ id, userId: app.user.id, file, progress: 0, error: refusal(file), retryable: false });
   }
   app.update();
   return run();
@@ -31,10 +32,15 @@ export function retryUpload(upload) {
 }
 
 export function dropUpload(upload) {
-  upload.cancel?.();
   const position = uploads.indexOf(upload);
   if (position >= 0) uploads.splice(position, 1);
+  upload.cancel?.();
   app.update();
+}
+
+/** Ends those of others: a browser may be shared. */
+export function keepUploadsOf(userId) {
+  for (const upload of uploads.filter((other) => other.userId !== userId)) dropUpload(upload);
 }
 
 async function run() {
@@ -51,7 +57,7 @@ async function send(upload) {
   const controller = new AbortController();
   upload.cancel = () => controller.abort();
   try {
-    await uploadImage(app.user.id, upload.file, {
+    await uploadImage(upload.userId, upload.file, {
       signal: controller.signal,
       onProgress: (progress) => {
         upload.progress = progress;

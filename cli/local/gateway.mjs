@@ -37,7 +37,7 @@ function answer(app) {
     if (pathname.startsWith("/realtime/v1/")) {
       return mended(request, (inner) => forward(inner, settings.realtime_port));
     }
-    const page = await webClient(request, settings.publishable_key);
+    const page = await webClient(request, settings);
     if (page) return page;
     const peerAddress = env.incoming.socket.remoteAddress ?? null;
     return mended(request, (inner) => app.fetch(inner, { peerAddress }));

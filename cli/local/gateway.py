@@ -104,5 +104,6 @@ class Gateway:
             "port": self.state.api_port,
             "realtime_port": self.state.realtime_port,
             "publishable_key": self.state.publishable_key,
+            "billing_url": self.state.billing_url,
         }
         write_private(self.directory / "gateway.json", json.dumps(settings, indent=2))

@@ -86,14 +86,20 @@ class Stack:
         """Log files by the part that writes them."""
         return {"postgres": self.postgres.log, "realtime": self.realtime.log, "gateway": self.gateway.log}
 
-    def up(self, api_port: int | None = None, report: Report = lambda _: None) -> StackStatus:
+    def up(
+        self, api_port: int | None = None, billing_url: str | None = None, report: Report = lambda _: None
+    ) -> StackStatus:
         """Start what does not run, apply what is missing of the migrations and the seed.
 
+        The web client is told where billing is: at `billing_url`, nowhere where it is empty, or as last time.
         Raises StackError where a port is taken, a tool is missing or a migration fails; what already ran goes on.
         """
         supabase_cli.executable(self.project)
         with self._locked():
             self._check_port(api_port)
+            is_billed_elsewhere = billing_url is not None and billing_url != self.state.billing_url
+            if billing_url is not None:
+                self.state.billing_url = billing_url
             self.state.save(self._state_path)  # before the first use of its passwords
             report("Starting Postgres")
             port_before = self.state.postgres_port
@@ -115,9 +121,10 @@ class Stack:
                 self.realtime.start()
                 if self.state.realtime_port != realtime_port_before:
                     self.gateway.stop()  # it would go on looking for Realtime at the old port
-            # The gateway reads the schema when it starts.
+            # The gateway reads the schema and its settings when it starts.
+            is_changed = is_billed_elsewhere or before != self._schema_version()
             moves = api_port is not None and api_port != self.state.api_port
-            if before != self._schema_version() or moves or not self.gateway.running():
+            if is_changed or moves or not self.gateway.running():
                 report("Starting the gateway")
                 self.gateway.start(api_port)
             self.state.save(self._state_path)

@@ -15,12 +15,13 @@ def _secret(prefix: str = "") -> str:
 
 @dataclass
 class StackState:
-    """Ports (0: not chosen yet) and secrets of one embedded stack."""
+    """Ports (0: not chosen yet) and secrets of one embedded stack, and where billing is (empty: nowhere)."""
 
     postgres_host: str = "127.0.0.1"
     postgres_port: int = 0
     api_port: int = 0
     realtime_port: int = 0
+    billing_url: str = ""
     admin_password: str = field(default_factory=_secret)
     postgres_password: str = field(default_factory=_secret)
     jwt_secret: str = field(default_factory=lambda: _secret() + _secret())

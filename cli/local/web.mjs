@@ -1,5 +1,5 @@
 // The web client at the project URL: the files of web/, the packages they import, and where the API is.
-// Beside the API it is a page of the same origin, so its policy can forbid it to talk to anything else.
+// Beside the API it is a page of the same origin, so its policy can forbid it to talk to anything else but billing.
 
 import { readFile, stat } from "node:fs/promises";
 import { extname } from "node:path";
@@ -14,7 +14,7 @@ const TYPES = {
   ".svg": "image/svg+xml",
 };
 
-const HEADERS = {
+const headersOf = (billingUrl) => ({
   // Ask every time, answered with 304 where nothing changed: an edit shows at the next reload.
   "cache-control": "no-cache",
   "content-security-policy": [
@@ -22,14 +22,14 @@ const HEADERS = {
     "script-src 'self'",
     "style-src 'self'",
     "img-src 'self' blob:",
-    "connect-src 'self'",
+    `connect-src 'self' ${billingUrl && new URL(billingUrl).origin}`.trimEnd(),
     "form-action 'none'",
     "base-uri 'none'",
     "frame-ancestors 'none'",
   ].join("; "),
   "referrer-policy": "no-referrer",
   "x-content-type-options": "nosniff",
-};
+});
 
 /** The file behind a path, or null. No dot begins a segment, so nothing leads out of the folders. */
 function fileBehind(pathname) {
@@ -41,15 +41,19 @@ function fileBehind(pathname) {
 }
 
 /** The answer to a request for the web client, or null where the path is none of its. */
-export async function webClient(request, publishableKey) {
+export async function webClient(request, { publishable_key: publishableKey, billing_url: billingUrl }) {
   const { origin, pathname } = new URL(request.url);
   if (!["GET", "HEAD"].includes(request.method)) return null;
-  if (pathname === "/config.json") return Response.json({ url: origin, publishableKey }, { headers: HEADERS });
+  const common = headersOf(billingUrl);
+  if (pathname === "/config.json") {
+    const config = { url: origin, publishableKey, ...(billingUrl && { billingUrl }) };
+    return Response.json(config, { headers: common });
+  }
   const file = fileBehind(pathname);
   const found = file && (await stat(file).catch(() => null));
   if (!found?.isFile()) return null;
   const headers = {
-    ...HEADERS,
+    ...common,
     "content-type": TYPES[extname(file.pathname)],
     etag: `"${found.mtimeMs}-${found.size}"`,
   };

@@ -2,9 +2,12 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jwt
+import pytest
 from PIL import Image
 from playwright.sync_api import Page, Request, Route, expect
 
@@ -25,6 +28,8 @@ from tests.browser.steps import (
 from tests.database.personas import connect
 from tests.e2e.people import operator
 from tests.e2e.worker_process import WorkerProcess
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
 def has_loaded(page: Page, name: str) -> None:
@@ -223,33 +228,75 @@ def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(open_page: OpenPage)
     expect(page.get_by_text("No pictures yet.")).to_be_visible()
 
 
-def test_credits_are_bought_where_a_billing_service_is_configured(open_page: OpenPage, stack: StackStatus) -> None:
-    page = open_page()
-    email = sign_up(page)
+@pytest.fixture
+def shop(stack: StackStatus) -> Iterator[None]:
+    """Everything that is offered is known to the payment provider."""
+    for table, column, value in (
+        ("subscription_plans", "name", "basic"),
+        ("pay_as_you_go_packages", "name", "20 credits"),
+    ):
+        operator(stack).table(table).update({"stripe_price_id": f"price_{value[:2]}"}).eq(column, value).execute()
+    yield
+    for table in ("subscription_plans", "pay_as_you_go_packages"):
+        operator(stack).table(table).update({"stripe_price_id": None}).neq("id", NOBODY).execute()
+
+
+def bill(page: Page, stack: StackStatus) -> list[Request]:
+    """A billing service for this window, which keeps what it is asked and sends everybody to one page."""
     asked: list[Request] = []
 
-    def checkout(route: Route) -> None:
+    def answer(route: Route) -> None:
         asked.append(route.request)
         route.fulfill(json={"url": f"{stack.web_url}/payment-page"})
 
     project = {"url": stack.api_url, "publishableKey": stack.publishable_key}
     page.route("**/config.json", lambda route: route.fulfill(json=project | {"billingUrl": f"{stack.web_url}/billing"}))
-    page.route("**/billing/checkout", checkout)
+    page.route("**/billing/*", answer)
     page.route("**/payment-page", lambda route: route.fulfill(body="Please pay."))
-    packages = operator(stack).table("pay_as_you_go_packages")
-    packages.update({"stripe_price_id": "price_of_the_test"}).eq("name", "20 credits").execute()
-    try:
-        page.goto("/#/credits")
-        page.reload()
-        page.get_by_role("button", name="Buy 20 credits").click()
+    page.goto("/#/credits")
+    page.reload()
+    return asked
+
+
+def test_credits_are_bought_where_a_billing_service_is_configured(
+    open_page: OpenPage, stack: StackStatus, shop: None
+) -> None:
+    page = open_page()
+    email = sign_up(page)
+    asked = bill(page, stack)
+    for name in ("Buy 20 credits", "Buy Plan basic"):
+        page.get_by_role("button", name=name).click()
         expect(page.get_by_text("Please pay.")).to_be_visible()
-    finally:
-        operator(stack).table("pay_as_you_go_packages").update({"stripe_price_id": None}).eq(
-            "name", "20 credits"
-        ).execute()
-    assert asked[0].post_data_json == {"price_id": "price_of_the_test"}
+        page.go_back()
+    back = {"success_url": f"{stack.web_url}/#/credits/paid", "cancel_url": f"{stack.web_url}/#/credits"}
+    package: Any = operator(stack).table("pay_as_you_go_packages").select("id").eq("name", "20 credits").execute()
+    assert asked[0].post_data_json == {"package": package.data[0]["id"]} | back
+    assert asked[1].post_data_json == {"plan": "basic"} | back
     token = asked[0].headers["authorization"].removeprefix("Bearer ")
     assert jwt.decode(token, options={"verify_signature": False})["email"] == email
+    page.goto("/#/credits/paid")
+    expect(page.get_by_text("Thank you.")).to_be_visible()
+
+
+def test_a_subscription_is_managed_in_the_portal(open_page: OpenPage, stack: StackStatus, shop: None) -> None:
+    page = open_page()
+    email = sign_up(page)
+    asked = bill(page, stack)
+    expect(page.get_by_role("button", name="Buy Plan basic")).to_be_visible()
+    with connect(stack.db_url) as db:
+        db.execute(
+            "update public.profiles set subscription_status = 'basic', subscription_plan = 'basic',"
+            " stripe_subscription_id = %s where email = %s",
+            [f"sub_{email[:8]}", email],
+        )
+    expect(page.get_by_text("You have the plan basic.")).to_be_visible()
+    expect(page.get_by_role("button", name="Buy Plan basic")).to_be_hidden()
+    expect(page.get_by_role("button", name="Buy 20 credits")).to_be_visible()
+    keep_screenshot(page, "credits of a subscriber")
+    page.get_by_role("button", name="Manage subscription").click()
+    expect(page.get_by_text("Please pay.")).to_be_visible()
+    assert asked[0].url.endswith("/billing/portal")
+    assert asked[0].post_data_json == {"return_url": f"{stack.web_url}/#/credits"}
 
 
 def test_the_account_is_edited_taken_along_and_deleted(
@@ -312,5 +359,6 @@ def test_a_public_collection_is_seen_by_everybody_who_has_the_link(open_page: Op
     keep_screenshot(visitor, "public-collection")
 
     page.get_by_role("switch").uncheck()
+    expect(page.get_by_role("button", name="Copy the link")).to_be_hidden()
     visitor.reload()
     expect(heading(visitor, "No such collection")).to_be_visible()

@@ -1,5 +1,6 @@
 """The web client as the gateway serves it: its own files and nothing else, and no secret."""
 
+import re
 import socket
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -7,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from cli.local.stack import StackStatus
+from cli.local.stack import Stack, StackStatus
 from tests.e2e.people import sign_up
 
 
@@ -31,6 +32,21 @@ def test_the_page_may_load_nothing_from_elsewhere(stack: StackStatus) -> None:
 def test_its_configuration_holds_the_address_and_the_publishable_key_and_no_more(stack: StackStatus) -> None:
     configuration = httpx.get(f"{stack.api_url}/config.json").json()
     assert configuration == {"url": stack.api_url, "publishableKey": stack.publishable_key}
+
+
+def test_it_is_told_where_billing_is_and_may_talk_to_it(local_stack: Stack) -> None:
+    def told() -> tuple[str | None, str]:
+        page = httpx.get(f"{local_stack.state.api_url}/")
+        (policy,) = re.findall("connect-src ([^;]*)", page.headers["content-security-policy"])
+        return httpx.get(f"{local_stack.state.api_url}/config.json").json().get("billingUrl"), policy
+
+    try:
+        local_stack.up(billing_url="https://shop.example.com/billing")
+        local_stack.up()
+        assert told() == ("https://shop.example.com/billing", "'self' https://shop.example.com")
+    finally:
+        local_stack.up(billing_url="")
+    assert told() == (None, "'self'")
 
 
 @pytest.mark.parametrize("path", ["/app.js", "/styles.css", "/vendor/supabase.js", "/vendor/lit-html/lit-html.js"])

@@ -2,13 +2,22 @@
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
-import { canBuy, listExpiring, listPackages, listPlans, listTransactions, startCheckout } from "../supabase.js";
+import {
+  canBuy,
+  canManage,
+  listExpiring,
+  listPackages,
+  listPlans,
+  listTransactions,
+  openPortal,
+  startCheckout,
+} from "../supabase.js";
 import { OPERATIONS } from "../operations.js";
 import { credits, dateTime, once } from "../ui.js";
 
 const PAGE = 20;
 
-export function buying(app) {
+export function buying(app, outcome) {
   let limit = PAGE;
   let transactions = [];
   let expiring = [];
@@ -24,24 +33,59 @@ export function buying(app) {
     ]);
   }
 
-  const buy = (product) => once(app, async () => location.assign(await startCheckout(product)));
+  const leaveFor = (address) => once(app, async () => location.assign(await address()));
 
-  const buyButton = (product) => html`
-    <button class="primary" aria-label="Buy ${product.name}" @click=${buy(product)}>Buy</button>
+  const buyButton = (name, product) => html`
+    <button class="primary" aria-label="Buy ${name}" @click=${leaveFor(() => startCheckout(product))}>Buy</button>
   `;
 
-  const offer = (product, price, period) => html`
+  const isSubscribed = () => Boolean(app.profile.stripe_subscription_id);
+
+  // A subscription that is not paid any more leaves its user on the plan "free" until it ends or is paid.
+  const subscription = () => html`
+    <p class="subscription">
+      <span
+        >${
+          app.profile.subscription_plan === "free"
+            ? "Your subscription is paused, because it is not paid."
+            : html`You have the plan <strong>${app.profile.subscription_plan}</strong>.`
+        }</span
+      >
+      ${canManage ? html`<button @click=${leaveFor(openPortal)}>Manage subscription</button>` : nothing}
+    </p>
+  `;
+
+  const offer = ({ name, product, price, period, button }) => html`
     <li class="card offer">
-      <strong>${product.name}</strong>
+      <strong>${name}</strong>
       <span class="figure"
         >${Number(price).toLocaleString(undefined, { style: "currency", currency: "USD" })}<small
           >${period}</small
         ></span
       >
       <span class="facts">${product.description}</span>
-      ${canBuy(product) ? buyButton(product) : nothing}
+      ${button}
     </li>
   `;
+
+  const packageOffer = (product) =>
+    offer({
+      name: product.name,
+      product,
+      price: product.price,
+      period: "",
+      button: canBuy(product) ? buyButton(product.name, { package: product.id }) : nothing,
+    });
+
+  const planOffer = (plan) =>
+    offer({
+      name: `Plan ${plan.name}`,
+      product: plan,
+      price: plan.monthly_price,
+      period: " a month",
+      // Another plan is chosen in the portal: a second subscription would be paid beside the first.
+      button: canBuy(plan) && !isSubscribed() ? buyButton(`Plan ${plan.name}`, { plan: plan.name }) : nothing,
+    });
 
   const expiry = (grant) => html`
     <p class="facts">${credits(grant.remaining)} of them until ${dateTime(grant.expires_at)}</p>
@@ -67,6 +111,7 @@ export function buying(app) {
       <p class="big-balance">
         <strong>${app.profile.credits_remaining}</strong> credit${app.profile.credits_remaining === 1 ? "" : "s"} left
       </p>
+      ${outcome === "paid" ? html`<p class="notice">Thank you. What you paid for appears here in a moment.</p>` : nothing}
       ${expiring.map(expiry)}
       ${
         app.profile.credit_debt
@@ -78,14 +123,14 @@ export function buying(app) {
       }
       <section>
         <h2>Get credits</h2>
+        ${isSubscribed() ? subscription() : nothing}
         ${
           [...packages, ...plans].some(canBuy)
             ? nothing
             : html`<p class="notice">Buying is not set up on this server yet. Its operator can give you credits.</p>`
         }
         <ul class="offers-to-buy">
-          ${packages.map((product) => offer(product, product.price, ""))}
-          ${plans.map((plan) => offer({ ...plan, name: `Plan ${plan.name}` }, plan.monthly_price, " a month"))}
+          ${packages.map(packageOffer)} ${plans.map(planOffer)}
         </ul>
       </section>
       <section>
