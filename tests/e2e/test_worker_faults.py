@@ -320,10 +320,9 @@ def test_an_operation_cancelled_in_the_middle_is_stopped_and_refunded(
 def test_asked_to_stop_it_finishes_and_exits_cleanly(
     db: Database, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
-    first = upscale(person, orders("sleep", seconds=1))
+    first, second = upscale(person, orders("sleep", seconds=1)), upscale(person, orders("echo"))
     worker = start()
     until(lambda: status(person, first) == "processing")
-    second = upscale(person, orders("echo"))
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert (status(person, first), status(person, second)) == ("completed", "pending")
