@@ -54,8 +54,12 @@ class Reader:
             "price.deleted": self._of_price,
         }
 
+    def concerns(self, event_type: str) -> bool:
+        """Whether anything depends on events of this type."""
+        return event_type.startswith(tuple(self._readers))
+
     async def facts_of(self, event_type: str, item: Object) -> list[Fact]:
-        """What to tell the database after an event of this type about `item`; nothing where nothing depends on it.
+        """What to tell the database after an event of this type about `item`.
 
         Raises stripe.StripeError, and KeyError, TypeError or ValueError for an object of an unknown shape.
         """

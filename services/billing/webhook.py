@@ -71,6 +71,9 @@ class Webhook:
     async def apply(self, event: Event) -> str:
         """Apply an event once; its status: processed or ignored. Raises FailedError."""
         try:
+            if not self._reader.concerns(event.type):
+                # Nothing is read, so nothing can be old.
+                return str((await self._database.apply(event, [], ticket=0))["status"])
             ticket, status = await self._database.start_read(event.id)
             if status in ("processed", "ignored"):
                 return status

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.benchmarks import contest, engines, figures, ledger, listing, operations, wakeup
+from tests.benchmarks import billing, contest, engines, figures, ledger, listing, operations, wakeup
 from tests.benchmarks.measure import Effort, Figure, Progress
 from tests.benchmarks.server import Database, Server, running_server
 
-PARTS = ("ledger", "listing", "queue", "figures", "peers", "wakeup", "engines")
+PARTS = ("ledger", "listing", "queue", "figures", "peers", "wakeup", "billing", "engines")
 
 
 def measure(parts: Sequence[str], effort: Effort, progress: Progress) -> Iterator[Figure]:
@@ -23,7 +23,9 @@ def measure(parts: Sequence[str], effort: Effort, progress: Progress) -> Iterato
 def _measure_database(server: Server, parts: Sequence[str], effort: Effort, progress: Progress) -> Iterator[Figure]:
     if "wakeup" in parts:
         yield from wakeup.run(server, progress)
-    if not set(parts) - {"engines", "wakeup"}:
+    if "billing" in parts:
+        yield from billing.run(server, effort, progress)
+    if not set(parts) - {"engines", "wakeup", "billing"}:
         return
     base = server.base
     progress(f"making {effort.people:,} accounts")
