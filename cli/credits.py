@@ -121,12 +121,10 @@ def grant(
         client = connect()
         made = call(
             client,
-            "grant_credits",
+            "operator_grant_credits",
             user_id=find_user(client, who)["id"],
             amount=amount,
-            transaction_type="bonus",
-            source="adjustment",
-            description=reason,
+            reason=reason,
             expires_at=expires and expires.replace(tzinfo=UTC).isoformat(),
             idempotency_key=key,
         )
@@ -143,13 +141,12 @@ def deduct(who: Who, amount: Amount, reason: Reason, key: Key = None, as_json: A
         client = connect()
         balance = call(
             client,
-            "deduct_user_credits",
+            "operator_deduct_credits",
             user_id=find_user(client, who)["id"],
             amount=amount,
-            transaction_type="expiration",
-            description=reason,
+            reason=reason,
             idempotency_key=key,
-        )
+        )["balance_after"]
     if as_json:
         print_json({"balance": balance})
     else:
@@ -166,7 +163,11 @@ def refund(
     """Give the credits of a usage entry back to where they came from."""
     with readable_errors():
         entry = call(
-            connect(), "refund_transaction", transaction_id=str(transaction), description=reason, idempotency_key=key
+            connect(),
+            "operator_refund_transaction",
+            transaction_id=str(transaction),
+            reason=reason,
+            idempotency_key=key,
         )
     if as_json:
         print_json(entry)

@@ -1,4 +1,4 @@
-"""`dtf users`: look at accounts, hand their data out, and delete them."""
+"""`dtf users`: look at accounts, comp their plans, hand their data out, and delete them."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from cli.local.state import write_private
 from cli.output import AsJson, done, errors, print_facts, print_json, print_rows, readable_errors
 from cli.project import RefusedError, answers, call, connect, find_user
 
-app = typer.Typer(help="Look at accounts, hand their data out, delete them.", no_args_is_help=True)
+app = typer.Typer(help="Look at accounts, comp plans, hand data out, delete accounts.", no_args_is_help=True)
 
 Who = Annotated[str, typer.Argument(metavar="USER", help="Id or e-mail address.")]
 
@@ -89,6 +89,26 @@ def export(
         return
     write_private(output, json.dumps(data, indent=2, ensure_ascii=False))
     done(f"Wrote {output}. The files themselves are in storage; see its key objects.")
+
+
+@app.command()
+def comp(
+    who: Who,
+    plan: Annotated[str, typer.Argument(help="Name of a paid plan.")],
+    reason: Annotated[str, typer.Option(help="Why; it stays in admin_logs.")],
+    months: Annotated[int, typer.Option(min=1, max=24, help="For how long.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Give a plan for some months, with its credits, to somebody who has none."""
+    with readable_errors():
+        client = connect()
+        row = call(
+            client, "comp_subscription", user_id=find_user(client, who)["id"], plan=plan, months=months, reason=reason
+        )
+    if as_json:
+        print_json(row)
+    else:
+        done(f"{who} has the plan {plan} until {row['ended_at'][:10]}.")
 
 
 @app.command()

@@ -74,6 +74,14 @@ async def expire_credits(project: Project) -> int:
     return accounts
 
 
+async def end_comped_subscriptions(project: Project) -> int:
+    """End the subscriptions that an operator gave for some months."""
+    ended = 0
+    while batch := await project.call("end_comped_subscriptions", limit=BATCH):
+        ended += int(batch)
+    return ended
+
+
 async def delete_expired_images(project: Project) -> int:
     """Delete the images whose time is over: their objects first, and the rows in the next round."""
     deleted, removed = 0, set[str]()
@@ -133,6 +141,7 @@ TASKS = (
     Task("requeue_lost_operations", MINUTE, requeue_lost_operations),
     Task("record_system_metrics", 5 * MINUTE, record_system_metrics),
     Task("expire_credits", 10 * MINUTE, expire_credits),
+    Task("end_comped_subscriptions", HOUR, end_comped_subscriptions),
     Task("delete_expired_images", 10 * MINUTE, delete_expired_images),
     Task("refresh_stats", 6 * HOUR, refresh_stats),
     Task("remove_orphaned_objects", DAY, remove_orphaned_objects),

@@ -47,11 +47,14 @@ def run(server: Server, effort: Effort, report: Progress) -> Iterator[Figure]:
             "events of no effect": lambda: _idle(stripe.account),
             "purchases": lambda: _purchases(shop),
         }
-        with tempfile.TemporaryDirectory() as folder, _bare(server.stack.state.admin_url) as bare:
-            with ServiceProcess(server.stack.state, stripe.url, Path(folder) / "log") as service:
-                for kind, make in kinds.items():
-                    for parallel in PARALLEL:
-                        yield _compare(kind, make, {"ours": service.url, "bare": bare}, parallel, effort)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            _bare(server.stack.state.admin_url) as bare,
+            ServiceProcess(server.stack.state, stripe.url, Path(folder) / "log") as service,
+        ):
+            for kind, make in kinds.items():
+                for parallel in PARALLEL:
+                    yield _compare(kind, make, {"ours": service.url, "bare": bare}, parallel, effort)
         shop.close()
         people.remove()
 

@@ -136,6 +136,21 @@ def test_a_charge_is_refunded_once(stack: StackStatus, dtf: Operator, person: Pe
     assert "Transaction not found" in dtf.run("credits", "refund", str(uuid.uuid4()), "--reason", "x", status=1).stderr
 
 
+def test_a_plan_is_comped_and_every_command_leaves_its_reason(
+    stack: StackStatus, dtf: Operator, person: Person
+) -> None:
+    assert "until" in dtf.run("users", "comp", person.email, "basic", "--months", "2", "--reason", "press").stderr
+    assert person.credits() == 42
+    assert "already" in dtf.run("users", "comp", person.email, "basic", "--reason", "again", status=1).stderr
+    dtf.run("credits", "deduct", person.id, "1", "--reason", "a slip")
+    with psycopg.connect(stack.db_url, autocommit=True) as connection:
+        logged = connection.execute(
+            "select action, details ->> 'reason' from public.admin_logs where target_user_id = %s order by created_at",
+            (person.id,),
+        ).fetchall()
+    assert logged == [("comp_subscription", "press"), ("operator_deduct_credits", "a slip")]
+
+
 def test_expired_credits_go(stack: StackStatus, dtf: Operator, person: Person) -> None:
     grant = dtf.json("credits", "grant", person.id, "5", "--reason", "trial", "--expires", "2099-01-01")
     with psycopg.connect(stack.db_url, autocommit=True) as connection:
