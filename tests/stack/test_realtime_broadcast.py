@@ -178,6 +178,8 @@ class TestOverHttp:
         large = {"x": "x" * 3_100_000}
         response = httpx.post(f"{url}/room/events/e", headers=key, json=large)
         assert response.json() == {"errors": {"payload": ["Payload size exceeds tenant limit"]}}
+        many = {"messages": [{"topic": "room", "event": "e", "payload": large}] * 2}
+        assert httpx.post(url, headers=key, json=many).status_code == 413
 
     def test_pages_of_every_origin_may_ask(self, url: str) -> None:
         headers = {"origin": "http://example.com", "access-control-request-method": "POST"}

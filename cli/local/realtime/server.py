@@ -39,7 +39,7 @@ from cli.local.realtime.replication import Replication
 from cli.local.realtime.tokens import Claims, Keys, TokenError
 from services.log import configure_logging
 
-MAX_FRAME_BYTES = 5_000_000
+MAX_FRAME_BYTES = MAX_BODY_BYTES = 5_000_000
 SHUTDOWN_SECONDS = 2
 TOO_LARGE = "Payload size exceeds tenant limit"
 
@@ -103,7 +103,10 @@ class Server:
         claims = self._claims(request)
         if claims is None:
             return _unauthorized()
-        body = await _json(request)
+        text = await _body(request)
+        if text is None:
+            return Response(status_code=413)
+        body = _json(text)
         if body is None:
             return Response(status_code=400)
         messages = body.get("messages")
@@ -138,13 +141,13 @@ class Server:
         if len(path) != 3 or path[1] != "events":
             return Response(status_code=404)
         topic = Topic(unquote(path[0]), request.query_params.get("private") == "true")
-        body = await request.body()
-        if len(body) > MAX_PAYLOAD_BYTES:
+        body = await _body(request)
+        if body is None or len(body) > MAX_PAYLOAD_BYTES:
             return _unprocessable({"payload": [TOO_LARGE]})
         if media_type == "application/octet-stream":
             broadcast = UserBroadcast(unquote(path[2]), "binary", body)
         else:
-            payload = await _json(request) if media_type else {}
+            payload = _json(body) if media_type else {}
             if payload is None:
                 return Response(status_code=400)
             broadcast = UserBroadcast(unquote(path[2]), "json", dumps(payload).encode())
@@ -189,11 +192,21 @@ def _problems(message: object) -> dict[str, list[str]]:
     return problems
 
 
-async def _json(request: Request) -> dict[str, Any] | None:
-    """The body; what is JSON but no object comes under `_json`. None where it is no JSON."""
+async def _body(request: Request) -> bytes | None:
+    """The body, None where it is too large to be read."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            return None
+    return bytes(body)
+
+
+def _json(text: bytes) -> dict[str, Any] | None:
+    """A body; what is JSON but no object comes under `_json`. None where it is no JSON."""
     try:
-        body = await request.json()
-    except ValueError:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else {"_json": body}
 
