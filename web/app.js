@@ -21,10 +21,10 @@ import { welcome } from "./views/welcome.js";
 
 const ROUTES = [
   [/^$/, gallery],
-  [/^pictures\/([\w-]+)$/, picture],
+  [/^pictures\/([\da-f-]{36})$/, picture],
   [/^lettering$/, lettering],
   [/^collections$/, collections],
-  [/^collections\/([\w-]+)$/, collection],
+  [/^collections\/([\da-f-]{36})$/, collection],
   [/^credits(?:\/(paid))?$/, buying],
   [/^account$/, account],
 ];

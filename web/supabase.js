@@ -153,7 +153,8 @@ export const UPLOAD = {
 
 /** Uploads a file into the user's own folder and tells the database; returns the row of `images`. */
 export async function uploadImage(userId, file, { onProgress, signal }) {
-  const path = `${userId}/${crypto.randomUUID()}`;
+  // Some servers tell a file's type by its name, and an SVG shows under its own type only.
+  const path = `${userId}/${crypto.randomUUID()}.${/\w+$/.exec(file.type.replace("+xml", ""))[0]}`;
   await sendFile(path, file, onProgress, signal);
   const row = {
     user_id: userId,

@@ -212,6 +212,16 @@ def test_a_file_that_no_browser_shows_is_accepted_all_the_same(
     has_loaded(page, "Cut out")
 
 
+def test_an_original_of_vectors_is_shown(open_page: OpenPage, tmp_path: Path) -> None:
+    logo = tmp_path / "logo.svg"
+    logo.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"><circle r="90"/></svg>')
+    page = open_page()
+    sign_up(page)
+    upload(page, logo)
+    open_picture(page, "logo.svg")
+    has_loaded(page, "Original")
+
+
 def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(open_page: OpenPage) -> None:
     page = open_page()
     sign_up(page)

@@ -132,6 +132,17 @@ def test_a_request_whose_answer_got_lost_is_charged_once(open_page: OpenPage) ->
     expect(balance(page)).to_have_text("1 credit")
 
 
+def test_what_one_user_could_not_upload_the_next_one_does_not_see(open_page: OpenPage, not_a_picture: Path) -> None:
+    page = open_page()
+    sign_up(page)
+    upload(page, not_a_picture)
+    expect(page.get_by_text("notes.txt")).to_be_visible()
+    page.get_by_role("button", name="Sign out").first.click()
+    sign_up(page)
+    expect(page.get_by_text("No pictures yet.")).to_be_visible()
+    expect(page.get_by_text("notes.txt")).to_be_hidden()
+
+
 def test_a_strangers_deep_link_shows_nothing(open_page: OpenPage) -> None:
     owner = open_page()
     email = sign_up(owner)
@@ -151,8 +162,11 @@ def test_a_strangers_deep_link_shows_nothing(open_page: OpenPage) -> None:
     enter(visitor, email)
     expect(heading(visitor, "flat-art.png")).to_be_visible()
 
-    visitor.goto("/#/no/such/view")
-    expect(heading(visitor, "There is nothing here")).to_be_visible()
+    for path in ("no/such/view", "pictures/7", "collections/7"):
+        visitor.goto("/")
+        expect(heading(visitor, "Pictures")).to_be_visible()
+        visitor.goto(f"/#/{path}")
+        expect(heading(visitor, "There is nothing here")).to_be_visible()
 
 
 def test_the_entrance_says_what_is_wrong(open_page: OpenPage) -> None:
