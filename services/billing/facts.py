@@ -67,7 +67,10 @@ def checkout(session: Object) -> Fact:
 
 
 def returns(intent: Object, refunds: Iterable[Object], disputes: Iterable[Object]) -> list[Fact]:
-    """The refunds and disputes of a payment in the order in which they were made."""
+    """The refunds and disputes of a payment, each with what those made before it come to.
+
+    Those that came to nothing are told first: what they give back is there for the others to take.
+    """
     found = [("refund", item, REFUNDS) for item in refunds] + [("dispute", item, DISPUTES) for item in disputes]
     found.sort(key=lambda entry: (entry[1]["created"], entry[1]["id"]))
     currency = intent["currency"]
@@ -87,7 +90,7 @@ def returns(intent: Object, refunds: Iterable[Object], disputes: Iterable[Object
             }
         )
         before += item["amount"]
-    return facts
+    return sorted(facts, key=lambda fact: fact["status"] != "returned")
 
 
 def subscription(item: Object) -> Fact:

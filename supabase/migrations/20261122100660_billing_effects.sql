@@ -101,12 +101,27 @@ $$;
 
 revoke execute on function private.apply_stripe_checkout(jsonb) from public;
 
+-- Whether a clawback was made under a key, or under the key with a number.
+create function private.is_clawback_of(p_clawback public.credit_clawbacks, p_key text)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return p_clawback.idempotency_key = p_key or starts_with(p_clawback.idempotency_key, p_key || ':');
+end;
+$$;
+
+revoke execute on function private.is_clawback_of(public.credit_clawbacks, text) from public;
+
 -- A refund or a dispute of a payment:
 -- {kind, id, payment_intent, paid, before, amount, status, currency}, money in units.
 --
 -- `before` is what earlier refunds and disputes of the payment come to. Credits go in the proportion of the money,
--- rounded on the sum, so that many small ones take exactly what one large one does. The status is `taken` (the money is
--- away), `returned` (it came back, or never went) or `open`.
+-- rounded on the sum, so that many small ones take exactly what one large one does. Where others of the payment left
+-- too little to take, the rest is taken when one of them comes to nothing. The status is `taken` (the money is away),
+-- `returned` (it came back, or never went) or `open`.
 create function private.apply_stripe_return(p_fact jsonb, p_ticket bigint)
 returns text
 language plpgsql
@@ -122,6 +137,7 @@ declare
     v_user_id uuid;
     v_grant record;
     v_credits integer;
+    v_clawbacks integer;
 begin
     select t.user_id into v_user_id from public.credit_transactions as t
     where t.stripe_payment_intent_id = p_fact ->> 'payment_intent'
@@ -135,37 +151,49 @@ begin
         return null;
     end if;
 
-    for v_grant in
-        select
-            g.id, g.seq, g.amount, row_number() over (order by g.seq) as place, k.id as clawback_id, k.reversed_at,
-            sum(g.money_amount) over () as money,
-            g.money_amount,
-            g.amount - coalesce((
-                select sum(c.amount) from public.credit_clawbacks as c
-                where c.grant_id = g.id and c.reversed_at is null), 0)::integer as open
-        from public.credit_transactions as t
-        inner join public.credit_grants as g on g.transaction_id = t.id
-        left join public.credit_clawbacks as k
-            on k.user_id = v_user_id and k.grant_id = g.id
-            and k.idempotency_key in (v_key, v_key || ':' || g.seq)
-        where t.user_id = v_user_id and t.stripe_payment_intent_id = p_fact ->> 'payment_intent'
-        order by g.seq
-    loop
-        if v_status = 'taken' and v_grant.clawback_id is null then
+    if v_status = 'returned' then
+        perform private.reverse_clawback(c.id, v_reason || ' came to nothing', null)
+        from public.credit_clawbacks as c
+        where c.user_id = v_user_id and private.is_clawback_of(c, v_key) and c.reversed_at is null;
+    elsif v_status = 'taken' then
+        select count(*) into v_clawbacks from public.credit_clawbacks as c
+        where c.user_id = v_user_id and private.is_clawback_of(c, v_key);
+        for v_grant in
+            select
+                g.id, g.amount, g.money_amount, sum(g.money_amount) over () as money,
+                g.amount - coalesce(k.amount, 0)::integer as open,
+                coalesce(k.of_this, 0)::integer as taken, coalesce(k.money_of_this, 0) as money_taken
+            from public.credit_transactions as t
+            inner join public.credit_grants as g on g.transaction_id = t.id
+            left join lateral (
+                select
+                    sum(c.amount) as amount,
+                    sum(c.amount) filter (where private.is_clawback_of(c, v_key)) as of_this,
+                    sum(c.money_amount) filter (where private.is_clawback_of(c, v_key)) as money_of_this
+                from public.credit_clawbacks as c
+                where c.grant_id = g.id and c.reversed_at is null
+            ) as k on true
+            where t.user_id = v_user_id and t.stripe_payment_intent_id = p_fact ->> 'payment_intent'
+            order by g.seq
+        loop
             v_credits := least(
-                round(v_grant.amount * (v_before + v_money) / v_paid) - round(v_grant.amount * v_before / v_paid),
+                round(v_grant.amount * (v_before + v_money) / v_paid) - round(v_grant.amount * v_before / v_paid)
+                - v_grant.taken,
                 v_grant.open);
             if v_credits > 0 then
                 perform private.clawback_credits(
                     v_grant.id, v_credits, v_reason,
-                    case when v_grant.money > 0 then round(v_money * v_grant.money_amount / v_grant.money, 2) else 0 end,
-                    p_fact ->> 'currency',
-                    case when v_grant.place = 1 then v_key else v_key || ':' || v_grant.seq end);
+                    -- All of the money goes with the first credits.
+                    case
+                        when v_grant.money > 0
+                            then round(v_money * v_grant.money_amount / v_grant.money, 2) - v_grant.money_taken
+                        else 0
+                    end,
+                    p_fact ->> 'currency', case when v_clawbacks = 0 then v_key else v_key || ':' || v_clawbacks end);
+                v_clawbacks := v_clawbacks + 1;
             end if;
-        elsif v_status = 'returned' and v_grant.clawback_id is not null and v_grant.reversed_at is null then
-            perform private.reverse_clawback(v_grant.clawback_id, v_reason || ' came to nothing', null);
-        end if;
-    end loop;
+        end loop;
+    end if;
     return null;
 end;
 $$;
@@ -196,7 +224,7 @@ revoke execute on function private.plan_of_price(text, text) from public;
 --  unit_amount, quantity, is_proration, is_trial, period_start, period_end}]}; money in units, times in seconds.
 --
 -- Credits follow the money, in both directions:
--- · a regular line grants the plan's credits for its period,
+-- · a regular line grants the plan's credits for its period; one that gives money back takes nothing,
 -- · a trial's line grants the plan's trial credits,
 -- · prorated lines (a change in mid-period: minus for the old plan, plus for the new one) grant what they come to, or
 --   claw it back from the subscription's newest grants. Whoever goes up and down again has won nothing.
@@ -244,7 +272,10 @@ begin
         else
             perform private.grant_invoice_line(
                 v_user_id, p_fact, v_line.line, v_plan,
-                case when v_line.is_trial then v_plan.trial_credits else v_plan.credits_per_month * v_line.quantity end,
+                case
+                    when v_line.is_trial then v_plan.trial_credits
+                    when v_line.amount > 0 then v_plan.credits_per_month * v_line.quantity
+                end,
                 -- What was paid, in proportion: a balance or a coupon may have paid a part.
                 case when v_line.positive > 0 then round(v_paid * v_line.amount / v_line.positive, 2) else 0 end);
             v_charged := v_charged
@@ -307,7 +338,8 @@ revoke execute on function private.grant_invoice_line(
     uuid, jsonb, jsonb, public.subscription_plans, integer, numeric
 ) from public;
 
--- Takes the credits of a downgrade from what the subscription's earlier invoices granted, the newest first.
+-- Takes the credits of a downgrade from what the subscription's earlier invoices granted, the newest first. What a
+-- refund has of them counts as taken: so it does not matter which of the two is heard of first.
 create function private.claw_back_downgrade(p_user_id uuid, p_invoice jsonb, p_credits integer)
 returns void
 language plpgsql
@@ -320,16 +352,23 @@ declare
 begin
     if exists (
         select 1 from public.credit_clawbacks as c
-        where c.user_id = p_user_id and (c.idempotency_key = v_key or starts_with(c.idempotency_key, v_key || ':'))
+        where c.user_id = p_user_id and private.is_clawback_of(c, v_key)
     ) then
         return;
     end if;
     for v_grant in
-        select g.id, g.seq, g.amount - coalesce((
-            select sum(c.amount) from public.credit_clawbacks as c
-            where c.grant_id = g.id and c.reversed_at is null), 0)::integer as open
+        select
+            g.id, g.seq, g.amount - coalesce(k.amount, 0)::integer as open,
+            g.amount - coalesce(k.of_changes, 0)::integer as share
         from public.credit_grants as g
         inner join public.credit_transactions as t on t.id = g.transaction_id
+        left join lateral (
+            select
+                sum(c.amount) as amount,
+                sum(c.amount) filter (where starts_with(c.idempotency_key, 'invoice:')) as of_changes
+            from public.credit_clawbacks as c
+            where c.grant_id = g.id and c.reversed_at is null
+        ) as k on true
         where
             g.user_id = p_user_id and g.source = 'subscription'
             and t.metadata ->> 'stripe_subscription_id' = p_invoice ->> 'subscription'
@@ -337,12 +376,12 @@ begin
             and t.metadata ->> 'stripe_invoice_id' <> p_invoice ->> 'id'
         order by (t.metadata ->> 'invoice_created')::bigint desc, t.idempotency_key desc
     loop
-        if v_left > 0 and v_grant.open > 0 then
+        if least(v_left, v_grant.share, v_grant.open) > 0 then
             perform private.clawback_credits(
-                v_grant.id, least(v_left, v_grant.open), 'Change to a smaller plan', null, null,
+                v_grant.id, least(v_left, v_grant.share, v_grant.open), 'Change to a smaller plan', null, null,
                 case when v_left = p_credits then v_key else v_key || ':' || v_grant.seq end);
-            v_left := v_left - least(v_left, v_grant.open);
         end if;
+        v_left := v_left - least(v_left, v_grant.share);
     end loop;
 end;
 $$;
