@@ -1,5 +1,7 @@
 """Payment pages and the portal, which Stripe hosts."""
 
+import hashlib
+import json
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -7,7 +9,6 @@ import stripe
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.billing import facts
 from services.billing.database import Database, RefusedError
 from services.billing.facts import Object
 from services.billing.reader import Reader
@@ -30,7 +31,7 @@ class CheckoutRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_max_length=2000)
 
-    plan: str | None = Field(default=None, max_length=200)
+    plan: str | None = Field(default=None, max_length=200, pattern="^[^\\x00]*$")
     package: str | None = Field(default=None, pattern="^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
     price_id: str | None = Field(default=None, pattern="^[A-Za-z0-9_]{1,255}$")
     success_url: str | None = None
@@ -66,11 +67,11 @@ class Shop:
         price_id = await self._price_id(request)
         for other in await self._open_plan_orders(user_id):
             page = other["stripe_checkout_session_id"]
-            if other["stripe_price_id"] == price_id and page:
-                return await self._same_page(page)
-            if page and await self._is_plan(price_id):
+            if page and other["stripe_price_id"] != price_id and await self._is_plan(price_id):
                 await self._close(page)
         order = await self._database.place_order(user_id, price_id)
+        if order["stripe_checkout_session_id"]:
+            return await self._same_page(order["stripe_checkout_session_id"])
         session = await self._session(user_id, order, success, cancel)
         try:
             await self._database.attach_session(order["id"], session.id)
@@ -92,7 +93,10 @@ class Shop:
         """A return address, if it leads to one of the configured origins."""
         if url is None:
             return f"{self._settings.origins[0]}/" if self._settings.origins else None
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # half an IPv6 address, or characters that browsers read as / or @
+            parts = urlsplit("")
         origin = f"{parts.scheme}://{parts.netloc}"
         if origin not in self._settings.origins or "\\" in url:
             raise WrongRequestError(400, "The return address is not allowed", "Use one of the app's own pages.")
@@ -129,7 +133,7 @@ class Shop:
         params: Any = {"metadata": {"user_id": user_id}}
         if not profile["email"].endswith(".invalid"):
             params["email"] = profile["email"]
-        customer = await self._api.customers.create_async(params, {"idempotency_key": f"customer:{user_id}:{earlier}"})
+        customer = await self._api.customers.create_async(params, _once(f"customer:{user_id}:{earlier}", params))
         return await self._database.link_customer(user_id, customer.id)
 
     async def _session(self, user_id: str, order: Object, success: str | None, cancel: str | None) -> Any:
@@ -144,8 +148,7 @@ class Shop:
             params |= {"success_url": success, "cancel_url": cancel}
         if order["subscription_plan_id"]:
             params["subscription_data"] = await self._subscription_data(user_id, order)
-        # The same order again, because an answer was lost, gives the same page.
-        return await self._api.checkout.sessions.create_async(params, {"idempotency_key": f"checkout:{order['id']}"})
+        return await self._api.checkout.sessions.create_async(params, _once(f"checkout:{order['id']}", params))
 
     async def _subscription_data(self, user_id: str, order: Object) -> Object:
         """A trial is for an account's first subscription only."""
@@ -174,15 +177,20 @@ class Shop:
                 raise WrongRequestError(
                     409, "A subscription has just been paid for", "Reload, and change it in the portal."
                 ) from error
+            if session.status == "open":
+                raise
 
     async def _settle(self, session_id: str) -> None:
         """Do now what the page's own event will do."""
         ticket, _ = await self._database.start_read()
-        told = await self._reader.checkout(session_id)
-        if subscription_id := await self._subscription_of(session_id):
-            told += await self._reader.subscription(subscription_id)
-        await self._database.reconcile(told, ticket, apply=True)
+        await self._database.reconcile(await self._reader.checkout(session_id), ticket, apply=True)
 
-    async def _subscription_of(self, session_id: str) -> str | None:
-        session = await self._api.checkout.sessions.retrieve_async(session_id)
-        return facts.identifier(session.to_dict().get("subscription"))
+
+def _once(key: str, params: Any) -> Any:
+    """Options by which the same request again, because an answer was lost, makes nothing new.
+
+    The key goes with the parameters: Stripe refuses a known key with others for a day, say after the address changed.
+    A page or a customer that is made beside one whose answer was lost is known to nobody.
+    """
+    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
+    return {"idempotency_key": f"{key}:{digest}"}

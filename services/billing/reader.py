@@ -70,10 +70,11 @@ class Reader:
         return []
 
     async def checkout(self, session_id: str) -> list[Fact]:
-        """A payment page."""
+        """A payment page, and the subscription that it began: a paid page without it would let a second one begin."""
         params: Any = {"expand": ["payment_intent"]}
-        session = await self._api.checkout.sessions.retrieve_async(session_id, params)
-        return [facts.checkout(session.to_dict())]
+        session = (await self._api.checkout.sessions.retrieve_async(session_id, params)).to_dict()
+        subscription_id = facts.identifier(session.get("subscription"))
+        return [facts.checkout(session), *(await self.subscription(subscription_id) if subscription_id else [])]
 
     async def subscription(self, subscription_id: str) -> list[Fact]:
         """A subscription."""

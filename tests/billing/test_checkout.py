@@ -51,7 +51,11 @@ def page(service: ServiceProcess, user: Person, secret: str) -> Page:
 
 
 def sessions(stripe: StripeDouble, user: Person) -> list[Any]:
-    return [item for item in stripe.account.all("checkout.session") if item["metadata"]["user_id"] == str(user.id)]
+    return [
+        item
+        for item in stripe.account.all("checkout.session")
+        if item.get("metadata", {}).get("user_id") == str(user.id)
+    ]
 
 
 def test_a_signed_up_user_gets_a_payment_page_for_a_price(
@@ -66,7 +70,9 @@ def test_a_signed_up_user_gets_a_payment_page_for_a_price(
         headers={"authorization": f"Bearer {session.access_token}"},
     )
     assert answer.json()["url"].startswith("https://checkout.stripe.com/"), answer.text
-    (made,) = [item for item in stripe.account.all("checkout.session") if item["metadata"]["user_id"] == person.id]
+    (made,) = [
+        item for item in stripe.account.all("checkout.session") if item.get("metadata", {}).get("user_id") == person.id
+    ]
     assert (made["mode"], made["success_url"]) == ("payment", f"{ORIGIN}/")
     shop.account.pay(made["id"])
     assert service.deliver(stripe.account.events()[-1]).status_code == 200

@@ -1,0 +1,172 @@
+"""What seldom happens together: returns that overlap, changes after returns, answers that got lost, strange input."""
+
+import base64
+
+import pytest
+
+from cli.local.stack import Stack
+from tests.billing.service_process import ORIGIN, ServiceProcess
+from tests.billing.shop import PACKAGE, Buyer, Shop
+from tests.billing.stripe_double import StripeDouble
+from tests.billing.test_checkout import Page
+from tests.database.personas import Connection, Person
+
+
+class Post:
+    """Delivers events of a buyer, each once, as far as they are chosen."""
+
+    def __init__(self, shop: Shop, service: ServiceProcess) -> None:
+        self.shop = shop
+        self.service = service
+
+    def deliver(self, buyer: Buyer, *types: str) -> None:
+        """Deliver what is new, of the types that begin so where some are named."""
+        for event in self.shop.account.events(buyer.customer):
+            if event["id"] not in self.shop.account.delivered and event["type"].startswith(types or ("",)):
+                answer = self.service.deliver(event)
+                assert answer.status_code == 200, (event["type"], answer.text, self.service.log.read_text()[-3000:])
+                self.shop.account.delivered.add(event["id"])
+
+    def worth(self, buyer: Buyer) -> int:
+        """The credits of a buyer, less his debt."""
+        held = self.shop.holdings(buyer)
+        return int(held["credits_remaining"] - held["credit_debt"])
+
+
+@pytest.fixture
+def post(shop: Shop, service: ServiceProcess) -> Post:
+    return Post(shop, service)
+
+
+@pytest.fixture
+def page(service: ServiceProcess, shop: Shop, local_stack: Stack) -> Page:
+    return page_of(service, shop.people.new(), local_stack)
+
+
+def page_of(service: ServiceProcess, person: Person, stack: Stack) -> Page:
+    return Page(service, person, stack.state.jwt_secret)
+
+
+# Returns of one payment that overlap.
+
+
+def test_a_refund_still_counts_when_the_dispute_that_covered_it_is_won(shop: Shop, post: Post) -> None:
+    buyer = shop.buyer()
+    intent = shop.buy(buyer)
+    refund = shop.account.refund(intent, 799, status="pending")
+    dispute = shop.account.dispute(intent, 799)
+    post.deliver(buyer)
+    shop.account.update_refund(refund, "succeeded")
+    post.deliver(buyer)
+    assert post.worth(buyer) == 2
+    shop.account.close_dispute(dispute, "won")
+    post.deliver(buyer, "charge.dispute.closed")
+    assert post.worth(buyer) == 2, "the refund has the money"
+
+
+def test_a_dispute_takes_the_rest_when_a_refund_beside_it_fails(shop: Shop, post: Post) -> None:
+    buyer = shop.buyer()
+    intent = shop.buy(buyer)
+    refund = shop.account.refund(intent, 400)
+    dispute = shop.account.dispute(intent, 799)
+    post.deliver(buyer)
+    assert post.worth(buyer) == 2
+    shop.account.update_refund(refund, "failed")
+    post.deliver(buyer)
+    assert post.worth(buyer) == 2, "the dispute has all of the money"
+    shop.account.close_dispute(dispute, "won")
+    post.deliver(buyer)
+    assert post.worth(buyer) == 12
+
+
+@pytest.mark.parametrize("first", ["refund", "invoice"])
+def test_a_refund_and_a_change_to_a_smaller_plan_take_the_same_in_either_order(
+    shop: Shop, post: Post, first: str
+) -> None:
+    buyer = shop.buyer()
+    subscription = shop.subscribe(buyer, "starter")
+    renewal = shop.account.renew(subscription)
+    post.deliver(buyer)
+    shop.account.change(subscription, shop.prices["basic"], 0.5)
+    shop.account.refund(shop.account.payment_of(renewal), 2499)
+    post.deliver(buyer, first)
+    post.deliver(buyer)
+    assert post.worth(buyer) == 2 + 60
+
+
+# Invoices.
+
+
+def test_a_line_that_gives_money_back_brings_no_credits(shop: Shop, post: Post) -> None:
+    buyer = shop.buyer()
+    subscription = shop.subscribe(buyer)
+    post.deliver(buyer)
+    (item,) = subscription["items"]["data"]
+    lines = [shop.account._line(item, -500), shop.account._line(item, 100, price=shop.account.price(100))]
+    shop.account._pay_invoice(shop.account._invoice(subscription, "manual", lines))
+    post.deliver(buyer)
+    assert post.worth(buyer) == 22
+
+
+def test_an_object_that_stripe_does_not_know_is_a_failure(shop: Shop, service: ServiceProcess, db: Connection) -> None:
+    buyer = shop.buyer()
+    shop.buy(buyer)
+    (event,) = shop.account.events(buyer.customer)
+    hidden = shop.account.objects.pop(event["data"]["object"]["id"])
+    assert service.deliver(event).status_code == 500
+    (row,) = db.execute("select status from public.stripe_events where id = %s", (event["id"],)).fetchall()
+    assert row == {"status": "failed"}, "the secret key may be another account's, and the money is paid"
+    shop.account.objects[hidden["id"]] = hidden
+    assert service.deliver(event).json() == {"status": "processed"}
+    assert shop.people.balance(buyer.person) == 12
+
+
+# Payment pages.
+
+
+def test_a_subscription_that_was_just_paid_keeps_the_next_page_shut(
+    shop: Shop, post: Post, service: ServiceProcess, local_stack: Stack, stripe: StripeDouble
+) -> None:
+    buyer = shop.buyer()
+    shop.subscribe(buyer)
+    post.deliver(buyer, "checkout.session.completed")
+    answer = page_of(service, buyer.person, local_stack).post(plan="starter")
+    assert answer.status_code == 409, answer.text
+    assert len(stripe.account.all("checkout.session", customer=buyer.customer)) == 1
+
+
+def test_a_page_whose_answer_got_lost_does_not_bar_the_next(page: Page, stripe: StripeDouble, db: Connection) -> None:
+    first = page.post(plan="basic", success_url=f"{ORIGIN}/a")
+    db.execute("update public.billing_orders set stripe_checkout_session_id = null where status = 'pending'")
+    again = page.post(plan="basic", success_url=f"{ORIGIN}/b")
+    assert (first.status_code, again.status_code) == (200, 200), again.text
+
+
+def test_a_page_that_is_open_is_not_given_to_who_may_not_buy_any_more(
+    page: Page, service: ServiceProcess, shop: Shop, local_stack: Stack, db: Connection
+) -> None:
+    person = shop.people.new()
+    page = page_of(service, person, local_stack)
+    assert page.post(plan="basic").status_code == 200
+    db.execute("update public.profiles set is_active = false where id = %s", (person.id,))
+    assert page.post(plan="basic").status_code == 403
+
+
+# Strange input.
+
+
+@pytest.mark.parametrize("url", ["https://[", "https://[x]/", f"{ORIGIN}\uff0f", f"{ORIGIN}\u3002evil.test/"])
+def test_an_address_that_is_none_is_refused(page: Page, url: str) -> None:
+    for answer in (page.post(package=PACKAGE, success_url=url), page.post("/portal", return_url=url)):
+        assert answer.status_code == 400, answer.text
+
+
+def test_a_name_with_a_nul_is_not_for_sale(page: Page) -> None:
+    assert page.post(plan="basic\0").status_code in (400, 404)
+
+
+def test_a_deeply_nested_token_is_refused(service: ServiceProcess) -> None:
+    header = base64.urlsafe_b64encode(b'{"a":' + b"[" * 40_000).rstrip(b"=").decode()
+    for token in (f"{header}.e30.x", f"e30.{header}.x"):
+        answer = service.http.post("/checkout", json={}, headers={"authorization": f"Bearer {token}"})
+        assert answer.status_code == 401, answer.text
