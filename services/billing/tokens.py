@@ -25,7 +25,7 @@ class Tokens:
     def __init__(self, settings: BillingSettings) -> None:
         self._issuer = f"{settings.supabase_url}/auth/v1"
         self._secret = settings.jwt_secret
-        self._keys = jwt.PyJWKClient(f"{self._issuer}/.well-known/jwks.json", cache_keys=True, timeout=5)
+        self._keys = jwt.PyJWKClient(f"{self._issuer}/.well-known/jwks.json", timeout=5)
 
     async def user_id(self, authorization: str | None) -> str:
         """The id of the user who sends an Authorization header. Raises TokenError and TokensUnavailableError."""

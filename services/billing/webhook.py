@@ -84,9 +84,6 @@ class Webhook:
         except RefusedError as error:
             raise await self._failed(event, 500, str(error)) from error
         except stripe.InvalidRequestError as error:
-            if error.code == "resource_missing":
-                row = await self._database.apply(event, [], ticket)
-                return str(row["status"])
             raise await self._failed(event, 500, f"Stripe refused a read: {error.user_message or error}") from error
         except (stripe.StripeError, httpx.HTTPError) as error:
             raise await self._failed(event, 503, f"Stripe could not be read: {type(error).__name__}") from error
