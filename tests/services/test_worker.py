@@ -17,7 +17,7 @@ from services.api import ApiRefusedError, connect, http_client
 from services.images import job
 from services.images.health import Metrics
 from services.images.pool import Pool
-from services.images.queue import Queue
+from services.images.queue import Completion, Queue
 from services.images.settings import WorkerSettings
 from services.images.storage import Storage
 from services.images.worker import UNREACHABLE_WAIT, Worker
@@ -273,8 +273,8 @@ def test_heartbeats_that_fail_for_a_while_do_no_harm(api: ApiDouble) -> None:
     operation = api.add("sleep", **nap(5))
 
     async def test(running: Running) -> None:
-        api.faults["extend"] = "500"
-        await running.until(lambda: len(api.called("extend_image_operation_lease")) >= 2)
+        api.faults["extend"] = "500, refused"
+        await running.until(lambda: len(api.called("extend_image_operation_lease")) >= 3)
         del api.faults["extend"]
         await running.until(lambda: operation.status == "completed")
 
@@ -571,6 +571,23 @@ def test_what_a_completion_without_an_answer_has_claimed_is_claimed_again(api: A
 
     work(api, test, lease_seconds=2)
     assert (first.status, first.attempts, second.attempts) == ("completed", 1, 1)
+
+
+def test_a_lease_never_looks_longer_here_than_in_the_database(api: ApiDouble) -> None:
+    first, _ = api.add(), api.add()
+
+    async def test() -> None:
+        async with http_client() as http:
+            settings = WorkerSettings(supabase_url=api.url, supabase_secret_key="sb_secret_test")  # type: ignore[arg-type]
+            queue = Queue(await connect(settings, http), "worker-under-test", 60)
+            (lease,) = await queue.claim(1, ["upscale"])
+            assert lease.deadline <= first.lease_expires_at
+            await queue.extend(lease)
+            assert lease.deadline <= first.lease_expires_at
+            (following,) = await queue.complete_and_claim(lease, Completion("fake", {}, 1.0), ["upscale"])
+            assert following.deadline <= api.operations[str(following.operation.id)].lease_expires_at
+
+    asyncio.run(test())
 
 
 # Stopping
