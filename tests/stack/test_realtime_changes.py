@@ -510,6 +510,17 @@ class TestAccess:
         insert(notes, 1, owner=me)
         assert socket.change()["record"]["owner"] == me
 
+    def test_rights_that_ended_while_a_change_was_judged_count_no_more(
+        self, notes: Connection, realtime: Realtime, socket: Socket
+    ) -> None:
+        notes.execute("create policy slow on live.notes for select to authenticated using (pg_sleep(1) is not null)")
+        notes.execute("create policy none on live.notes for select to anon using (false)")
+        socket.subscribe(NOTES, token=realtime.token())
+        insert(notes, 1)
+        time.sleep(0.5)
+        socket.subscribe(NOTES, token=realtime.token(role="anon"))
+        socket.quiet("postgres_changes", seconds=1.5)
+
     def test_a_role_that_is_not_there_cannot_subscribe(self, realtime: Realtime, socket: Socket) -> None:
         socket.join("changes", realtime.token(role="nobody"), postgres_changes=[NOTES])
         assert 'role "nobody" does not exist' in socket.next("system").payload["message"]

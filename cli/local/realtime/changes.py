@@ -136,6 +136,7 @@ class Changes:
         connection = await self._connection()
         table = await self._table(connection, change.relation, {subscription.role for subscription in interested})
         new, old = await _as_json(connection, table, change)
+        interested = self._still_there(interested)
         visible: list[Subscription] = []
         for role in sorted({subscription.role for subscription in interested}):
             of_role = [subscription for subscription in interested if subscription.role == role]
@@ -148,7 +149,12 @@ class Changes:
         visible = await _matching(connection, table, change, visible)
         if table.has_policies and change.type != "DELETE":
             visible = await _permitted(connection, table, change, visible)
-        _send(table, change, new, old, visible)
+        _send(table, change, new, old, self._still_there(visible))
+
+    def _still_there(self, subscriptions: list[Subscription]) -> list[Subscription]:
+        """Those that nobody has ended or replaced while Postgres was asked: their rights may have gone with them."""
+        there = {id(known) for entries in self._subscriptions.values() for known in entries}
+        return [subscription for subscription in subscriptions if id(subscription) in there]
 
     async def _connection(self) -> AsyncConnection:
         if self._asking is None or self._asking.closed:
