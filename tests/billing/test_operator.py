@@ -179,7 +179,7 @@ def test_trouble_is_told_and_does_not_stop_the_rest(catalogue: Operator, market:
     market.account.pay(session)
     market.buy(buyer)
     troubles = [row for row in catalogue.json("reconcile", "--apply", status=1) if "trouble" in row]
-    assert {row["source"] for row in troubles} == {"subscription", "invoice"}
+    assert {row["source"] for row in troubles} == {"subscription", "checkout", "invoice"}
     assert all(unknown["id"] in row["trouble"] for row in troubles)
     assert market.people.balance(buyer.person) == 12
 
