@@ -25,6 +25,7 @@ class Tokens:
     def __init__(self, settings: BillingSettings) -> None:
         self._issuer = f"{settings.supabase_url}/auth/v1"
         self._secret = settings.jwt_secret
+        self._reading = asyncio.Lock()
         self._keys = jwt.PyJWKClient(f"{self._issuer}/.well-known/jwks.json", timeout=5)
 
     async def user_id(self, authorization: str | None) -> str:
@@ -48,7 +49,9 @@ class Tokens:
         if algorithm == "HS256" and self._secret is not None:
             key: Any = self._secret.get_secret_value()
         elif algorithm in SIGNATURES:
-            key = (await asyncio.to_thread(self._keys.get_signing_key_from_jwt, token)).key
+            # One at a time: forged tokens must not take all the threads, which look up addresses too.
+            async with self._reading:
+                key = (await asyncio.to_thread(self._keys.get_signing_key_from_jwt, token)).key
         else:
             raise TokenError("The session is not valid; sign in again")
         claims: dict[str, Any] = jwt.decode(

@@ -1,10 +1,16 @@
 """What seldom happens together: returns that overlap, changes after returns, answers that got lost, strange input."""
 
+import asyncio
 import base64
+import socket
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from cli.local.stack import Stack
+from services.billing.settings import BillingSettings
+from services.billing.tokens import Tokens
 from tests.billing.service_process import ORIGIN, ServiceProcess
 from tests.billing.shop import PACKAGE, Buyer, Shop
 from tests.billing.stripe_double import StripeDouble
@@ -108,6 +114,25 @@ def test_a_line_that_gives_money_back_brings_no_credits(shop: Shop, post: Post) 
     assert post.worth(buyer) == 22
 
 
+def test_up_and_down_with_a_discount_wins_nothing(shop: Shop, post: Post) -> None:
+    buyer = shop.buyer()
+    subscription = shop.subscribe(buyer)
+    post.deliver(buyer)
+    (item,) = subscription["items"]["data"]
+    basic, starter = shop.prices["basic"], shop.prices["starter"]
+    for old, new in ((basic, starter), (starter, basic)) * 3:
+        half, discount = new["unit_amount"] // 2, new["unit_amount"] // 4
+        lines = [
+            shop.account._line(item, -(old["unit_amount"] // 4), price=old, proration=True, discount_amounts=[]),
+            shop.account._line(
+                item, half, price=new, proration=True, discount_amounts=[{"amount": discount, "discount": "di_1"}]
+            ),
+        ]
+        shop.account._pay_invoice(shop.account._invoice(subscription, "subscription_update", lines))
+        post.deliver(buyer)
+    assert post.worth(buyer) <= 22
+
+
 def test_an_object_that_stripe_does_not_know_is_a_failure(shop: Shop, service: ServiceProcess, db: Connection) -> None:
     buyer = shop.buyer()
     shop.buy(buyer)
@@ -163,6 +188,26 @@ def test_an_address_that_is_none_is_refused(page: Page, url: str) -> None:
 
 def test_a_name_with_a_nul_is_not_for_sale(page: Page) -> None:
     assert page.post(plan="basic\0").status_code in (400, 404)
+
+
+def test_forged_tokens_leave_threads_to_others(local_stack: Stack) -> None:
+    token = jwt.encode({"sub": "x"}, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256", headers={"kid": "x"})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings = BillingSettings(
+            supabase_url=url, supabase_secret_key="x", stripe_secret_key="sk_test_x", webhook_secrets="whsec_x"
+        )
+
+        async def attack() -> None:
+            tokens = Tokens(settings)
+            forged = [asyncio.create_task(tokens.user_id(f"Bearer {token}")) for _ in range(64)]
+            await asyncio.sleep(0.2)
+            async with asyncio.timeout(2):
+                await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+            for task in forged:
+                task.cancel()
+
+        asyncio.run(attack())
 
 
 def test_a_deeply_nested_token_is_refused(service: ServiceProcess) -> None:
