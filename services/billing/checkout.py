@@ -152,7 +152,12 @@ class Shop:
 
     async def _subscription_data(self, user_id: str, order: Object) -> Object:
         """A trial is for an account's first subscription only."""
-        data: Object = {"metadata": {"user_id": user_id}}
+        # Amounts of parts of a period before discounts, as those of whole ones: otherwise a discount would let a
+        # change to a smaller plan take fewer credits than the larger one brought.
+        data: Object = {
+            "metadata": {"user_id": user_id},
+            "billing_mode": {"type": "flexible", "flexible": {"proration_discounts": "itemized"}},
+        }
         (plan,) = await self._database.rows("subscription_plans", "trial_days", id=order["subscription_plan_id"])
         if plan["trial_days"] and not await self._database.rows("subscription_history", "id", user_id=user_id):
             data["trial_period_days"] = plan["trial_days"]

@@ -166,13 +166,11 @@ def invoice(item: Object, lines: Iterable[Object], unit_amount: Callable[[str], 
 def _line(line: Object, currency: str, unit_amount: Callable[[str], Decimal]) -> Fact:
     price, product = price_of(line)
     proration = is_proration(line)
-    # Stripe credits a part of a period at what was paid for it, but charges one before its discounts.
-    discounts = sum(item["amount"] for item in line.get("discount_amounts") or []) if proration else 0
     return {
         "id": line["id"],
         "price": price,
         "product": product,
-        "amount": str(to_units(line["amount"] - discounts, currency)),
+        "amount": str(to_units(line["amount"], currency)),
         "unit_amount": str(unit_amount(price)) if proration and price else None,
         "quantity": 1 if line.get("quantity") is None else line["quantity"],
         "is_proration": proration,
