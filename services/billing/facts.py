@@ -96,7 +96,7 @@ def returns(intent: Object, refunds: Iterable[Object], disputes: Iterable[Object
 def subscription(item: Object) -> Fact:
     """A subscription. Payments that are paused (`pause_collection`) bring no credits, so it counts as paused."""
     (line, *_) = item["items"]["data"] or [{}]
-    price = line.get("price") or {}
+    price = line.get("price") or line.get("plan") or {}
     return {
         "kind": "subscription",
         "id": item["id"],
@@ -123,14 +123,6 @@ def subscription_of(invoice: Object) -> str | None:
     return identifier(details.get("subscription")) or identifier(invoice.get("subscription"))
 
 
-def payment_of(invoice: Object) -> str | None:
-    """The payment intent that paid an invoice, of which `payments` is expanded."""
-    for payment in (invoice.get("payments") or {}).get("data", []):
-        if payment["status"] == "paid":
-            return identifier(payment["payment"].get("payment_intent"))
-    return identifier(invoice.get("payment_intent"))
-
-
 def is_proration(line: Object) -> bool:
     """Whether a line of an invoice stands for a part of a period."""
     parent = line.get("parent") or {}
@@ -147,7 +139,9 @@ def price_of(line: Object) -> tuple[str | None, str | None]:
     return price.get("id"), identifier(price.get("product"))
 
 
-def invoice(item: Object, lines: Iterable[Object], unit_amount: Callable[[str], Decimal]) -> Fact:
+def invoice(
+    item: Object, lines: Iterable[Object], payment_intent: str | None, unit_amount: Callable[[str], Decimal]
+) -> Fact:
     """A paid invoice with all its lines; `unit_amount` gives the whole amount of a price, in units."""
     currency = item["currency"]
     return {
@@ -158,7 +152,7 @@ def invoice(item: Object, lines: Iterable[Object], unit_amount: Callable[[str], 
         "created": item["created"],
         "paid": str(to_units(item["amount_paid"], currency)),
         "currency": currency,
-        "payment_intent": payment_of(item),
+        "payment_intent": payment_intent,
         "lines": [_line(line, currency, unit_amount) for line in lines],
     }
 

@@ -85,14 +85,14 @@ class Reader:
 
         One that takes credits back is told after the earlier ones, whose credits it takes.
         """
-        item = (await self._api.invoices.retrieve_async(invoice_id, {"expand": ["payments"]})).to_dict()
+        item = (await self._api.invoices.retrieve_async(invoice_id)).to_dict()
         subscription_id = facts.subscription_of(item)
         if item["status"] != "paid" or subscription_id is None:
             return []
         told = await self._invoice_fact(item)
         if not any(line["is_proration"] and line["amount"].startswith("-") for line in told["lines"]):
             return [told]
-        params: Any = {"subscription": subscription_id, "status": "paid", "limit": PAGE, "expand": ["data.payments"]}
+        params: Any = {"subscription": subscription_id, "status": "paid", "limit": PAGE}
         earlier = [
             await self._invoice_fact(other)
             async for other in every(await self._api.invoices.list_async(params))
@@ -127,7 +127,16 @@ class Reader:
             price, _ = facts.price_of(line)
             if price and facts.is_proration(line):
                 await self._remember_unit_amount(price)
-        return facts.invoice(item, lines, self._unit_amounts.__getitem__)
+        return facts.invoice(item, lines, await self._payment_of(item), self._unit_amounts.__getitem__)
+
+    async def _payment_of(self, invoice: Object) -> str | None:
+        """The payment intent that paid an invoice; none where a coupon or a balance did."""
+        if "payment_intent" in invoice:
+            return facts.identifier(invoice["payment_intent"])
+        params: Any = {"invoice": invoice["id"], "status": "paid"}
+        payments = await self._api.invoice_payments.list_async(params)
+        found = [facts.identifier(item.to_dict()["payment"].get("payment_intent")) for item in payments.data]
+        return next(filter(None, found), None)
 
     async def _remember_unit_amount(self, price_id: str) -> None:
         if price_id not in self._unit_amounts:
