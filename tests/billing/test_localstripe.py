@@ -20,6 +20,13 @@ from tests.billing.stripe_double import SECRET_KEY, WEBHOOK_SECRET
 from tests.database.personas import Connection, People
 from tests.e2e.worker_process import until
 
+# It saves itself into one file for the whole machine, which another user may own.
+WITHOUT_DISK = """
+from localstripe import resources, server
+resources.Store.dump_to_disk = lambda store: None
+server.start()
+"""
+
 
 class LocalStripe:
     """Requests as curl would send them."""
@@ -48,7 +55,7 @@ def localstripe(tmp_path: Path) -> Iterator[LocalStripe]:
     port = free_port()
     with (tmp_path / "localstripe.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "localstripe", "--port", str(port), "--from-scratch"],
+            [sys.executable, "-c", WITHOUT_DISK, "--port", str(port), "--from-scratch"],
             cwd=tmp_path,
             stdout=log,
             stderr=log,
