@@ -121,7 +121,7 @@ def grant(
         client = connect()
         made = call(
             client,
-            "operator_grant_credits",
+            "admin_adjust_credits",
             user_id=find_user(client, who)["id"],
             amount=amount,
             reason=reason,
@@ -141,9 +141,9 @@ def deduct(who: Who, amount: Amount, reason: Reason, key: Key = None, as_json: A
         client = connect()
         balance = call(
             client,
-            "operator_deduct_credits",
+            "admin_adjust_credits",
             user_id=find_user(client, who)["id"],
-            amount=amount,
+            amount=-amount,
             reason=reason,
             idempotency_key=key,
         )["balance_after"]
@@ -164,7 +164,7 @@ def refund(
     with readable_errors():
         entry = call(
             connect(),
-            "operator_refund_transaction",
+            "admin_refund_transaction",
             transaction_id=str(transaction),
             reason=reason,
             idempotency_key=key,

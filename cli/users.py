@@ -1,4 +1,4 @@
-"""`dtf users`: look at accounts, comp their plans, hand their data out, and delete them."""
+"""`dtf users`: look at accounts, change their rights, comp their plans, hand their data out, and delete them."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,12 @@ from cli.local.state import write_private
 from cli.output import AsJson, done, errors, print_facts, print_json, print_rows, readable_errors
 from cli.project import RefusedError, answers, call, connect, find_user
 
-app = typer.Typer(help="Look at accounts, comp plans, hand data out, delete accounts.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at accounts, change rights, comp plans, hand data out, delete accounts.", no_args_is_help=True
+)
 
 Who = Annotated[str, typer.Argument(metavar="USER", help="Id or e-mail address.")]
+Reason = Annotated[str, typer.Option(help="Why; it stays in admin_logs.")]
 
 LIST_COLUMNS = {
     "email": "E-mail",
@@ -92,10 +95,45 @@ def export(
 
 
 @app.command()
+def activate(who: Who, reason: Reason) -> None:
+    """Let a deactivated account work again."""
+    change_right(who, "admin_set_user_active", reason, is_active=True)
+    done(f"{who} is active.")
+
+
+@app.command()
+def deactivate(who: Who, reason: Reason) -> None:
+    """Let an account read and delete what it has, and start nothing."""
+    change_right(who, "admin_set_user_active", reason, is_active=False)
+    done(f"{who} is deactivated.")
+
+
+@app.command()
+def promote(who: Who, reason: Reason) -> None:
+    """Make somebody an admin."""
+    change_right(who, "admin_set_user_admin", reason, is_admin=True)
+    done(f"{who} is an admin.")
+
+
+@app.command()
+def demote(who: Who, reason: Reason) -> None:
+    """Take an admin's rights back."""
+    change_right(who, "admin_set_user_admin", reason, is_admin=False)
+    done(f"{who} is no admin.")
+
+
+def change_right(who: str, function: str, reason: str, **right: bool) -> None:
+    """Change a right of an account by a function that logs the reason."""
+    with readable_errors():
+        client = connect()
+        call(client, function, user_id=find_user(client, who)["id"], reason=reason, **right)
+
+
+@app.command()
 def comp(
     who: Who,
     plan: Annotated[str, typer.Argument(help="Name of a paid plan.")],
-    reason: Annotated[str, typer.Option(help="Why; it stays in admin_logs.")],
+    reason: Reason,
     months: Annotated[int, typer.Option(min=1, max=24, help="For how long.")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -103,7 +141,12 @@ def comp(
     with readable_errors():
         client = connect()
         row = call(
-            client, "comp_subscription", user_id=find_user(client, who)["id"], plan=plan, months=months, reason=reason
+            client,
+            "admin_comp_subscription",
+            user_id=find_user(client, who)["id"],
+            plan=plan,
+            months=months,
+            reason=reason,
         )
     if as_json:
         print_json(row)
@@ -114,7 +157,7 @@ def comp(
 @app.command()
 def delete(
     who: Who,
-    reason: Annotated[str, typer.Option(help="Why; it stays in admin_logs.")],
+    reason: Reason,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete an account: its files, then its rows. There is no way back."""

@@ -1439,7 +1439,13 @@ export type Database = {
         Returns: number;
       };
       admin_adjust_credits: {
-        Args: { p_amount: number; p_idempotency_key?: string; p_reason: string; p_user_id: string };
+        Args: {
+          p_amount: number;
+          p_expires_at?: string;
+          p_idempotency_key?: string;
+          p_reason: string;
+          p_user_id: string;
+        };
         Returns: {
           amount: number;
           balance_after: number;
@@ -1462,6 +1468,28 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "credit_transactions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      admin_comp_subscription: {
+        Args: { p_months: number; p_plan: string; p_reason: string; p_user_id: string };
+        Returns: {
+          cancel_at: string | null;
+          cancelled_at: string | null;
+          created_at: string;
+          current_period_end: string | null;
+          ended_at: string | null;
+          id: string;
+          started_at: string;
+          status: string;
+          stripe_subscription_id: string | null;
+          subscription_plan_id: string | null;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscription_history";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1683,28 +1711,6 @@ export type Database = {
           isSetofReturn: false;
         };
       };
-      comp_subscription: {
-        Args: { p_months: number; p_plan: string; p_reason: string; p_user_id: string };
-        Returns: {
-          cancel_at: string | null;
-          cancelled_at: string | null;
-          created_at: string;
-          current_period_end: string | null;
-          ended_at: string | null;
-          id: string;
-          started_at: string;
-          status: string;
-          stripe_subscription_id: string | null;
-          subscription_plan_id: string | null;
-          user_id: string;
-        };
-        SetofOptions: {
-          from: "*";
-          to: "subscription_history";
-          isOneToOne: true;
-          isSetofReturn: false;
-        };
-      };
       complete_and_claim_image_operation: {
         Args: {
           p_api_provider: string;
@@ -1908,92 +1914,6 @@ export type Database = {
         };
       };
       link_stripe_customer: { Args: { p_stripe_customer_id: string; p_user_id: string }; Returns: string };
-      operator_deduct_credits: {
-        Args: { p_amount: number; p_idempotency_key?: string; p_reason: string; p_user_id: string };
-        Returns: {
-          amount: number;
-          balance_after: number;
-          balance_before: number;
-          clawback_id: string | null;
-          created_at: string;
-          description: string | null;
-          expires_at: string | null;
-          id: string;
-          idempotency_key: string | null;
-          metadata: Json | null;
-          pay_as_you_go_package_id: string | null;
-          refunded_transaction_id: string | null;
-          seq: number;
-          stripe_payment_intent_id: string | null;
-          subscription_plan_id: string | null;
-          transaction_type: string;
-          user_id: string;
-        };
-        SetofOptions: {
-          from: "*";
-          to: "credit_transactions";
-          isOneToOne: true;
-          isSetofReturn: false;
-        };
-      };
-      operator_grant_credits: {
-        Args: {
-          p_amount: number;
-          p_expires_at?: string;
-          p_idempotency_key?: string;
-          p_reason: string;
-          p_user_id: string;
-        };
-        Returns: {
-          amount: number;
-          created_at: string;
-          currency: string | null;
-          expires_at: string | null;
-          id: string;
-          is_spent: boolean;
-          money_amount: number | null;
-          priority: number;
-          remaining: number;
-          seq: number;
-          source: string;
-          transaction_id: string;
-          user_id: string;
-        };
-        SetofOptions: {
-          from: "*";
-          to: "credit_grants";
-          isOneToOne: true;
-          isSetofReturn: false;
-        };
-      };
-      operator_refund_transaction: {
-        Args: { p_idempotency_key?: string; p_reason: string; p_transaction_id: string };
-        Returns: {
-          amount: number;
-          balance_after: number;
-          balance_before: number;
-          clawback_id: string | null;
-          created_at: string;
-          description: string | null;
-          expires_at: string | null;
-          id: string;
-          idempotency_key: string | null;
-          metadata: Json | null;
-          pay_as_you_go_package_id: string | null;
-          refunded_transaction_id: string | null;
-          seq: number;
-          stripe_payment_intent_id: string | null;
-          subscription_plan_id: string | null;
-          transaction_type: string;
-          user_id: string;
-        };
-        SetofOptions: {
-          from: "*";
-          to: "credit_transactions";
-          isOneToOne: true;
-          isSetofReturn: false;
-        };
-      };
       orphaned_storage_objects: {
         Args: { p_limit?: number };
         Returns: {

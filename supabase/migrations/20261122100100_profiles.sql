@@ -124,6 +124,28 @@ comment on function private.is_admin() is
 revoke execute on function private.is_admin() from public;
 grant execute on function private.is_admin() to authenticated, service_role;
 
+-- The gate of what admins do with their session and operators with the secret key. The setting `role` names the caller
+-- in a definer function too; a connection that did not change it is its own caller. Nobody but the two, and the owner,
+-- may execute what asks this.
+create function private.check_admin()
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    if
+        coalesce(nullif(current_setting('role'), 'none'), session_user) = 'authenticated'
+        and not private.is_admin()
+    then
+        perform private.refuse('PT403', 'Only an admin may do this', '{}', 'Sign in as an admin whose account is active.');
+    end if;
+end;
+$$;
+
+revoke execute on function private.check_admin() from public;
+grant execute on function private.check_admin() to authenticated, service_role;
+
 -- A deactivated account signs in, reads, cancels and deletes what is its own; the policies and RPCs that start or
 -- change something ask this first.
 create function private.is_active()

@@ -5,22 +5,6 @@
 -- These functions run as their caller. Row level security lets an admin read everything, and would let anybody else
 -- read his own rows, which is no figure of the business: hence the gate.
 
--- The gate of every figure: an admin, or a role that is no browser's.
-create function private.check_stats_reader()
-returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-    if current_user = 'authenticated' and not (select private.is_admin()) then
-        perform private.refuse('PT403', 'Only an admin may do this', '{}', 'Sign in as an admin whose account is active.');
-    end if;
-end;
-$$;
-
-revoke execute on function private.check_stats_reader() from public;
-grant execute on function private.check_stats_reader() to authenticated, service_role;
-
 -- Checks who asks, and for which months: both included, named by any of their days. Without an end it is the current
 -- month, without a beginning a year. Returns the first day and the day after the last.
 create function private.stats_period(p_first_month date, p_last_month date, out first_day date, out next_day date)
@@ -33,7 +17,7 @@ declare
     c_most_months constant integer := 36;
     c_last constant date := coalesce(p_last_month, (now() at time zone 'UTC')::date);
 begin
-    perform private.check_stats_reader();
+    perform private.check_admin();
     if isfinite(c_last) and isfinite(coalesce(p_first_month, c_last)) then
         next_day := date_trunc('month', c_last::timestamp) + interval '1 month';
         first_day := coalesce(date_trunc('month', p_first_month::timestamp), next_day - interval '12 months');
@@ -282,7 +266,7 @@ stable
 set search_path = ''
 as $$
 begin
-    perform private.check_stats_reader();
+    perform private.check_admin();
     return query
     select
         o.operation_type,
@@ -328,7 +312,7 @@ declare
     c_to constant timestamptz := coalesce(p_to, now());
     c_from constant timestamptz := coalesce(p_from, c_to - interval '24 hours');
 begin
-    perform private.check_stats_reader();
+    perform private.check_admin();
     if c_from >= c_to then
         perform private.refuse(
             'PT400', 'The period must end after it begins', jsonb_build_object('p_from', c_from, 'p_to', c_to),

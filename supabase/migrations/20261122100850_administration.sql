@@ -198,27 +198,26 @@ $$;
 
 revoke execute on function private.check_reason(text) from public;
 
--- The gate of every admin function: an active admin, and a reason that the log can keep.
+-- The gate of every admin function: an active admin, or an operator with the secret key; and a reason that the log can
+-- keep.
 create function private.check_admin(p_reason text)
 returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
-    if not private.is_admin() then
-        perform private.refuse('PT403', 'Only an admin may do this', '{}', 'Sign in as an admin whose account is active.');
-    end if;
+    perform private.check_admin();
     perform private.check_reason(p_reason);
 end;
 $$;
 
 revoke execute on function private.check_admin(text) from public;
 
--- Locks another account for an admin who takes or gives a right.
+-- Locks another account for an admin or an operator who takes or gives a right.
 --
 -- Both profiles are locked, in the order of their ids, and the admin is checked again after: whoever succeeds is still
 -- an active admin when it commits, and cannot be the one who was changed. So two admins who dismiss each other at the
--- same moment do not both succeed, and one admin always remains.
+-- same moment do not both succeed, and admins alone never come to be without one.
 create function private.lock_account_as_admin(p_user_id uuid, p_reason text)
 returns public.profiles
 language plpgsql
@@ -274,7 +273,7 @@ end;
 $$;
 
 revoke execute on function private.admin_set_user_active(uuid, boolean, text) from public;
-grant execute on function private.admin_set_user_active(uuid, boolean, text) to authenticated;
+grant execute on function private.admin_set_user_active(uuid, boolean, text) to authenticated, service_role;
 
 create function public.admin_set_user_active(p_user_id uuid, p_is_active boolean, p_reason text)
 returns public.profiles
@@ -287,11 +286,11 @@ end;
 $$;
 
 comment on function public.admin_set_user_active(uuid, boolean, text) is
-'Admins: deactivates another account, or activates it again, and returns its profile. A deactivated account reads and '
-'deletes what it has and starts nothing; its public collections are hidden. Logged with the reason. Errors: 400 no '
-'reason, 403 not an admin, 404 unknown user, 409 the own account.';
+'Admins and operators: deactivates another account, or activates it again, and returns its profile. A deactivated '
+'account reads and deletes what it has and starts nothing; its public collections are hidden. Logged with the reason. '
+'Errors: 400 no reason, 403 not an admin, 404 unknown user, 409 the own account.';
 revoke execute on function public.admin_set_user_active(uuid, boolean, text) from public;
-grant execute on function public.admin_set_user_active(uuid, boolean, text) to authenticated;
+grant execute on function public.admin_set_user_active(uuid, boolean, text) to authenticated, service_role;
 
 create function private.admin_set_user_admin(p_user_id uuid, p_is_admin boolean, p_reason text)
 returns public.profiles
@@ -315,7 +314,7 @@ end;
 $$;
 
 revoke execute on function private.admin_set_user_admin(uuid, boolean, text) from public;
-grant execute on function private.admin_set_user_admin(uuid, boolean, text) to authenticated;
+grant execute on function private.admin_set_user_admin(uuid, boolean, text) to authenticated, service_role;
 
 create function public.admin_set_user_admin(p_user_id uuid, p_is_admin boolean, p_reason text)
 returns public.profiles
@@ -328,11 +327,11 @@ end;
 $$;
 
 comment on function public.admin_set_user_admin(uuid, boolean, text) is
-'Admins: makes another account an admin, or takes that back, and returns its profile. Nobody changes himself, so an '
-'admin always remains. Logged with the reason. Errors: 400 no reason, 403 not an admin, 404 unknown user, 409 the own '
-'account.';
+'Admins and operators: makes another account an admin, or takes that back, and returns its profile. Nobody changes '
+'himself, so admins alone always leave one. Logged with the reason. Errors: 400 no reason, 403 not an admin, 404 '
+'unknown user, 409 the own account.';
 revoke execute on function public.admin_set_user_admin(uuid, boolean, text) from public;
-grant execute on function public.admin_set_user_admin(uuid, boolean, text) to authenticated;
+grant execute on function public.admin_set_user_admin(uuid, boolean, text) to authenticated, service_role;
 
 -- Logs what an admin did in a ledger, unless the entry is the answer to a request that was sent again.
 create function private.log_ledger_action(p_action text, p_entry public.credit_transactions, p_reason text)
@@ -358,6 +357,7 @@ create function private.admin_adjust_credits(
     p_user_id uuid,
     p_amount integer,
     p_reason text,
+    p_expires_at timestamptz,
     p_idempotency_key text
 )
 returns public.credit_transactions
@@ -376,10 +376,14 @@ begin
             'PT400', format('The amount must be between -%1$s and %1$s credits, and not 0', c_largest_amount),
             jsonb_build_object('argument', 'p_amount', 'value', p_amount),
             'Pass a positive number to give credits, a negative one to take them.');
+    elsif p_amount < 0 and p_expires_at is not null then
+        perform private.refuse(
+            'PT400', 'Credits that are taken do not expire', '{"argument": "p_expires_at"}',
+            'Leave p_expires_at out, or pass a positive amount.');
     elsif p_amount > 0 then
         v_grant := private.grant_credits(
-            p_user_id, p_amount, 'bonus', 'adjustment', null, 0, p_reason, null, p_idempotency_key, null, null, null,
-            null, null);
+            p_user_id, p_amount, 'bonus', 'adjustment', p_expires_at, 0, p_reason, null, p_idempotency_key, null, null,
+            null, null, null);
         select t.* into strict v_entry from public.credit_transactions as t where t.id = v_grant.transaction_id;
     else
         -- Not usage: nothing was delivered for them.
@@ -396,13 +400,15 @@ begin
 end;
 $$;
 
-revoke execute on function private.admin_adjust_credits(uuid, integer, text, text) from public;
-grant execute on function private.admin_adjust_credits(uuid, integer, text, text) to authenticated;
+revoke execute on function private.admin_adjust_credits(uuid, integer, text, timestamptz, text) from public;
+grant execute on function private.admin_adjust_credits(uuid, integer, text, timestamptz, text)
+to authenticated, service_role;
 
 create function public.admin_adjust_credits(
     p_user_id uuid,
     p_amount integer,
     p_reason text,
+    p_expires_at timestamptz default null,
     p_idempotency_key text default null
 )
 returns public.credit_transactions
@@ -410,17 +416,18 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    return private.admin_adjust_credits(p_user_id, p_amount, p_reason, p_idempotency_key);
+    return private.admin_adjust_credits(p_user_id, p_amount, p_reason, p_expires_at, p_idempotency_key);
 end;
 $$;
 
-comment on function public.admin_adjust_credits(uuid, integer, text, text) is
-'Admins: gives credits (a positive amount) or takes them (negative, an expiration entry) and returns the entry. The '
-'user reads the reason as its description. Logged. With an idempotency key, the same request returns the first answer. '
-'Errors: 400 bad argument or no reason, 402 too few credits to take, 403 not an admin, 404 unknown user, 409 key used '
-'for another request.';
-revoke execute on function public.admin_adjust_credits(uuid, integer, text, text) from public;
-grant execute on function public.admin_adjust_credits(uuid, integer, text, text) to authenticated;
+comment on function public.admin_adjust_credits(uuid, integer, text, timestamptz, text) is
+'Admins and operators: gives credits (a positive amount, until p_expires_at) or takes them (negative, an expiration '
+'entry) and returns the entry. The user reads the reason as its description. Logged. With an idempotency key, the same '
+'request returns the first answer. Errors: 400 bad argument or no reason, 402 too few credits to take, 403 not an '
+'admin, 404 unknown user, 409 key used for another request.';
+revoke execute on function public.admin_adjust_credits(uuid, integer, text, timestamptz, text) from public;
+grant execute on function public.admin_adjust_credits(uuid, integer, text, timestamptz, text)
+to authenticated, service_role;
 
 create function private.admin_refund_transaction(p_transaction_id uuid, p_reason text, p_idempotency_key text)
 returns public.credit_transactions
@@ -439,7 +446,7 @@ end;
 $$;
 
 revoke execute on function private.admin_refund_transaction(uuid, text, text) from public;
-grant execute on function private.admin_refund_transaction(uuid, text, text) to authenticated;
+grant execute on function private.admin_refund_transaction(uuid, text, text) to authenticated, service_role;
 
 create function public.admin_refund_transaction(
     p_transaction_id uuid,
@@ -456,8 +463,8 @@ end;
 $$;
 
 comment on function public.admin_refund_transaction(uuid, text, text) is
-'Admins: gives back the credits of a usage entry, to where they came from, and returns the refund. The user reads the '
-'reason as its description. Logged. Errors: 400 no reason, 403 not an admin, 404 unknown entry, 409 no usage entry, '
-'refunded already, or key used for another request.';
+'Admins and operators: gives back the credits of a usage entry, to where they came from, and returns the refund. The '
+'user reads the reason as its description. Logged. Errors: 400 no reason, 403 not an admin, 404 unknown entry, 409 no '
+'usage entry, refunded already, or key used for another request.';
 revoke execute on function public.admin_refund_transaction(uuid, text, text) from public;
-grant execute on function public.admin_refund_transaction(uuid, text, text) to authenticated;
+grant execute on function public.admin_refund_transaction(uuid, text, text) to authenticated, service_role;

@@ -179,11 +179,14 @@ RIGHTS = {"admin_set_user_active": {"p_is_active": False}, "admin_set_user_admin
 CALLS: dict[str, dict[str, Any]] = RIGHTS | {
     "admin_adjust_credits": {"p_amount": 5},
     "admin_refund_transaction": {},
+    "admin_comp_subscription": {"p_plan": "basic", "p_months": 1},
 }
 
 
 @pytest.mark.parametrize("function", CALLS)
-def test_only_an_active_admin_with_a_reason_calls_an_admin_function(people: People, function: str) -> None:
+def test_only_an_active_admin_or_the_operator_calls_an_admin_function_with_a_reason(
+    people: People, function: str
+) -> None:
     target = people.new()
     key = "p_transaction_id" if function == "admin_refund_transaction" else "p_user_id"
     arguments = {key: target.id, "p_reason": "because"} | CALLS[function]
@@ -193,15 +196,14 @@ def test_only_an_active_admin_with_a_reason_calls_an_admin_function(people: Peop
         target.call(function, **arguments)
     with refused("PT403", "Only an admin"):
         people.new(is_admin=True, is_active=False).call(function, **arguments)
-    for somebody in (people.anon, people.service):
-        with refused("42501"):
-            somebody.call(function, **arguments)
-    admin = people.new(is_admin=True)
-    for reason in (None, "", "  ", "x" * 301):
-        with refused("PT400", "reason"):
-            admin.call(function, **(arguments | {"p_reason": reason}))
-    with refused("PT404", "not found"):
-        admin.call(function, **(arguments | {key: uuid4()}))
+    with refused("42501"):
+        people.anon.call(function, **arguments)
+    for caller in (people.new(is_admin=True), people.service):
+        for reason in (None, "", "  ", "x" * 301):
+            with refused("PT400", "reason"):
+                caller.call(function, **(arguments | {"p_reason": reason}))
+        with refused("PT404", "not found"):
+            caller.call(function, **(arguments | {key: uuid4()}))
 
 
 def test_there_is_no_admin_function_that_the_test_above_forgets(db: Connection) -> None:
@@ -241,6 +243,34 @@ def test_nobody_changes_his_own_rights(people: People, function: str) -> None:
     admin = people.new(is_admin=True)
     with refused("PT409", "own account"):
         admin.call(function, p_user_id=admin.id, p_reason="x", **RIGHTS[function])
+
+
+def test_what_an_operator_does_is_logged_without_an_actor(people: People, db: Connection) -> None:
+    user = people.new()
+    people.service.call("admin_set_user_admin", p_user_id=user.id, p_is_admin=True, p_reason="founder")
+    assert user.sql("select is_admin from public.profiles where id = auth.uid()") == [{"is_admin": True}]
+    people.service.call("admin_set_user_admin", p_user_id=user.id, p_is_admin=False, p_reason="has left")
+    gift = {"p_user_id": user.id, "p_amount": 3, "p_reason": "goodwill", "p_idempotency_key": "gift"}
+    assert people.service.call("admin_adjust_credits", **gift) == people.service.call("admin_adjust_credits", **gift)
+    log = db.execute(
+        "select actor_id, action, details from public.admin_logs where target_user_id = %s order by created_at",
+        (user.id,),
+    ).fetchall()
+    assert [(row["actor_id"], row["action"], row["details"]["reason"]) for row in log] == [
+        (None, "admin_set_user_admin", "founder"),
+        (None, "admin_set_user_admin", "has left"),
+        (None, "admin_adjust_credits", "goodwill"),
+    ]
+
+
+def test_credits_may_be_given_for_a_while(people: People) -> None:
+    admin, user = people.new(is_admin=True), people.new()
+    adjust = {"p_user_id": user.id, "p_reason": "goodwill", "p_expires_at": "2099-01-01"}
+    admin.call("admin_adjust_credits", p_amount=5, **adjust)
+    (grant,) = user.sql("select amount, source, expires_at from public.credit_grants order by seq desc limit 1")
+    assert (grant["amount"], grant["source"], grant["expires_at"].year) == (5, "adjustment", 2099)
+    with refused("PT400", "do not expire"):
+        admin.call("admin_adjust_credits", p_amount=-5, **adjust)
 
 
 def test_an_admin_gives_and_takes_credits_once_for_each_key(people: People, db: Connection) -> None:
