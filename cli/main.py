@@ -13,6 +13,7 @@ from rich.table import Table
 from cli import billing, maintain, stats, users
 from cli import credits as credit_commands
 from cli import demo as scenario
+from cli import email as email_commands
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.add_typer(users.app, name="users")
 app.add_typer(credit_commands.app, name="credits")
 app.add_typer(billing.app, name="stripe")
+app.add_typer(email_commands.app, name="email")
 app.command()(stats.stats)
 app.command()(maintain.maintain)
 

@@ -67,6 +67,12 @@ def call(client: Client, function: str, **arguments: Any) -> Any:
         return client.rpc(function, sent).execute().data
 
 
+def containing(text: str) -> str:
+    """The pattern of `like` for what contains a text, in which % and _ stand for themselves."""
+    literal = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{literal}%"
+
+
 def find_user(client: Client, who: str) -> dict[str, Any]:
     """The profile of a user named by his id or his whole e-mail address."""
     try:

@@ -10,7 +10,7 @@ from supabase import Client
 from cli.local.errors import StackError
 from cli.local.state import write_private
 from cli.output import AsJson, done, errors, print_facts, print_json, print_rows, readable_errors
-from cli.project import RefusedError, answers, call, connect, find_user
+from cli.project import RefusedError, answers, call, connect, containing, find_user
 
 app = typer.Typer(
     help="Look at accounts, change rights, comp plans, hand data out, delete accounts.", no_args_is_help=True
@@ -43,8 +43,7 @@ def list_users(
     with readable_errors(), answers():
         query = connect().table("profiles").select("*").order("created_at", desc=True).limit(limit)
         if search:
-            literal = search.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-            query = query.ilike("email", f"%{literal}%")
+            query = query.ilike("email", containing(search))
         if admins:
             query = query.eq("is_admin", True)
         if inactive:
