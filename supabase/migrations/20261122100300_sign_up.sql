@@ -1,6 +1,64 @@
 -- Sign-up: from an account in auth.users to a profile with its first credits.
 
--- Makes the profile of an account and its first ledger entry.
+-- The addresses of deleted accounts, so that leaving and coming back makes no credits. As keyed hashes: they answer
+-- whether an address was here before, and give none away. prune_logs forgets the old ones.
+create table private.former_addresses (
+    address_hash bytea primary key,
+    closed_at timestamptz not null default now()
+);
+
+comment on table private.former_addresses is 'Keyed hashes of the addresses of deleted accounts.';
+
+alter table private.former_addresses enable row level security;
+
+create table private.secrets (
+    name text primary key,
+    value uuid not null default gen_random_uuid()
+);
+
+comment on table private.secrets is 'Keys of this project, made with it. Nobody reads them but its own functions.';
+
+alter table private.secrets enable row level security;
+
+insert into private.secrets (name) values ('former_addresses');
+
+create function private.address_hash(p_email text)
+returns bytea
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return (
+        select sha256(convert_to(s.value || lower(p_email), 'UTF8')) from private.secrets as s
+        where s.name = 'former_addresses'
+    );
+end;
+$$;
+
+revoke execute on function private.address_hash(text) from public;
+
+create function private.remember_address()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    insert into private.former_addresses (address_hash) values (private.address_hash(old.email))
+    on conflict (address_hash) do update set closed_at = excluded.closed_at;
+    return null;
+end;
+$$;
+
+revoke execute on function private.remember_address() from public;
+
+create trigger remember_address
+after delete on auth.users
+for each row when (old.email is not null)
+execute function private.remember_address();
+
+-- Makes the profile of an account and its first ledger entry, unless the address had its free credits before.
 --
 -- An address belongs to one profile. Auth keeps addresses unique among its own accounts, but lets a single sign-on
 -- account have the address of another; such a second account is refused here, because mail, receipts and the operator
@@ -25,8 +83,12 @@ begin
     if not found then
         perform private.refuse_taken_address(p_user_id);
     end if;
-    perform private.add_user_credits(
-        p_user_id, c_free_credits, 'bonus', 'Free credits for a new account', null, 'sign-up');
+    if not exists (
+        select 1 from private.former_addresses as f where f.address_hash = private.address_hash(p_email)
+    ) then
+        perform private.add_user_credits(
+            p_user_id, c_free_credits, 'bonus', 'Free credits for a new account', null, 'sign-up');
+    end if;
 end;
 $$;
 

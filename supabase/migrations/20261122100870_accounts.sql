@@ -1,8 +1,8 @@
 -- Accounts: everything about one as JSON, and the end of one.
 --
 -- An account is deleted in this order: its objects, through the Storage API, because SQL would leave their bytes; then
--- the row in auth.users, and everything else by cascade. Two things stay: sums in closed_account_totals, and the
--- account's id in admin_logs.
+-- the row in auth.users, and everything else by cascade. Three things stay: sums in closed_account_totals, its id in
+-- admin_logs, and for a while a keyed hash of its address, so that it gets no free credits again.
 
 -- The objects in the folders of an account. The collation is that of the index that a hosted project has.
 create function private.account_objects(p_user_id uuid)

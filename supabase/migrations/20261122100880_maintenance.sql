@@ -161,7 +161,7 @@ as $$
 declare
     c_youngest constant interval := '30 days'::interval;
     v_pruned integer;
-    v_metrics integer;
+    v_more integer;
 begin
     if p_limit is null or p_limit not between 1 and 10000 then
         perform private.refuse(
@@ -182,8 +182,15 @@ begin
         select old.id from public.system_metrics as old
         where old.recorded_at < p_before limit p_limit - v_pruned for update skip locked
     );
-    get diagnostics v_metrics = row_count;
-    return v_pruned + v_metrics;
+    get diagnostics v_more = row_count;
+    v_pruned := v_pruned + v_more;
+    delete from private.former_addresses as f
+    where f.address_hash in (
+        select old.address_hash from private.former_addresses as old
+        where old.closed_at < p_before limit p_limit - v_pruned for update skip locked
+    );
+    get diagnostics v_more = row_count;
+    return v_pruned + v_more;
 end;
 $$;
 
@@ -201,8 +208,9 @@ end;
 $$;
 
 comment on function public.prune_logs(timestamptz, integer) is
-'Deletes up to p_limit (1 to 10000) rows of user_activity_logs and system_metrics from before p_before, which is 30 '
-'days ago or more, and returns how many: call again until it is 0. Error: 400 bad argument.';
+'Deletes up to p_limit (1 to 10000) rows of user_activity_logs, system_metrics and the hashed addresses of deleted '
+'accounts from before p_before, which is 30 days ago or more, and returns how many: call again until it is 0. Error: '
+'400 bad argument.';
 revoke execute on function public.prune_logs(timestamptz, integer) from public;
 grant execute on function public.prune_logs(timestamptz, integer) to service_role;
 

@@ -1,5 +1,6 @@
 """What happens in the project when Auth makes or changes an account."""
 
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from tests.database.personas import Connection, People, refused
@@ -70,3 +71,25 @@ def test_a_profile_goes_with_its_account(people: People, db: Connection) -> None
     user = people.new()
     db.execute("delete from auth.users where id = %s", (user.id,))
     assert db.execute("select 1 from public.profiles where id = %s", (user.id,)).fetchall() == []
+
+
+def test_free_credits_come_once_for_an_address(people: People, db: Connection) -> None:
+    address = f"Back-{uuid4()}@example.test"
+    for balance in (2, 0, 0):
+        user_id = _sign_up(db, address)
+        (profile,) = db.execute(
+            "select credits_remaining as n from public.profiles where id = %s", (user_id,)
+        ).fetchall()
+        assert profile["n"] == balance
+        assert people.service.rows("verify_ledger") == []
+        db.execute("delete from auth.users where id = %s", (user_id,))
+    kept = db.execute("select * from private.former_addresses").fetchall()
+    assert kept
+    assert "back-" not in str(kept).lower()
+
+    db.execute("update private.former_addresses set closed_at = now() - interval '400 days'")
+    while people.service.call("prune_logs", p_before=datetime.now(UTC) - timedelta(days=399)):
+        pass
+    user_id = _sign_up(db, address.lower())
+    (profile,) = db.execute("select credits_remaining as n from public.profiles where id = %s", (user_id,)).fetchall()
+    assert profile["n"] == 2
