@@ -16,13 +16,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.api import ApiUnavailableError
-from services.billing.checkout import CheckoutRequest, PortalRequest, Shop, WrongRequestError
+from services.billing.checkout import CheckoutRequest, PortalRequest, Shop
 from services.billing.database import Database, RefusedError
 from services.billing.openapi import document
 from services.billing.reader import Reader
 from services.billing.settings import BillingSettings
 from services.billing.tokens import TokenError, Tokens, TokensUnavailableError
 from services.billing.webhook import FailedError, ForgedError, Webhook, verify
+from services.http import WrongRequestError, error_answer, read_body
 
 LARGEST_EVENT = 1024 * 1024  # bytes
 LARGEST_REQUEST = 16 * 1024
@@ -91,7 +92,7 @@ class Service:
     async def stripe_event(self, request: Request) -> Response:
         """POST /webhooks/stripe."""
         started = time.monotonic()
-        body = await _read(request, LARGEST_EVENT)
+        body = await read_body(request, LARGEST_EVENT)
         settings = self._settings
         try:
             event = verify(
@@ -132,45 +133,28 @@ class Service:
         return user_id
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    """The raw body, of at most `limit` bytes."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise WrongRequestError(413, "The body is too large", f"Send at most {limit} bytes.")
-    return bytes(body)
-
-
 async def _body(request: Request, model: type[Body]) -> Body:
     try:
-        return model.model_validate_json(await _read(request, LARGEST_REQUEST) or b"{}")
+        return model.model_validate_json(await read_body(request, LARGEST_REQUEST) or b"{}")
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False, include_input=False)
         where = ".".join(str(part) for part in first["loc"])
         raise WrongRequestError(400, f"{where}: {first['msg']}".removeprefix(": "), "See /openapi.json.") from error
 
 
-def _answer(status: int, message: str, hint: str | None, details: object = None) -> Response:
-    """An error in the shape of PostgREST's, so that pages show both in one way."""
-    headers = {"retry-after": "60"} if status == 429 else {"www-authenticate": "Bearer"} if status == 401 else None
-    body = {"code": f"PT{status}", "message": message, "details": details, "hint": hint}
-    return JSONResponse(body, status_code=status, headers=headers)
-
-
 async def _error(_: Request, error: Exception) -> Response:
     match error:
         case WrongRequestError():
-            return _answer(error.status, str(error), error.hint)
+            return error_answer(error.status, str(error), error.hint)
         case TokenError():
-            return _answer(401, str(error), "Send the user's access token as a bearer token.")
+            return error_answer(401, str(error), "Send the user's access token as a bearer token.")
         case RefusedError(status=status) if status < 500:
             return JSONResponse(error.body, status_code=status)
         case stripe.IdempotencyError() | stripe.RateLimitError():
-            return _answer(409, "Another request for the same is under way", "Try again in a moment.")
+            return error_answer(409, "Another request for the same is under way", "Try again in a moment.")
     # No secrets: the messages of Stripe name keys at most by their last characters.
     log.error("request_failed", error=f"{type(error).__name__}: {error}")
-    return _answer(503, "Payments are not available at the moment", "Try again in a minute.")
+    return error_answer(503, "Payments are not available at the moment", "Try again in a minute.")
 
 
 ERRORS = (

@@ -13,17 +13,9 @@ from services.billing.database import Database, RefusedError
 from services.billing.facts import Object
 from services.billing.reader import Reader
 from services.billing.settings import BillingSettings
+from services.http import WrongRequestError
 
 log = structlog.get_logger(__name__)
-
-
-class WrongRequestError(Exception):
-    """The request cannot be carried out; `status` is that of the answer, the message is for the caller."""
-
-    def __init__(self, status: int, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.hint = hint
 
 
 class CheckoutRequest(BaseModel):
