@@ -168,13 +168,96 @@ export type Database = {
           },
         ];
       };
+      billing_invoices: {
+        Row: {
+          amount_due: number;
+          amount_paid: number;
+          attempts: number;
+          created_at: string;
+          currency: string;
+          failed_attempt: number | null;
+          hosted_url: string | null;
+          id: string;
+          next_attempt_at: string | null;
+          paid_at: string | null;
+          period_end: string | null;
+          reason: string;
+          status: string;
+          stripe_subscription_id: string;
+          subscription_plan_id: string | null;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_due: number;
+          amount_paid: number;
+          attempts: number;
+          created_at: string;
+          currency: string;
+          failed_attempt?: number | null;
+          hosted_url?: string | null;
+          id: string;
+          next_attempt_at?: string | null;
+          paid_at?: string | null;
+          period_end?: string | null;
+          reason: string;
+          status: string;
+          stripe_subscription_id: string;
+          subscription_plan_id?: string | null;
+          user_id: string;
+        };
+        Update: {
+          amount_due?: number;
+          amount_paid?: number;
+          attempts?: number;
+          created_at?: string;
+          currency?: string;
+          failed_attempt?: number | null;
+          hosted_url?: string | null;
+          id?: string;
+          next_attempt_at?: string | null;
+          paid_at?: string | null;
+          period_end?: string | null;
+          reason?: string;
+          status?: string;
+          stripe_subscription_id?: string;
+          subscription_plan_id?: string | null;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "billing_invoices_subscription_plan_id_fkey";
+            columns: ["subscription_plan_id"];
+            isOneToOne: false;
+            referencedRelation: "subscription_plans";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "billing_invoices_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "billing_invoices_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       billing_orders: {
         Row: {
+          amount: number | null;
           closed_at: string | null;
           created_at: string;
           credits: number | null;
+          currency: string | null;
           id: string;
           pay_as_you_go_package_id: string | null;
+          receipt_url: string | null;
           status: string;
           stripe_checkout_session_id: string | null;
           stripe_price_id: string;
@@ -183,11 +266,14 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          amount?: number | null;
           closed_at?: string | null;
           created_at?: string;
           credits?: number | null;
+          currency?: string | null;
           id?: string;
           pay_as_you_go_package_id?: string | null;
+          receipt_url?: string | null;
           status?: string;
           stripe_checkout_session_id?: string | null;
           stripe_price_id: string;
@@ -195,11 +281,14 @@ export type Database = {
           user_id: string;
         };
         Update: {
+          amount?: number | null;
           closed_at?: string | null;
           created_at?: string;
           credits?: number | null;
+          currency?: string | null;
           id?: string;
           pay_as_you_go_package_id?: string | null;
+          receipt_url?: string | null;
           status?: string;
           stripe_checkout_session_id?: string | null;
           stripe_price_id?: string;
@@ -1136,17 +1225,20 @@ export type Database = {
       stripe_customers: {
         Row: {
           created_at: string;
+          email: string | null;
           id: string;
           user_id: string;
         };
         ComputedFields: never;
         Insert: {
           created_at?: string;
+          email?: string | null;
           id: string;
           user_id: string;
         };
         Update: {
           created_at?: string;
+          email?: string | null;
           id?: string;
           user_id?: string;
         };
@@ -1608,11 +1700,14 @@ export type Database = {
       attach_checkout_session: {
         Args: { p_order_id: string; p_session_id: string };
         Returns: {
+          amount: number | null;
           closed_at: string | null;
           created_at: string;
           credits: number | null;
+          currency: string | null;
           id: string;
           pay_as_you_go_package_id: string | null;
+          receipt_url: string | null;
           status: string;
           stripe_checkout_session_id: string | null;
           stripe_price_id: string;
@@ -1913,7 +2008,10 @@ export type Database = {
           isSetofReturn: false;
         };
       };
-      link_stripe_customer: { Args: { p_stripe_customer_id: string; p_user_id: string }; Returns: string };
+      link_stripe_customer: {
+        Args: { p_email?: string; p_stripe_customer_id: string; p_user_id: string };
+        Returns: string;
+      };
       orphaned_storage_objects: {
         Args: { p_limit?: number };
         Returns: {
@@ -1924,11 +2022,14 @@ export type Database = {
       place_billing_order: {
         Args: { p_stripe_price_id: string; p_user_id: string };
         Returns: {
+          amount: number | null;
           closed_at: string | null;
           created_at: string;
           credits: number | null;
+          currency: string | null;
           id: string;
           pay_as_you_go_package_id: string | null;
+          receipt_url: string | null;
           status: string;
           stripe_checkout_session_id: string | null;
           stripe_price_id: string;

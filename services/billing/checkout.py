@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import stripe
@@ -16,6 +17,8 @@ from services.billing.settings import BillingSettings
 from services.http import WrongRequestError
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class CheckoutRequest(BaseModel):
@@ -76,10 +79,13 @@ class Shop:
 
     async def portal(self, user_id: str, request: PortalRequest) -> str:
         """The address of the page where a customer changes his plan, his card and his invoices."""
-        params: Any = {"customer": await self._customer(user_id)}
-        if (url := self._way_back(request.return_url)) is not None:
-            params["return_url"] = url
-        return (await self._api.billing_portal.sessions.create_async(params)).url
+        url = self._way_back(request.return_url)
+
+        async def make(customer: str) -> str:
+            params: Any = {"customer": customer} | ({"return_url": url} if url is not None else {})
+            return (await self._api.billing_portal.sessions.create_async(params)).url
+
+        return await self._with_customer(user_id, make)
 
     def _way_back(self, url: str | None) -> str | None:
         """A return address, if it leads to one of the configured origins."""
@@ -112,26 +118,51 @@ class Shop:
     async def _is_plan(self, price_id: str) -> bool:
         return bool(await self._database.rows("subscription_plans", "id", stripe_price_id=price_id))
 
+    async def _with_customer(self, user_id: str, make: Callable[[str], Awaitable[T]]) -> T:
+        """Make something for the customer of an account; for a new one where the old one was deleted at Stripe."""
+        try:
+            return await make(await self._customer(user_id))
+        except stripe.InvalidRequestError as error:
+            if error.code != "resource_missing" or not await self._forget_deleted_customer(user_id):
+                raise
+        return await make(await self._customer(user_id))
+
     async def _customer(self, user_id: str) -> str:
         # In this order: an account that gets its first customer in between shows it in its profile.
-        earlier = len(await self._database.rows("stripe_customers", "id", user_id=user_id))
+        known = {row["id"]: row["email"] for row in await self._database.rows("stripe_customers", user_id=user_id)}
+        profile = await self._profile(user_id)
+        email = None if profile["email"].endswith(".invalid") else profile["email"]
+        customer = profile["stripe_customer_id"]
+        if customer:
+            # Receipts must not go to an address that the account has given up.
+            if email is not None and known.get(customer) != email:
+                await self._api.customers.update_async(customer, {"email": email})
+                await self._database.link_customer(user_id, customer, email)
+            return str(customer)
+        # Asked for twice at once, the same key gives the same customer; after a deleted one, another key another.
+        params: Any = {"metadata": {"user_id": user_id}} | ({"email": email} if email is not None else {})
+        made = await self._api.customers.create_async(params, _once(f"customer:{user_id}:{len(known)}", params))
+        return await self._database.link_customer(user_id, made.id, email)
+
+    async def _profile(self, user_id: str) -> Object:
         rows = await self._database.rows("profiles", "stripe_customer_id,email", id=user_id)
         if not rows:
             raise WrongRequestError(404, "The account does not exist any more", "Sign up again.")
-        (profile,) = rows
-        if profile["stripe_customer_id"]:
-            return str(profile["stripe_customer_id"])
-        # Asked for twice at once, the same key gives the same customer; after a deleted one, another key another.
-        params: Any = {"metadata": {"user_id": user_id}}
-        if not profile["email"].endswith(".invalid"):
-            params["email"] = profile["email"]
-        customer = await self._api.customers.create_async(params, _once(f"customer:{user_id}:{earlier}", params))
-        return await self._database.link_customer(user_id, customer.id)
+        return rows[0]
+
+    async def _forget_deleted_customer(self, user_id: str) -> bool:
+        """Do now what the event of a deleted customer would have done; whether he is deleted."""
+        customer = (await self._profile(user_id))["stripe_customer_id"]
+        if not customer:
+            return True
+        ticket, _ = await self._database.start_read()
+        told = await self._reader.customer(customer)
+        await self._database.reconcile(told, ticket, apply=True)
+        return all(fact["is_deleted"] for fact in told)
 
     async def _session(self, user_id: str, order: Object, success: str | None, cancel: str | None) -> Any:
         params: Any = {
             "mode": "subscription" if order["subscription_plan_id"] else "payment",
-            "customer": await self._customer(user_id),
             "client_reference_id": order["id"],
             "line_items": [{"price": order["stripe_price_id"], "quantity": 1}],
             "metadata": {"order_id": order["id"], "user_id": user_id},
@@ -140,7 +171,12 @@ class Shop:
             params |= {"success_url": success, "cancel_url": cancel}
         if order["subscription_plan_id"]:
             params["subscription_data"] = await self._subscription_data(user_id, order)
-        return await self._api.checkout.sessions.create_async(params, _once(f"checkout:{order['id']}", params))
+
+        async def make(customer: str) -> Any:
+            whole: Any = params | {"customer": customer}
+            return await self._api.checkout.sessions.create_async(whole, _once(f"checkout:{order['id']}", whole))
+
+        return await self._with_customer(user_id, make)
 
     async def _subscription_data(self, user_id: str, order: Object) -> Object:
         """A trial is for an account's first subscription only."""

@@ -88,9 +88,14 @@ class Database:
         """Note the payment page of an order. Raises RefusedError where the order is closed."""
         await self._call("attach_checkout_session", p_order_id=order_id, p_session_id=session_id)
 
-    async def link_customer(self, user_id: str, customer_id: str) -> str:
-        """Give an account a customer unless it has one; the one it has. Raises RefusedError."""
-        return str(await self._call("link_stripe_customer", p_user_id=user_id, p_stripe_customer_id=customer_id))
+    async def link_customer(self, user_id: str, customer_id: str, email: str | None) -> str:
+        """Give an account a customer unless it has one; the one it has. Raises RefusedError.
+
+        `email` is the address that Stripe was told of that customer.
+        """
+        return str(
+            await self._call("link_stripe_customer", p_user_id=user_id, p_stripe_customer_id=customer_id, p_email=email)
+        )
 
     async def rows(self, table: str, columns: str = "*", **equal: Any) -> list[Object]:
         """Rows of a table whose columns equal the given values."""

@@ -17,6 +17,8 @@ Fact = dict[str, Any]
 
 PAID = frozenset({"paid", "no_payment_required"})
 PAYMENT_FAILED = frozenset({"requires_payment_method", "canceled"})
+# Of a subscription's invoice: the customer's bank may want to ask him, who is not there.
+NEEDS_CUSTOMER = frozenset({"requires_payment_method", "requires_action"})
 
 # What a refund or a dispute has done with the money. An inquiry (warning_…) has not moved any.
 REFUNDS = {"succeeded": "taken", "failed": "returned", "canceled": "returned"}
@@ -43,9 +45,10 @@ def identifier(value: Any) -> str | None:
 
 
 def checkout(session: Object) -> Fact:
-    """A checkout session, with its payment intent expanded where there is one."""
+    """A checkout session, with its payment intent and that one's charge expanded where there are any."""
     currency = session.get("currency") or "usd"
     intent = session.get("payment_intent")
+    charge = intent.get("latest_charge") if isinstance(intent, dict) else None
     return {
         "kind": "checkout",
         "id": session["id"],
@@ -63,17 +66,20 @@ def checkout(session: Object) -> Fact:
         "amount": str(to_units(session.get("amount_total") or 0, currency)),
         "currency": currency,
         "payment_intent": identifier(intent),
+        "receipt_url": charge.get("receipt_url") if isinstance(charge, dict) else None,
     }
 
 
-def returns(intent: Object, refunds: Iterable[Object], disputes: Iterable[Object]) -> list[Fact]:
-    """The refunds and disputes of a payment, each with what those made before it come to.
+def returns(intents: list[Object], refunds: Iterable[Object], disputes: Iterable[Object]) -> list[Fact]:
+    """The refunds and disputes of what one or more payments paid, each with what those made before it come to.
 
-    Those that came to nothing are told first: what they give back is there for the others to take.
+    The first payment is the one that the ledger names. Those that came to nothing are told first: what they give back
+    is there for the others to take.
     """
     found = [("refund", item, REFUNDS) for item in refunds] + [("dispute", item, DISPUTES) for item in disputes]
     found.sort(key=lambda entry: (entry[1]["created"], entry[1]["id"]))
-    currency = intent["currency"]
+    currency = intents[0]["currency"]
+    paid = sum(intent["amount_received"] for intent in intents)
     facts: list[Fact] = []
     before = 0
     for kind, item, meanings in found:
@@ -81,8 +87,8 @@ def returns(intent: Object, refunds: Iterable[Object], disputes: Iterable[Object
             {
                 "kind": kind,
                 "id": item["id"],
-                "payment_intent": intent["id"],
-                "paid": str(to_units(intent["amount_received"], currency)),
+                "payment_intent": intents[0]["id"],
+                "paid": str(to_units(paid, currency)),
                 "before": str(to_units(before, currency)),
                 "amount": str(to_units(item["amount"], currency)),
                 "currency": currency,
@@ -140,21 +146,42 @@ def price_of(line: Object) -> tuple[str | None, str | None]:
 
 
 def invoice(
-    item: Object, lines: Iterable[Object], payment_intent: str | None, unit_amount: Callable[[str], Decimal]
+    item: Object,
+    lines: Iterable[Object],
+    payment_intent: str | None,
+    unit_amount: Callable[[str], Decimal],
+    *,
+    has_failed: bool,
 ) -> Fact:
-    """A paid invoice with all its lines; `unit_amount` gives the whole amount of a price, in units."""
+    """An invoice with all its lines; `unit_amount` gives the whole amount of a price, in units.
+
+    `payment_intent` is the one that paid it, `has_failed` whether its last attempt failed.
+    """
     currency = item["currency"]
     return {
         "kind": "invoice",
         "id": item["id"],
         "customer": identifier(item["customer"]),
         "subscription": subscription_of(item),
+        "status": item["status"],
+        "reason": item.get("billing_reason") or "manual",
         "created": item["created"],
+        "due": str(to_units(item["amount_due"], currency)),
         "paid": str(to_units(item["amount_paid"], currency)),
         "currency": currency,
+        "attempts": item.get("attempt_count") or 0,
+        "has_failed": has_failed,
+        "next_attempt_at": item.get("next_payment_attempt"),
+        "hosted_url": item.get("hosted_invoice_url"),
+        "paid_at": (item.get("status_transitions") or {}).get("paid_at"),
         "payment_intent": payment_intent,
         "lines": [_line(line, currency, unit_amount) for line in lines],
     }
+
+
+def is_collecting(item: Object) -> bool:
+    """Whether Stripe has tried to collect an invoice that is not paid."""
+    return bool(item["status"] == "open" and item.get("attempted") and item.get("attempt_count"))
 
 
 def _line(line: Object, currency: str, unit_amount: Callable[[str], Decimal]) -> Fact:

@@ -20,6 +20,7 @@ API_VERSION = "2026-10-28.endive"
 TIMEOUT = 20.0  # seconds; Stripe waits about as long for the webhook's answer
 RETRIES = 2
 PAGE = 100
+INVOICED = frozenset({"open", "paid", "uncollectible", "void"})  # what an invoice is after being a draft
 
 
 def connect(settings: StripeSettings) -> stripe.StripeClient:
@@ -52,6 +53,8 @@ class Reader:
             "customer.deleted": self._of_customer,
             "price.updated": self._of_price,
             "price.deleted": self._of_price,
+            "product.updated": self._of_product,
+            "product.deleted": self._of_product,
         }
 
     def concerns(self, event_type: str) -> bool:
@@ -71,7 +74,7 @@ class Reader:
 
     async def checkout(self, session_id: str) -> list[Fact]:
         """A payment page, and the subscription that it began: a paid page without it would let a second one begin."""
-        params: Any = {"expand": ["payment_intent"]}
+        params: Any = {"expand": ["payment_intent.latest_charge"]}
         session = (await self._api.checkout.sessions.retrieve_async(session_id, params)).to_dict()
         subscription_id = facts.identifier(session.get("subscription"))
         return [facts.checkout(session), *(await self.subscription(subscription_id) if subscription_id else [])]
@@ -80,17 +83,27 @@ class Reader:
         """A subscription."""
         return [facts.subscription((await self._api.subscriptions.retrieve_async(subscription_id)).to_dict())]
 
-    async def invoice(self, invoice_id: str) -> list[Fact]:
-        """An invoice of a subscription, if it is paid; nothing otherwise.
+    async def customer(self, customer_id: str) -> list[Fact]:
+        """Whether a customer is deleted; one that Stripe has never had counts as deleted."""
+        try:
+            item = (await self._api.customers.retrieve_async(customer_id)).to_dict()
+        except stripe.InvalidRequestError as error:
+            if error.code != "resource_missing":
+                raise
+            item = {"deleted": True}
+        return [{"kind": "customer", "id": customer_id, "is_deleted": bool(item.get("deleted"))}]
 
-        One that takes credits back is told after the earlier ones, whose credits it takes.
+    async def invoice(self, invoice_id: str) -> list[Fact]:
+        """An invoice of a subscription; nothing for a draft, which may still change.
+
+        One that rests on the earlier ones is told after them.
         """
         item = (await self._api.invoices.retrieve_async(invoice_id)).to_dict()
         subscription_id = facts.subscription_of(item)
-        if item["status"] != "paid" or subscription_id is None:
+        if item["status"] not in INVOICED or subscription_id is None:
             return []
         told = await self._invoice_fact(item)
-        if not any(line["is_proration"] and line["amount"].startswith("-") for line in told["lines"]):
+        if told["status"] != "paid" or not _rests_on_earlier(told):
             return [told]
         params: Any = {"subscription": subscription_id, "status": "paid", "limit": PAGE}
         earlier = [
@@ -101,22 +114,28 @@ class Reader:
         return [*sorted(earlier, key=lambda fact: (fact["created"], fact["id"])), told]
 
     async def payment(self, intent_id: str) -> list[Fact]:
-        """A payment: what it bought, and what of it was refunded or disputed."""
-        intent = (await self._api.payment_intents.retrieve_async(intent_id)).to_dict()
-        by_intent: Any = {"payment_intent": intent_id, "limit": PAGE}
-        refunds = [item async for item in every(await self._api.refunds.list_async(by_intent))]
-        disputes = [item async for item in every(await self._api.disputes.list_async(by_intent))]
-        return [*await self._purchase(intent_id), *facts.returns(intent, refunds, disputes)]
+        """A payment: what it bought, maybe together with others, and what of that was refunded or disputed."""
+        purchase, intent_ids = await self._purchase(intent_id)
+        if not intent_ids:
+            return purchase
+        intents, refunds, disputes = [], [], []
+        for item_id in intent_ids:
+            intents.append((await self._api.payment_intents.retrieve_async(item_id)).to_dict())
+            by_intent: Any = {"payment_intent": item_id, "limit": PAGE}
+            refunds += [item async for item in every(await self._api.refunds.list_async(by_intent))]
+            disputes += [item async for item in every(await self._api.disputes.list_async(by_intent))]
+        return [*purchase, *facts.returns(intents, refunds, disputes)]
 
-    async def _purchase(self, intent_id: str) -> list[Fact]:
+    async def _purchase(self, intent_id: str) -> tuple[list[Fact], list[str]]:
+        """What a payment bought, and all payments for it, the one that the ledger names first."""
         sessions = await self._api.checkout.sessions.list_async({"payment_intent": intent_id})
         for session in sessions.data:
-            return await self.checkout(session.id)
+            return await self.checkout(session.id), [intent_id]
         params: Any = {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
-        payments = await self._api.invoice_payments.list_async(params)
-        for payment in payments.data:
-            return await self.invoice(str(facts.identifier(payment.to_dict()["invoice"])))
-        return []
+        for payment in (await self._api.invoice_payments.list_async(params)).data:
+            invoice_id = str(facts.identifier(payment.to_dict()["invoice"]))
+            return await self.invoice(invoice_id), await self._payments(invoice_id, "paid")
+        return [], [intent_id]
 
     async def _invoice_fact(self, item: Object) -> Fact:
         lines: list[Object] = item["lines"]["data"]
@@ -127,16 +146,33 @@ class Reader:
             price, _ = facts.price_of(line)
             if price and facts.is_proration(line):
                 await self._remember_unit_amount(price)
-        return facts.invoice(item, lines, await self._payment_of(item), self._unit_amounts.__getitem__)
+        paid_by = await self._payments_of(item, "paid") if item["status"] == "paid" else []
+        return facts.invoice(
+            item,
+            lines,
+            next(iter(paid_by), None),
+            self._unit_amounts.__getitem__,
+            has_failed=facts.is_collecting(item) and await self._needs_customer(item),
+        )
 
-    async def _payment_of(self, invoice: Object) -> str | None:
-        """The payment intent that paid an invoice; none where a coupon or a balance did."""
+    async def _needs_customer(self, invoice: Object) -> bool:
+        """Whether the payment of an open invoice failed; one by bank debit may also be under way for days."""
+        for intent_id in await self._payments_of(invoice, "open"):
+            if (await self._api.payment_intents.retrieve_async(intent_id)).status in facts.NEEDS_CUSTOMER:
+                return True
+        return False
+
+    async def _payments_of(self, invoice: Object, status: str) -> list[str]:
+        """The payment intents of an invoice, the oldest first; none where a coupon or a balance paid it."""
         if "payment_intent" in invoice:
-            return facts.identifier(invoice["payment_intent"])
-        params: Any = {"invoice": invoice["id"], "status": "paid"}
-        payments = await self._api.invoice_payments.list_async(params)
-        found = [facts.identifier(item.to_dict()["payment"].get("payment_intent")) for item in payments.data]
-        return next(filter(None, found), None)
+            return list(filter(None, [facts.identifier(invoice["payment_intent"])]))
+        return await self._payments(invoice["id"], status)
+
+    async def _payments(self, invoice_id: str, status: str) -> list[str]:
+        params: Any = {"invoice": invoice_id, "status": status, "limit": PAGE}
+        payments = [item async for item in every(await self._api.invoice_payments.list_async(params))]
+        payments.sort(key=lambda item: (item["created"], item["id"]))
+        return list(filter(None, (facts.identifier(item["payment"].get("payment_intent")) for item in payments)))
 
     async def _remember_unit_amount(self, price_id: str) -> None:
         if price_id not in self._unit_amounts:
@@ -161,17 +197,32 @@ class Reader:
         return await self.payment(intent_id) if intent_id else []
 
     async def _of_customer(self, item: Object) -> list[Fact]:
-        customer = (await self._api.customers.retrieve_async(item["id"])).to_dict()
-        return [{"kind": "customer", "id": item["id"], "is_deleted": bool(customer.get("deleted"))}]
+        return await self.customer(item["id"])
 
     async def _of_price(self, item: Object) -> list[Fact]:
-        try:
-            is_active = bool((await self._api.prices.retrieve_async(item["id"])).active)
-        except stripe.InvalidRequestError as error:
-            if error.code != "resource_missing":
-                raise
-            is_active = False
-        return [{"kind": "price", "id": item["id"], "is_active": is_active}]
+        return [{"kind": "price", "id": item["id"], "is_active": await _is_active(self._api.prices, item["id"])}]
+
+    async def _of_product(self, item: Object) -> list[Fact]:
+        return [{"kind": "product", "id": item["id"], "is_active": await _is_active(self._api.products, item["id"])}]
+
+
+async def _is_active(kind: Any, item_id: str) -> bool:
+    """Whether a price or a product can be sold: it is there, and not archived."""
+    try:
+        return bool((await kind.retrieve_async(item_id)).to_dict().get("active"))
+    except stripe.InvalidRequestError as error:
+        if error.code != "resource_missing":
+            raise
+        return False
+
+
+def _rests_on_earlier(told: Fact) -> bool:
+    """Whether an invoice takes back what earlier ones brought, or extends the trial that the first one began."""
+    return any(
+        (line["is_proration"] and line["amount"].startswith("-"))
+        or (line["is_trial"] and told["reason"] != "subscription_create")
+        for line in told["lines"]
+    )
 
 
 async def every(page: Any) -> AsyncIterator[Object]:

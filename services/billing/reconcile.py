@@ -63,7 +63,7 @@ class Books:
         lists: list[tuple[str, Any, Callable[[Object], Awaitable[list[Fact]]]]] = [
             ("subscription", self._api.subscriptions.list_async(created | {"status": "all"}), self._of_subscription),
             ("checkout", self._api.checkout.sessions.list_async(created), self._of_checkout),
-            ("invoice", self._api.invoices.list_async(created | {"status": "paid"}), self._of_invoice),
+            ("invoice", self._api.invoices.list_async(created), self._of_invoice),
             ("refund", self._api.refunds.list_async(created), self._of_return),
             ("dispute", self._api.disputes.list_async(created), self._of_return),
         ]

@@ -27,12 +27,15 @@ comment on column public.pay_as_you_go_packages.stripe_product_id is 'The produc
 create table public.stripe_customers (
     id text primary key check (char_length(id) between 1 and 255),
     user_id uuid not null references public.profiles (id) on delete cascade,
+    email text,
     created_at timestamptz not null default now()
 );
 
 comment on table public.stripe_customers is
 'The customers in Stripe that an account has, or had; profiles.stripe_customer_id is the one it uses. Admins read; '
 'only the billing functions write.';
+comment on column public.stripe_customers.email is
+'The account''s address as Stripe was told it last. What customers enter for their invoices themselves stays there.';
 
 create index idx_stripe_customers_user_id on public.stripe_customers (user_id);
 
@@ -68,12 +71,16 @@ create table public.billing_orders (
     stripe_price_id text not null,
     stripe_checkout_session_id text unique,
     status text not null default 'pending' check (status in ('pending', 'paid', 'failed', 'expired')),
+    amount numeric(12, 2) check (amount >= 0),
+    currency text check (currency ~ '^[A-Z]{3}$'),
+    receipt_url text,
     created_at timestamptz not null default now(),
     closed_at timestamptz,
     constraint billing_orders_one_product
     check (num_nonnulls(subscription_plan_id, pay_as_you_go_package_id) = 1),
     constraint billing_orders_credits_of_a_package
     check ((credits is null) = (pay_as_you_go_package_id is null)),
+    constraint billing_orders_money_has_currency check ((amount is null) = (currency is null)),
     constraint billing_orders_closed check ((status = 'pending') = (closed_at is null))
 );
 
@@ -83,6 +90,10 @@ comment on column public.billing_orders.credits is
 'What the package promised when it was ordered, whatever it says later; null for a plan.';
 comment on column public.billing_orders.status is
 'pending until Stripe says more; paid also where a delayed payment arrives after all.';
+comment on column public.billing_orders.amount is
+'What its payment page took, in units of the currency, such as 7.99; null until it is paid.';
+comment on column public.billing_orders.receipt_url is
+'Stripe''s receipt of a package; a plan has one with each of its invoices.';
 
 create index idx_billing_orders_user_id on public.billing_orders (user_id);
 create index idx_billing_orders_subscription_plan_id on public.billing_orders (subscription_plan_id);
@@ -98,6 +109,50 @@ for select to authenticated
 using (user_id = (select auth.uid()) or (select private.is_admin()));
 
 grant select on public.billing_orders to authenticated, service_role;
+
+create table public.billing_invoices (
+    id text primary key check (char_length(id) between 1 and 255),
+    user_id uuid not null references public.profiles (id) on delete cascade,
+    stripe_subscription_id text not null,
+    subscription_plan_id uuid references public.subscription_plans (id),
+    reason text not null,
+    status text not null check (status in ('open', 'paid', 'uncollectible', 'void')),
+    amount_due numeric(12, 2) not null,
+    amount_paid numeric(12, 2) not null,
+    currency text not null check (currency ~ '^[A-Z]{3}$'),
+    attempts integer not null check (attempts >= 0),
+    failed_attempt integer check (failed_attempt between 1 and attempts),
+    next_attempt_at timestamptz,
+    hosted_url text,
+    period_end timestamptz,
+    created_at timestamptz not null,
+    paid_at timestamptz
+);
+
+comment on table public.billing_invoices is
+'The invoices of subscriptions, as Stripe has them; a draft is none yet. A user reads his own, an admin all; only the '
+'billing functions write.';
+comment on column public.billing_invoices.reason is
+'Stripe''s billing_reason: subscription_create, subscription_cycle (a renewal), subscription_update (another plan), '
+'manual, and others.';
+comment on column public.billing_invoices.amount_due is 'In units of the currency, such as 9.99.';
+comment on column public.billing_invoices.attempts is 'How often Stripe tried to collect it.';
+comment on column public.billing_invoices.failed_attempt is
+'The last attempt that failed, or that waits for the customer''s bank to ask him; null where none did. It grows only.';
+comment on column public.billing_invoices.next_attempt_at is 'When Stripe tries again by itself; null: never.';
+comment on column public.billing_invoices.hosted_url is 'Stripe''s page to pay it on, and later its receipt.';
+comment on column public.billing_invoices.period_end is 'Until when it pays.';
+
+create index idx_billing_invoices_user_id on public.billing_invoices (user_id);
+create index idx_billing_invoices_subscription_plan_id on public.billing_invoices (subscription_plan_id);
+
+alter table public.billing_invoices enable row level security;
+
+create policy "Users view their own invoices, admins all" on public.billing_invoices
+for select to authenticated
+using (user_id = (select auth.uid()) or (select private.is_admin()));
+
+grant select on public.billing_invoices to authenticated, service_role;
 
 create table public.stripe_events (
     id text primary key check (char_length(id) <= 255),
@@ -269,7 +324,7 @@ comment on function public.attach_checkout_session(uuid, text) is
 revoke execute on function public.attach_checkout_session(uuid, text) from public;
 grant execute on function public.attach_checkout_session(uuid, text) to service_role;
 
-create function private.link_stripe_customer(p_user_id uuid, p_stripe_customer_id text)
+create function private.link_stripe_customer(p_user_id uuid, p_stripe_customer_id text, p_email text)
 returns text
 language plpgsql
 security definer
@@ -278,36 +333,37 @@ as $$
 declare
     v_customer_id text := (private.lock_account(p_user_id)).stripe_customer_id;
 begin
-    if v_customer_id is null then
+    if v_customer_id is null or v_customer_id = p_stripe_customer_id then
         v_customer_id := p_stripe_customer_id;
-        insert into public.stripe_customers as c (id, user_id) values (v_customer_id, p_user_id)
-        on conflict (id) do update set user_id = excluded.user_id where c.user_id = excluded.user_id;
+        insert into public.stripe_customers as c (id, user_id, email) values (v_customer_id, p_user_id, p_email)
+        on conflict (id) do update set email = coalesce(excluded.email, c.email) where c.user_id = excluded.user_id;
         if not found then
             perform private.refuse(
                 'PT409', 'The customer is another account''s', jsonb_build_object('customer', v_customer_id),
                 'Make a customer of its own for each account.');
         end if;
-        update public.profiles as p set stripe_customer_id = v_customer_id where p.id = p_user_id;
+        update public.profiles as p set stripe_customer_id = v_customer_id
+        where p.id = p_user_id and p.stripe_customer_id is null;
     end if;
     return v_customer_id;
 end;
 $$;
 
-revoke execute on function private.link_stripe_customer(uuid, text) from public;
-grant execute on function private.link_stripe_customer(uuid, text) to service_role;
+revoke execute on function private.link_stripe_customer(uuid, text, text) from public;
+grant execute on function private.link_stripe_customer(uuid, text, text) to service_role;
 
-create function public.link_stripe_customer(p_user_id uuid, p_stripe_customer_id text)
+create function public.link_stripe_customer(p_user_id uuid, p_stripe_customer_id text, p_email text default null)
 returns text
 language plpgsql
 set search_path = ''
 as $$
 begin
-    return private.link_stripe_customer(p_user_id, p_stripe_customer_id);
+    return private.link_stripe_customer(p_user_id, p_stripe_customer_id, p_email);
 end;
 $$;
 
-comment on function public.link_stripe_customer(uuid, text) is
-'Gives an account its customer in Stripe, unless it has one, and returns the one it has. Errors: 404 unknown '
-'user, 409 another account''s customer.';
-revoke execute on function public.link_stripe_customer(uuid, text) from public;
-grant execute on function public.link_stripe_customer(uuid, text) to service_role;
+comment on function public.link_stripe_customer(uuid, text, text) is
+'Gives an account its customer in Stripe, unless it has one, and returns the one it has; notes of that customer the '
+'address that Stripe was told. Errors: 404 unknown user, 409 another account''s customer.';
+revoke execute on function public.link_stripe_customer(uuid, text, text) from public;
+grant execute on function public.link_stripe_customer(uuid, text, text) to service_role;

@@ -2,7 +2,8 @@
 --
 -- Each function makes the database agree with one fact and returns why it could not be used, or null. A fact says how
 -- an object is, never what happened to it, so that it may come again, late, or before another. Credits move under keys
--- that name the object (checkout:<session>, invoice:<id>:<line>, refund:<id>, dispute:<id>), so they move once.
+-- that name the object (checkout:<session>, invoice:<id>:<line>, trial:<subscription>, refund:<id>, dispute:<id>), so
+-- they move once.
 
 -- The account of a customer, locked.
 create function private.billing_account(p_customer_id text)
@@ -38,8 +39,10 @@ $$;
 
 revoke execute on function private.is_granted(uuid, text) from public;
 
--- A payment page: {id, order_id, customer, mode, status, is_paid, has_failed, amount, currency, payment_intent}.
--- The pack is granted when it is paid, be it days later; a plan's credits come with its invoices.
+-- A payment page:
+-- {id, order_id, customer, mode, status, is_paid, has_failed, amount, currency, payment_intent, receipt_url}.
+-- The pack is granted when it is paid, be it days later; a plan's credits come with its invoices. The order says so
+-- last, so that whoever waits for that finds the credits there.
 create function private.apply_stripe_checkout(p_fact jsonb)
 returns text
 language plpgsql
@@ -75,13 +78,6 @@ begin
         when (p_fact ->> 'has_failed')::boolean then 'failed'
         else 'pending'
     end;
-    update public.billing_orders as o
-    set
-        stripe_checkout_session_id = coalesce(o.stripe_checkout_session_id, v_session_id),
-        status = v_status,
-        closed_at = case when v_status <> 'pending' then coalesce(o.closed_at, now()) end
-    where o.id = v_order.id;
-
     if v_status = 'paid' and p_fact ->> 'mode' = 'payment' and not private.is_granted(v_order.user_id, v_key) then
         select s.* into v_package from public.pay_as_you_go_packages as s
         where s.id = v_order.pay_as_you_go_package_id;
@@ -95,6 +91,15 @@ begin
             jsonb_build_object('order_id', v_order.id, 'checkout_session_id', v_session_id), v_key,
             (p_fact ->> 'amount')::numeric, p_fact ->> 'currency', p_fact ->> 'payment_intent', null, v_package.id);
     end if;
+    update public.billing_orders as o
+    set
+        stripe_checkout_session_id = coalesce(o.stripe_checkout_session_id, v_session_id),
+        status = v_status,
+        closed_at = case when v_status <> 'pending' then coalesce(o.closed_at, now()) end,
+        amount = case when v_status = 'paid' then (p_fact ->> 'amount')::numeric end,
+        currency = case when v_status = 'paid' then upper(p_fact ->> 'currency') end,
+        receipt_url = coalesce(p_fact ->> 'receipt_url', o.receipt_url)
+    where o.id = v_order.id;
     return null;
 end;
 $$;
@@ -219,36 +224,100 @@ $$;
 
 revoke execute on function private.plan_of_price(text, text) from public;
 
--- A paid invoice of a subscription:
--- {id, customer, subscription, created, paid, currency, payment_intent, lines: [{id, price, product, amount,
---  unit_amount, quantity, is_proration, is_trial, period_start, period_end}]}; money in units, times in seconds.
---
--- Credits follow the money, in both directions:
--- · a regular line grants the plan's credits for its period; one that gives money back takes nothing,
--- · a trial's line grants the plan's trial credits,
--- · prorated lines (a change in mid-period: minus for the old plan, plus for the new one) grant what they come to, or
---   claw it back from the subscription's newest grants. Whoever goes up and down again has won nothing.
-create function private.apply_stripe_invoice(p_fact jsonb)
+-- An invoice of a subscription:
+-- {id, customer, subscription, status, reason, created, due, paid, currency, attempts, has_failed, next_attempt_at,
+--  hosted_url, paid_at, payment_intent, lines: [{id, price, product, amount, unit_amount, quantity, is_proration,
+--  is_trial, period_start, period_end}]}; money in units, times in seconds.
+-- A paid one brings its credits; then its row says how it is.
+create function private.apply_stripe_invoice(p_fact jsonb, p_ticket bigint)
 returns text
 language plpgsql
 set search_path = ''
 as $$
 declare
     v_user_id constant uuid := private.billing_account(p_fact ->> 'customer');
+begin
+    if v_user_id is null then
+        return 'No account has the customer';
+    end if;
+    if p_fact ->> 'status' = 'paid' then
+        perform private.settle_invoice(v_user_id, p_fact);
+    end if;
+    -- A read that has become old says "open" of an invoice that was paid since.
+    if private.is_newest_read(p_fact ->> 'id', p_ticket) then
+        perform private.keep_invoice(v_user_id, p_fact);
+    end if;
+    return null;
+end;
+$$;
+
+revoke execute on function private.apply_stripe_invoice(jsonb, bigint) from public;
+
+-- The row of an invoice, as the fact says it is.
+create function private.keep_invoice(p_user_id uuid, p_fact jsonb)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_attempts constant integer := (p_fact ->> 'attempts')::integer;
+    v_plan_id uuid;
+    v_period_end timestamptz;
+begin
+    -- Its last line is for the plan that goes on: a change of plans begins with what the old one gives back.
+    select (private.plan_of_price(l.line ->> 'price', l.line ->> 'product')).id,
+        to_timestamp((l.line ->> 'period_end')::double precision)
+    into v_plan_id, v_period_end
+    from jsonb_array_elements(p_fact -> 'lines') with ordinality as l (line, place)
+    order by (l.line ->> 'amount')::numeric >= 0 desc, l.place desc
+    limit 1;
+    insert into public.billing_invoices as i (
+        id, user_id, stripe_subscription_id, subscription_plan_id, reason, status, amount_due, amount_paid, currency,
+        attempts, failed_attempt, next_attempt_at, hosted_url, period_end, created_at, paid_at
+    ) values (
+        p_fact ->> 'id', p_user_id, p_fact ->> 'subscription', v_plan_id, p_fact ->> 'reason', p_fact ->> 'status',
+        (p_fact ->> 'due')::numeric, (p_fact ->> 'paid')::numeric, upper(p_fact ->> 'currency'),
+        v_attempts, case when (p_fact ->> 'has_failed')::boolean then v_attempts end,
+        to_timestamp((p_fact ->> 'next_attempt_at')::double precision), p_fact ->> 'hosted_url', v_period_end,
+        to_timestamp((p_fact ->> 'created')::double precision),
+        to_timestamp((p_fact ->> 'paid_at')::double precision)
+    )
+    on conflict (id) do update set
+        status = excluded.status,
+        subscription_plan_id = coalesce(excluded.subscription_plan_id, i.subscription_plan_id),
+        amount_due = excluded.amount_due,
+        amount_paid = excluded.amount_paid,
+        attempts = greatest(i.attempts, excluded.attempts),
+        failed_attempt = greatest(i.failed_attempt, excluded.failed_attempt),
+        next_attempt_at = excluded.next_attempt_at,
+        hosted_url = excluded.hosted_url,
+        paid_at = excluded.paid_at
+    where i.user_id = excluded.user_id;
+end;
+$$;
+
+revoke execute on function private.keep_invoice(uuid, jsonb) from public;
+
+-- Credits of a paid invoice. They follow the money, in both directions:
+-- · a regular line grants the plan's credits for its period; one that gives money back takes nothing,
+-- · a trial's line grants the plan's trial credits,
+-- · prorated lines (a change in mid-period: minus for the old plan, plus for the new one) grant what they come to, or
+--   claw it back from the subscription's newest grants. Whoever goes up and down again has won nothing.
+create function private.settle_invoice(p_user_id uuid, p_fact jsonb)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
     v_paid constant numeric := (p_fact ->> 'paid')::numeric;
     v_charged numeric := 0;
     v_line record;
     v_plan public.subscription_plans;
     v_known boolean := false;
     v_prorated numeric := 0;
-    v_prorated_money numeric := 0;
     v_upgrade jsonb;
     v_unknown text;
 begin
-    if v_user_id is null then
-        return 'No account has the customer';
-    end if;
-
     for v_line in
         select l.line, l.line ->> 'id' as id, (l.line ->> 'amount')::numeric as amount,
             (l.line ->> 'unit_amount')::numeric as unit_amount, (l.line ->> 'quantity')::integer as quantity,
@@ -265,13 +334,12 @@ begin
         v_known := true;
         if v_line.is_proration then
             v_prorated := v_prorated + v_plan.credits_per_month * v_line.amount / nullif(v_line.unit_amount, 0);
-            v_prorated_money := v_prorated_money + v_line.amount;
             if v_line.amount > 0 and v_upgrade is null then
                 v_upgrade := v_line.line;
             end if;
         else
             perform private.grant_invoice_line(
-                v_user_id, p_fact, v_line.line, v_plan,
+                p_user_id, p_fact, v_line.line, v_plan,
                 case
                     when v_line.is_trial then v_plan.trial_credits
                     when v_line.amount > 0 then v_plan.credits_per_month * v_line.quantity
@@ -290,17 +358,17 @@ begin
             'Enter the price or its product at the plan, then replay the event.');
     elsif floor(v_prorated) > 0 then
         perform private.grant_invoice_line(
-            v_user_id, p_fact, v_upgrade, private.plan_of_price(v_upgrade ->> 'price', v_upgrade ->> 'product'),
+            p_user_id, p_fact, v_upgrade, private.plan_of_price(v_upgrade ->> 'price', v_upgrade ->> 'product'),
             floor(v_prorated)::integer, greatest(v_paid - v_charged, 0));
     elsif floor(v_prorated) < 0 then
-        perform private.claw_back_downgrade(v_user_id, p_fact, -floor(v_prorated)::integer);
+        perform private.claw_back_downgrade(p_user_id, p_fact, -floor(v_prorated)::integer);
     end if;
-    return null;
 end;
 $$;
 
-revoke execute on function private.apply_stripe_invoice(jsonb) from public;
+revoke execute on function private.settle_invoice(uuid, jsonb) from public;
 
+-- A trial brings its credits once, however often it is extended: each extension has an invoice.
 create function private.grant_invoice_line(
     p_user_id uuid,
     p_invoice jsonb,
@@ -314,7 +382,10 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_key constant text := format('invoice:%s:%s', p_invoice ->> 'id', p_line ->> 'id');
+    v_key constant text := case
+        when (p_line ->> 'is_trial')::boolean then 'trial:' || (p_invoice ->> 'subscription')
+        else format('invoice:%s:%s', p_invoice ->> 'id', p_line ->> 'id')
+    end;
     v_period_end constant timestamptz := to_timestamp((p_line ->> 'period_end')::double precision);
 begin
     if coalesce(p_credits, 0) <= 0 or private.is_granted(p_user_id, v_key) then
@@ -491,7 +562,8 @@ $$;
 
 revoke execute on function private.follow_subscriptions(uuid) from public;
 
--- A customer {id, is_deleted} or a price {id, is_active}. What is gone in Stripe is not offered here any more.
+-- A customer {id, is_deleted}, a price or a product {id, is_active}. What is gone in Stripe is not offered here any
+-- more. Names stay as they are here: the tables are the catalogue, and the next sync takes them to Stripe again.
 create function private.apply_stripe_catalogue(p_fact jsonb)
 returns text
 language plpgsql
@@ -503,6 +575,10 @@ begin
     elsif p_fact ->> 'kind' = 'price' and not (p_fact ->> 'is_active')::boolean then
         update public.subscription_plans as s set stripe_price_id = null where s.stripe_price_id = p_fact ->> 'id';
         update public.pay_as_you_go_packages as s set stripe_price_id = null where s.stripe_price_id = p_fact ->> 'id';
+    elsif p_fact ->> 'kind' = 'product' and not (p_fact ->> 'is_active')::boolean then
+        update public.subscription_plans as s set stripe_price_id = null where s.stripe_product_id = p_fact ->> 'id';
+        update public.pay_as_you_go_packages as s set stripe_price_id = null
+        where s.stripe_product_id = p_fact ->> 'id';
     end if;
     return null;
 end;
@@ -543,13 +619,13 @@ begin
         case v_fact ->> 'kind'
             when 'checkout' then v_trouble := private.apply_stripe_checkout(v_fact);
             when 'refund', 'dispute' then v_trouble := private.apply_stripe_return(v_fact, p_ticket);
-            when 'invoice' then v_trouble := private.apply_stripe_invoice(v_fact);
+            when 'invoice' then v_trouble := private.apply_stripe_invoice(v_fact, p_ticket);
             when 'subscription' then v_trouble := private.apply_stripe_subscription(v_fact, p_ticket);
-            when 'customer', 'price' then v_trouble := private.apply_stripe_catalogue(v_fact);
+            when 'customer', 'price', 'product' then v_trouble := private.apply_stripe_catalogue(v_fact);
             else
                 perform private.refuse(
                     'PT400', 'The kind of fact is unknown', jsonb_build_object('kind', v_fact ->> 'kind'),
-                    'Pass checkout, refund, dispute, invoice, subscription, customer or price.');
+                    'Pass checkout, refund, dispute, invoice, subscription, customer, price or product.');
         end case;
         if v_trouble is not null then
             v_troubles := v_troubles || v_trouble;

@@ -163,6 +163,11 @@ begin
             from public.billing_orders as o
             where o.user_id = any (p_user_ids)
             union all
+            select 'invoice ' || i.user_id || ' ' || i.id, jsonb_build_object(
+                'status', i.status, 'amount_paid', i.amount_paid, 'failed_attempt', i.failed_attempt)
+            from public.billing_invoices as i
+            where i.user_id = any (p_user_ids)
+            union all
             select 'profile ' || p.id, jsonb_build_object(
                 'subscription_status', p.subscription_status, 'subscription_plan', p.subscription_plan,
                 'stripe_subscription_id', p.stripe_subscription_id)

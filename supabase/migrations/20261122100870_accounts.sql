@@ -216,6 +216,9 @@ begin
         'billing_orders', coalesce((
             select jsonb_agg(to_jsonb(o) order by o.created_at, o.id) from public.billing_orders as o
             where o.user_id = p_user_id), '[]'),
+        'billing_invoices', coalesce((
+            select jsonb_agg(to_jsonb(i) order by i.created_at, i.id) from public.billing_invoices as i
+            where i.user_id = p_user_id), '[]'),
         'stripe_customers', coalesce((
             select jsonb_agg(to_jsonb(c) order by c.created_at, c.id) from public.stripe_customers as c
             where c.user_id = p_user_id), '[]'),

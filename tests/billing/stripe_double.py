@@ -464,8 +464,12 @@ class StripeDouble:
             item |= {name: {"true": True, "false": False}.get(str(value), value) for name, value in params.items()}
         answer = copy.deepcopy(item)
         for path in params.get("expand", []) if method == "GET" else []:
-            if isinstance(answer.get(path), str):
-                answer[path] = self.account.objects[answer[path]]
+            name, _, inner = path.partition(".")
+            if isinstance(answer.get(name), str):
+                answer[name] = copy.deepcopy(self.account.objects[answer[name]])
+                if isinstance(answer[name].get(inner), str):
+                    charge_id = answer[name][inner]
+                    answer[name][inner] = {"id": charge_id, "receipt_url": f"https://pay.stripe.com/{charge_id}"}
         return answer
 
     def _list(self, base: str, kind: str, params: Object) -> Object:

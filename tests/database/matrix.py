@@ -200,6 +200,9 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "credit_clawbacks": mine | {"grant_id": grant["id"], "amount": 1, "owed": 0, "expired": 0, "reason": word},
         "closed_account_totals": {"month": "2020-01-01", "transaction_type": word},
         "billing_orders": mine | {"subscription_plan_id": plan, "stripe_price_id": word},
+        "billing_invoices": mine
+        | {"id": word, "stripe_subscription_id": word, "reason": word, "status": "open", "currency": "USD"}
+        | {"amount_due": 1, "amount_paid": 0, "attempts": 0, "created_at": "2026-01-01"},
         "stripe_customers": mine | {"id": word},
         "stripe_events": {"id": word, "type": word, "status": "ignored"},
         "stripe_reads": {"object_id": word, "ticket": 1},

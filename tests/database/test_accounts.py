@@ -43,6 +43,9 @@ def busy_account(people: People, db: Connection) -> Person:
         "insert into public.stripe_customers (id, user_id) values (gen_random_uuid()::text, %(user)s)",
         "insert into public.billing_orders (user_id, subscription_plan_id, stripe_price_id)"
         " select %(user)s, s.id, 'price_1' from public.subscription_plans as s limit 1",
+        "insert into public.billing_invoices (id, user_id, stripe_subscription_id, reason, status, amount_due,"
+        " amount_paid, currency, attempts, created_at)"
+        " values (gen_random_uuid()::text, %(user)s, 'sub_1', 'manual', 'open', 1, 0, 'USD', 0, now())",
         "insert into public.api_usage_logs (user_id, operation_id, api_provider, operation_type)"
         " values (%(user)s, %(operation)s, 'openai', 'generate')",
     ):

@@ -29,6 +29,7 @@ class Facts:
             "kind": "checkout", "id": f"cs_{self.word}", "order_id": str(self.order["id"]),
             "customer": f"cus_{self.word}", "mode": "payment", "status": "complete", "is_paid": True,
             "has_failed": False, "amount": "7.99", "currency": "usd", "payment_intent": f"pi_{self.word}",
+            "receipt_url": "https://pay.stripe.test/receipts/1",
         } | fields  # fmt: skip
 
     def returned(self, kind: str, number: int, amount: str, before: str, status: str = "taken") -> Row:
@@ -44,13 +45,21 @@ class Facts:
             "ended_at": 1_790_000_900 if status == "canceled" else None, "current_period_end": 1_792_000_000,
         }  # fmt: skip
 
-    def invoice(self, number: int, *lines: Row, paid: str = "9.99") -> Row:
+    def invoice(self, number: int, *lines: Row, paid: str = "9.99", **fields: Any) -> Row:
         return {
             "kind": "invoice", "id": f"in_{self.word}_{number}", "customer": f"cus_{self.word}",
-            "subscription": f"sub_{self.word}", "created": 1_790_000_000 + number, "paid": paid, "currency": "usd",
-            "payment_intent": f"pi_{self.word}_{number}",
+            "subscription": f"sub_{self.word}", "status": "paid", "reason": "subscription_cycle",
+            "created": 1_790_000_000 + number, "due": paid, "paid": paid, "currency": "usd", "attempts": 1,
+            "has_failed": False, "next_attempt_at": None, "hosted_url": "https://invoice.stripe.test/1",
+            "paid_at": 1_790_000_009, "payment_intent": f"pi_{self.word}_{number}",
             "lines": [line | {"id": f"il_{self.word}_{number}_{n}"} for n, line in enumerate(lines)],
-        }  # fmt: skip
+        } | fields  # fmt: skip
+
+    def failed(self, attempt: int) -> Row:
+        return self.invoice(
+            1, line(), paid="0", due="9.99", status="open", attempts=attempt, has_failed=True, paid_at=None,
+            next_attempt_at=1_790_300_000,
+        )  # fmt: skip
 
     def ticket(self) -> int:
         return int(self.people.service.call("start_stripe_read")["ticket"])
@@ -130,13 +139,15 @@ def test_billing_is_the_service_s_alone(people: People, call: tuple[str, dict[st
             person.call(call[0], **call[1])
 
 
-def test_owners_read_their_orders_and_admins_all_and_the_events(people: People, facts: Facts) -> None:
+def test_owners_read_their_orders_and_invoices_and_admins_all_and_the_events(people: People, facts: Facts) -> None:
     facts.apply(facts.checkout())
-    everything = "select id from public.billing_orders where user_id = %s"
-    assert len(facts.user.sql(everything, facts.user.id)) == 1
-    assert people.new().sql(everything, facts.user.id) == []
+    facts.apply(facts.invoice(1, line()))
     admin = people.new(is_admin=True)
-    assert len(admin.sql(everything, facts.user.id)) == 1
+    for table in ("billing_orders", "billing_invoices"):
+        everything = f"select id from public.{table} where user_id = %s"
+        assert len(facts.user.sql(everything, facts.user.id)) == 1
+        assert people.new().sql(everything, facts.user.id) == []
+        assert len(admin.sql(everything, facts.user.id)) == 1
     for table in ("stripe_events", "stripe_customers"):
         assert len(admin.sql(f"select id from public.{table} limit 1")) == 1
         assert facts.user.sql(f"select id from public.{table} limit 1") == []
@@ -312,6 +323,117 @@ def test_facts_that_are_none_are_refused(facts: Facts, wrong: Any) -> None:
         facts.people.service.call(
             "reconcile_stripe", p_facts=wrong if isinstance(wrong, dict | list) else None, p_ticket=1, p_apply=True
         )
+
+
+def test_an_order_that_is_paid_says_what_for_and_has_a_receipt(facts: Facts) -> None:
+    facts.apply(facts.checkout(is_paid=False, receipt_url=None))
+    assert paid_orders(facts) == []
+    facts.apply(facts.checkout())
+    assert paid_orders(facts) == [("7.99", "USD", "https://pay.stripe.test/receipts/1", 12)]
+    facts.apply(facts.checkout(receipt_url=None))
+    assert len(paid_orders(facts)) == 1
+
+
+def paid_orders(facts: Facts) -> list[Any]:
+    rows = facts.user.sql("select * from public.billing_orders where status = 'paid'")
+    return [(str(row["amount"]), row["currency"], row["receipt_url"], facts.credits) for row in rows]
+
+
+def test_the_order_is_paid_when_its_credits_are_there(facts: Facts, db: Connection) -> None:
+    """What hangs on the order, as a receipt does, reads the balance."""
+    db.execute(
+        """
+        create table public.seen (credits integer);
+        create function public.look() returns trigger language plpgsql as $$ begin
+            insert into public.seen select p.credits_remaining from public.profiles as p where p.id = new.user_id;
+            return new;
+        end $$;
+        create trigger look after update of status on public.billing_orders for each row execute function public.look()
+        """
+    )
+    try:
+        facts.apply(facts.checkout())
+        assert db.execute("select credits from public.seen").fetchall() == [{"credits": 12}]
+    finally:
+        db.execute("drop table public.seen; drop function public.look() cascade")
+
+
+def invoices(facts: Facts) -> list[Any]:
+    columns = "status, amount_due, amount_paid, attempts, failed_attempt, next_attempt_at is not null as goes_on"
+    rows = facts.user.sql(f"select {columns} from public.billing_invoices order by created_at")
+    return [tuple(str(value) for value in row.values()) for row in rows]
+
+
+def test_each_failed_attempt_to_collect_an_invoice_is_seen_until_it_is_paid(facts: Facts) -> None:
+    for attempt in (1, 1, 2):
+        facts.apply(facts.failed(attempt))
+        assert invoices(facts) == [("open", "9.99", "0.00", str(attempt), str(attempt), "True")]
+    assert facts.credits == 2
+    facts.apply(facts.failed(3) | {"has_failed": False})
+    assert invoices(facts) == [("open", "9.99", "0.00", "3", "2", "True")], "the third is under way"
+    facts.apply(facts.invoice(1, line(), attempts=3))
+    assert invoices(facts) == [("paid", "9.99", "9.99", "3", "2", "False")]
+    assert facts.credits == 22
+    (row,) = facts.user.sql("select * from public.billing_invoices")
+    assert (row["reason"], row["currency"], row["hosted_url"], row["stripe_subscription_id"]) == (
+        "subscription_cycle", "USD", "https://invoice.stripe.test/1", f"sub_{facts.word}",
+    )  # fmt: skip
+    assert facts.user.sql("select name from public.subscription_plans where id = %s", row["subscription_plan_id"]) == [
+        {"name": "basic"}
+    ]
+
+
+def test_an_old_read_of_an_invoice_leaves_it_paid_and_brings_its_credits_all_the_same(facts: Facts) -> None:
+    old, new = facts.ticket(), facts.ticket()
+    facts.apply(facts.invoice(1, line()), ticket=new)
+    facts.apply(facts.failed(1), ticket=old)
+    assert [row[0] for row in invoices(facts)] == ["paid"]
+    facts.apply(facts.invoice(2, line(), status="void"), ticket=new + 2)
+    facts.apply(facts.invoice(2, line()), ticket=new + 1)
+    assert facts.credits == 42, "what was paid once was paid"
+
+
+def test_an_invoice_of_a_change_is_for_the_plan_that_goes_on(facts: Facts) -> None:
+    up = line("12.50", "price_starter", unit_amount="24.99", is_proration=True)
+    down = line("-5.00", unit_amount="9.99", is_proration=True)
+    for number, lines in enumerate([(down, up), (up, down)]):
+        facts.apply(facts.invoice(number, *lines, paid="7.50"))
+    plans = facts.user.sql(
+        "select s.name from public.billing_invoices as i join public.subscription_plans as s"
+        " on s.id = i.subscription_plan_id"
+    )
+    assert [row["name"] for row in plans] == ["starter", "starter"]
+
+
+def test_a_trial_that_is_extended_brings_its_credits_once(facts: Facts, db: Connection) -> None:
+    db.execute("update public.subscription_plans set trial_credits = 3 where name = 'basic'")
+    for number in (1, 2):
+        facts.apply(facts.invoice(number, line("0", is_trial=True), paid="0"))
+    db.execute("update public.subscription_plans set trial_credits = 0 where name = 'basic'")
+    assert facts.credits == 5
+
+
+def test_what_is_archived_at_stripe_is_not_for_sale_and_its_invoices_still_count(facts: Facts, db: Connection) -> None:
+    change = "update public.subscription_plans set stripe_product_id = %s where name = 'basic'"
+    db.execute(change, ("prod_basic",))
+    try:
+        facts.apply({"kind": "product", "id": "prod_basic", "is_active": True})
+        assert order(facts.people, facts.people.new())["stripe_price_id"] == "price_basic"
+        facts.apply({"kind": "product", "id": "prod_basic", "is_active": False})
+        with refused("PT404", "not for sale"):
+            order(facts.people, facts.people.new())
+        facts.apply(facts.invoice(1, line(product="prod_basic")))
+        assert facts.credits == 22
+    finally:
+        db.execute(change, (None,))
+
+
+def test_the_address_that_stripe_was_told_goes_with_the_customer(people: People, facts: Facts, db: Connection) -> None:
+    link = {"p_user_id": facts.user.id, "p_stripe_customer_id": f"cus_{facts.word}"}
+    for told, noted in ((None, None), ("a@example.test", "a@example.test"), (None, "a@example.test")):
+        people.service.call("link_stripe_customer", **link, p_email=told)
+        rows = db.execute("select email from public.stripe_customers where user_id = %s", (facts.user.id,)).fetchall()
+        assert rows == [{"email": noted}]
 
 
 # Reconciling.
