@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.table import Table
 
-from cli import billing, maintain, stats, users
+from cli import billing, maintain, operations, plans, stats, users
 from cli import credits as credit_commands
 from cli import demo as scenario
 from cli import email as email_commands
@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 app.add_typer(users.app, name="users")
 app.add_typer(credit_commands.app, name="credits")
+app.add_typer(operations.app, name="operations")
+app.add_typer(plans.app, name="plans")
 app.add_typer(billing.app, name="stripe")
 app.add_typer(email_commands.app, name="email")
 app.command()(stats.stats)

@@ -1564,6 +1564,43 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      admin_cancel_image_operation: {
+        Args: { p_operation_id: string; p_reason: string };
+        Returns: {
+          api_cost: number | null;
+          api_provider: string;
+          attempts: number;
+          completed_at: string | null;
+          created_at: string;
+          credits_refunded: number;
+          credits_used: number;
+          error_message: string | null;
+          id: string;
+          idempotency_key: string | null;
+          image_id: string;
+          input_data: NonNullable<Json>;
+          lease_expires_at: string | null;
+          lease_token: string | null;
+          max_attempts: number;
+          operation_type: string;
+          options: NonNullable<Json>;
+          output_data: Json | null;
+          priority: number;
+          processing_time: number | null;
+          queue_tag: number;
+          run_after: string;
+          started_at: string | null;
+          status: string;
+          user_id: string;
+          worker_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "image_operations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       admin_comp_subscription: {
         Args: { p_months: number; p_plan: string; p_reason: string; p_user_id: string };
         Returns: {

@@ -238,25 +238,23 @@ $$;
 
 revoke execute on function private.find_operation_input(public.images, jsonb) from public;
 
--- Cancels the caller's own operation and refunds it. A worker that runs it loses its lease.
-create function private.cancel_image_operation(p_operation_id uuid)
+-- Cancels an operation of an account and refunds it. A worker that runs it loses its lease.
+create function private.cancel_operation_of(p_user_id uuid, p_operation_id uuid, p_message text)
 returns public.image_operations
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare
-    v_user_id constant uuid := auth.uid();
     v_operation public.image_operations;
 begin
-    perform p.id from public.profiles as p where p.id = v_user_id for no key update;
+    perform p.id from public.profiles as p where p.id = p_user_id for no key update;
     select o.* into v_operation from public.image_operations as o
-    where o.id = p_operation_id and o.user_id = v_user_id
+    where o.id = p_operation_id and o.user_id = p_user_id
     for no key update;
     if not found then
         perform private.refuse(
             'PT404', 'Operation not found', jsonb_build_object('operation_id', p_operation_id),
-            'Pass the id of one of your own operations.');
+            'Check the id: it is the one in image_operations, and of the same account.');
     elsif v_operation.status not in ('pending', 'processing') then
         perform private.refuse(
             'PT409', format('The operation is already %s', v_operation.status),
@@ -264,9 +262,22 @@ begin
             'Only pending and processing operations can be cancelled.');
     end if;
 
-    v_operation := private.end_operation(v_operation, 'cancelled', 'Cancelled by the owner.', null);
+    v_operation := private.end_operation(v_operation, 'cancelled', p_message, null);
     perform private.refresh_images(array[v_operation.image_id]);
     return v_operation;
+end;
+$$;
+
+revoke execute on function private.cancel_operation_of(uuid, uuid, text) from public;
+
+create function private.cancel_image_operation(p_operation_id uuid)
+returns public.image_operations
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    return private.cancel_operation_of(auth.uid(), p_operation_id, 'Cancelled by the owner.');
 end;
 $$;
 

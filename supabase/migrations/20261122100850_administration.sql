@@ -468,3 +468,42 @@ comment on function public.admin_refund_transaction(uuid, text, text) is
 'usage entry, refunded already, or key used for another request.';
 revoke execute on function public.admin_refund_transaction(uuid, text, text) from public;
 grant execute on function public.admin_refund_transaction(uuid, text, text) to authenticated, service_role;
+
+create function private.admin_cancel_image_operation(p_operation_id uuid, p_reason text)
+returns public.image_operations
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_user_id uuid;
+    v_operation public.image_operations;
+begin
+    perform private.check_admin(p_reason);
+    select o.user_id into v_user_id from public.image_operations as o where o.id = p_operation_id;
+    v_operation := private.cancel_operation_of(v_user_id, p_operation_id, 'Cancelled: ' || p_reason);
+    perform private.log_admin_action(
+        'admin_cancel_image_operation', 'image_operations', p_operation_id, v_user_id,
+        jsonb_build_object('operation_type', v_operation.operation_type, 'reason', p_reason));
+    return v_operation;
+end;
+$$;
+
+revoke execute on function private.admin_cancel_image_operation(uuid, text) from public;
+grant execute on function private.admin_cancel_image_operation(uuid, text) to authenticated, service_role;
+
+create function public.admin_cancel_image_operation(p_operation_id uuid, p_reason text)
+returns public.image_operations
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.admin_cancel_image_operation(p_operation_id, p_reason);
+end;
+$$;
+
+comment on function public.admin_cancel_image_operation(uuid, text) is
+'Admins and operators: cancels anybody''s unfinished operation, refunds it and returns its row. The user reads the '
+'reason in error_message. Logged. Errors: 400 no reason, 403 not an admin, 404 unknown operation, 409 finished.';
+revoke execute on function public.admin_cancel_image_operation(uuid, text) from public;
+grant execute on function public.admin_cancel_image_operation(uuid, text) to authenticated, service_role;

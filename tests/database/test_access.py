@@ -120,6 +120,7 @@ INACTIVE: dict[str, tuple[dict[str, Any], str | None]] = {
     "admin_set_user_admin": ({"p_user_id": "user", "p_is_admin": True, "p_reason": "x"}, "PT403"),
     "admin_adjust_credits": ({"p_user_id": "user", "p_amount": 1, "p_reason": "x"}, "PT403"),
     "admin_refund_transaction": ({"p_transaction_id": "user", "p_reason": "x"}, "PT403"),
+    "admin_cancel_image_operation": ({"p_operation_id": "operation", "p_reason": "x"}, "PT403"),
     "admin_comp_subscription": ({"p_user_id": "user", "p_plan": "basic", "p_months": 1, "p_reason": "x"}, "PT403"),
     "stats_revenue": ({}, "PT403"),
     "stats_margins": ({}, "PT403"),

@@ -179,8 +179,11 @@ RIGHTS = {"admin_set_user_active": {"p_is_active": False}, "admin_set_user_admin
 CALLS: dict[str, dict[str, Any]] = RIGHTS | {
     "admin_adjust_credits": {"p_amount": 5},
     "admin_refund_transaction": {},
+    "admin_cancel_image_operation": {},
     "admin_comp_subscription": {"p_plan": "basic", "p_months": 1},
 }
+# What they act on, where it is no user.
+OBJECTS = {"admin_refund_transaction": "p_transaction_id", "admin_cancel_image_operation": "p_operation_id"}
 
 
 @pytest.mark.parametrize("function", CALLS)
@@ -188,7 +191,7 @@ def test_only_an_active_admin_or_the_operator_calls_an_admin_function_with_a_rea
     people: People, function: str
 ) -> None:
     target = people.new()
-    key = "p_transaction_id" if function == "admin_refund_transaction" else "p_user_id"
+    key = OBJECTS.get(function, "p_user_id")
     arguments = {key: target.id, "p_reason": "because"} | CALLS[function]
     with refused("PT403", "Only an admin"):
         people.new().call(function, **arguments)
@@ -316,6 +319,21 @@ def test_an_admin_refunds_a_charge_once(people: People, db: Connection) -> None:
     assert entry["details"] == {"credits": 2, "reason": "bad print"}
     with refused("PT409", "refunded already"):
         admin.call("admin_refund_transaction", p_transaction_id=charge["id"], p_reason="again")
+
+
+def test_an_admin_cancels_anybodys_operation_and_its_credits_come_back(people: People, db: Connection) -> None:
+    admin, user = people.new(is_admin=True), people.new()
+    operation = user.call("request_image_operation", p_image_id=people.image(user), p_operation_type="upscale")
+    cancel = {"p_operation_id": operation["id"], "p_reason": "not a picture"}
+    ended = admin.call("admin_cancel_image_operation", **cancel)
+    assert (ended["status"], ended["error_message"]) == ("cancelled", "Cancelled: not a picture")
+    assert people.balance(user) == 2
+    (entry,) = entries(db, admin)
+    assert (entry["target_id"], entry["target_user_id"]) == (operation["id"], user.id)
+    assert entry["details"] == {"operation_type": "upscale", "reason": "not a picture"}
+    with refused("PT409", "already cancelled"):
+        admin.call("admin_cancel_image_operation", **cancel)
+    assert people.service.rows("verify_ledger") == []
 
 
 def test_admins_who_dismiss_each_other_at_once_leave_one(people: People, db_url: str) -> None:

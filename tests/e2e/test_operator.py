@@ -163,6 +163,42 @@ def test_a_plan_is_comped_and_every_command_leaves_its_reason(
     assert logged == [("admin_comp_subscription", "press"), ("admin_adjust_credits", "a slip")]
 
 
+def test_operations_are_listed_shown_and_cancelled(dtf: Operator, person: Person) -> None:
+    operation = person.request(person.upload("shirt.png", PNG), "upscale")
+    (row,) = dtf.json("operations", "list", "--user", person.email)
+    assert (row["id"], row["status"], row["profiles"]["email"]) == (operation["id"], "pending", person.email)
+    assert person.email in dtf.run("operations", "list", "--status", "pending").stdout
+    assert dtf.json("operations", "list", "--user", person.id, "--status", "failed") == []
+    assert "1 credits" in dtf.run("operations", "cancel", operation["id"], "--reason", "not a picture").stderr
+    shown = dtf.json("operations", "show", operation["id"])
+    assert (shown["status"], shown["error_message"]) == ("cancelled", "Cancelled: not a picture")
+    assert person.credits() == 2
+    assert "already cancelled" in dtf.run("operations", "cancel", operation["id"], "--reason", "x", status=1).stderr
+    assert "no operation" in dtf.run("operations", "show", str(uuid.uuid4()), status=1).stderr
+
+
+def test_plans_and_prices_are_made_and_changed(stack: StackStatus, dtf: Operator) -> None:
+    name = f"plan-{uuid.uuid4().hex[:8]}"
+    assert "--credits-per-month too" in dtf.run("plans", "plan", name, "--monthly-price", "5", status=1).stderr
+    dtf.run("plans", "plan", name, "--monthly-price", "5", "--credits-per-month", "10", "--inactive")
+    dtf.run("plans", "plan", name, "--monthly-price", "6.5")
+    plans = {row["name"]: row for row in dtf.json("plans", "list")["subscription_plans"]}
+    shown = [plans[name][column] for column in ("credits_per_month", "is_active")]
+    assert (float(plans[name]["monthly_price"]), shown) == (6.5, [10, False])
+    assert name in dtf.run("plans", "list").stdout
+    assert "Nothing to change" in dtf.run("plans", "plan", name, status=1).stderr
+
+    dtf.run("plans", "package", name, "--price", "3", "--credits", "4", "--inactive")
+    assert "made" not in dtf.run("plans", "package", name, "--price", "3.5").stderr
+    packages = {row["name"]: row for row in dtf.json("plans", "list")["pay_as_you_go_packages"]}
+    assert (float(packages[name]["price"]), packages[name]["credits"]) == (3.5, 4)
+
+    dtf.run("plans", "operation", "generate", "--credits", "3")
+    dtf.run("plans", "operation", "generate", "--credits", "2")
+    for table in ("subscription_plans", "pay_as_you_go_packages"):
+        operator(stack).table(table).delete().eq("name", name).execute()
+
+
 def test_expired_credits_go(stack: StackStatus, dtf: Operator, person: Person) -> None:
     entry = dtf.json("credits", "grant", person.id, "5", "--reason", "trial", "--expires", "2099-01-01")
     with psycopg.connect(stack.db_url, autocommit=True) as connection:

@@ -1,0 +1,137 @@
+"""`dtf plans`: what is for sale, and what an operation costs. Stripe follows with `dtf stripe sync`."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from cli.local.errors import StackError
+from cli.output import AsJson, console, done, print_json, print_rows, readable_errors
+from cli.project import answers, connect
+
+app = typer.Typer(help="What is for sale, and what an operation costs.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+Credits = Annotated[int | None, typer.Option(min=0, max=1_000_000)]
+Price = Annotated[float | None, typer.Option(min=0, help="In the currency of the catalogue, such as 9.99.")]
+Description = Annotated[str | None, typer.Option()]
+IsActive = Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it is offered.")]
+
+STRIPE_HINT = "Bring it to Stripe with: dtf stripe sync"
+COLUMNS = {
+    "subscription_plans": {
+        "name": "Plan",
+        "monthly_price": "A month",
+        "credits_per_month": "Credits a month",
+        "credit_rollover_months": "Rollover months",
+        "trial_days": "Trial days",
+        "trial_credits": "Trial credits",
+        "is_active": "Active",
+        "stripe_price_id": "At Stripe",
+    },
+    "pay_as_you_go_packages": {
+        "name": "Package",
+        "price": "Price",
+        "credits": "Credits",
+        "is_active": "Active",
+        "stripe_price_id": "At Stripe",
+        "id": "Id",
+    },
+    "operation_prices": {"operation_type": "Operation", "credits": "Credits", "is_active": "Active"},
+}
+
+
+class OperationType(StrEnum):
+    """What can be done to an image."""
+
+    UPSCALE = "upscale"
+    BACKGROUND_REMOVAL = "background_removal"
+    VECTORIZE = "vectorize"
+    GENERATE = "generate"
+
+
+@app.command("list")
+def list_plans(as_json: AsJson = False) -> None:
+    """List plans, packages and the prices of operations."""
+    with readable_errors(), answers():
+        client = connect()
+        found: dict[str, Any] = {}
+        for table in COLUMNS:
+            order = "operation_type" if table == "operation_prices" else "sort_order"
+            found[table] = client.table(table).select("*").order(order).execute().data
+    if as_json:
+        print_json(found)
+        return
+    for table, rows in found.items():
+        print_rows(rows, COLUMNS[table])
+        console.print()
+
+
+@app.command()
+def plan(
+    name: Name,
+    monthly_price: Price = None,
+    credits_per_month: Credits = None,
+    rollover_months: Annotated[int | None, typer.Option(min=0, max=120, help="How long credits outlast it.")] = None,
+    trial_days: Annotated[int | None, typer.Option(min=0, max=365)] = None,
+    trial_credits: Credits = None,
+    description: Description = None,
+    active: IsActive = None,
+) -> None:
+    """Change a plan, or make one. Who has it already keeps its price."""
+    values = {
+        "monthly_price": monthly_price,
+        "credits_per_month": credits_per_month,
+        "credit_rollover_months": rollover_months,
+        "trial_days": trial_days,
+        "trial_credits": trial_credits,
+        "description": description,
+        "is_active": active,
+    }
+    with readable_errors():
+        word = _write("subscription_plans", "name", name, values, needed=("monthly_price", "credits_per_month"))
+    done(f"The plan {name} is {word}. {STRIPE_HINT}")
+
+
+@app.command()
+def package(
+    name: Name,
+    price: Price = None,
+    credits: Credits = None,
+    description: Description = None,
+    active: IsActive = None,
+) -> None:
+    """Change a package, or make one."""
+    values = {"price": price, "credits": credits, "description": description, "is_active": active}
+    with readable_errors():
+        word = _write("pay_as_you_go_packages", "name", name, values, needed=("price", "credits"))
+    done(f"The package {name} is {word}. {STRIPE_HINT}")
+
+
+@app.command()
+def operation(operation_type: OperationType, credits: Credits = None, active: IsActive = None) -> None:
+    """Change what an operation costs, or whether it is offered. What was requested keeps its price."""
+    values = {"credits": credits, "is_active": active}
+    with readable_errors():
+        _write("operation_prices", "operation_type", operation_type, values)
+    done(f"The price of {operation_type} is changed.")
+
+
+def _write(table: str, key: str, name: str, values: dict[str, Any], needed: tuple[str, ...] = ()) -> str:
+    """Change the one row that has the name, or make it where `needed` is given; tells which of both it did."""
+    given = {column: value for column, value in values.items() if value is not None}
+    if not given:
+        raise StackError("Nothing to change: give at least one option. See --help.")
+    with answers():
+        rows = connect().table(table)
+        found = rows.select(key, count="exact").eq(key, name).execute().count  # type: ignore[arg-type]
+        if found == 1:
+            rows.update(given).eq(key, name).execute()
+            return "changed"
+        if found:
+            raise StackError(f"{found} of them are called {name}. Rename all but one, or change them in SQL.")
+        if missing := [column for column in needed if column not in given]:
+            options = " and ".join(f"--{column.replace('_', '-')}" for column in missing)
+            raise StackError(f"There is no {name} yet. To make it, give {options} too.")
+        rows.insert({key: name, **given}).execute()
+    return "made"
