@@ -667,8 +667,10 @@ export type Database = {
       email_campaigns: {
         Row: {
           created_at: string;
+          emails_per_minute: number;
           id: string;
           name: string;
+          next_email_at: string | null;
           scheduled_at: string | null;
           sent_at: string | null;
           status: string;
@@ -678,8 +680,10 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           created_at?: string;
+          emails_per_minute?: number;
           id?: string;
           name: string;
+          next_email_at?: string | null;
           scheduled_at?: string | null;
           sent_at?: string | null;
           status?: string;
@@ -688,8 +692,10 @@ export type Database = {
         };
         Update: {
           created_at?: string;
+          emails_per_minute?: number;
           id?: string;
           name?: string;
+          next_email_at?: string | null;
           scheduled_at?: string | null;
           sent_at?: string | null;
           status?: string;
@@ -706,13 +712,55 @@ export type Database = {
           },
         ];
       };
+      email_events: {
+        Row: {
+          email_log_id: string;
+          event_type: string;
+          occurred_at: string;
+          received_at: string;
+          sg_event_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          email_log_id: string;
+          event_type: string;
+          occurred_at: string;
+          received_at?: string;
+          sg_event_id: string;
+        };
+        Update: {
+          email_log_id?: string;
+          event_type?: string;
+          occurred_at?: string;
+          received_at?: string;
+          sg_event_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "email_events_email_log_id_fkey";
+            columns: ["email_log_id"];
+            isOneToOne: false;
+            referencedRelation: "email_logs";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       email_logs: {
         Row: {
+          attempts: number;
           campaign_id: string | null;
           clicked_at: string | null;
+          created_at: string;
+          data: NonNullable<Json>;
+          dedupe_key: string;
           delivered_at: string | null;
+          error: string | null;
           id: string;
+          lease_expires_at: string | null;
+          lease_token: string | null;
+          next_attempt_at: string;
           opened_at: string | null;
+          recipient: string | null;
           sendgrid_message_id: string | null;
           sent_at: string | null;
           status: string;
@@ -721,11 +769,20 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          attempts?: number;
           campaign_id?: string | null;
           clicked_at?: string | null;
+          created_at?: string;
+          data?: NonNullable<Json>;
+          dedupe_key?: string;
           delivered_at?: string | null;
+          error?: string | null;
           id?: string;
+          lease_expires_at?: string | null;
+          lease_token?: string | null;
+          next_attempt_at?: string;
           opened_at?: string | null;
+          recipient?: string | null;
           sendgrid_message_id?: string | null;
           sent_at?: string | null;
           status: string;
@@ -733,11 +790,20 @@ export type Database = {
           user_id?: string | null;
         };
         Update: {
+          attempts?: number;
           campaign_id?: string | null;
           clicked_at?: string | null;
+          created_at?: string;
+          data?: NonNullable<Json>;
+          dedupe_key?: string;
           delivered_at?: string | null;
+          error?: string | null;
           id?: string;
+          lease_expires_at?: string | null;
+          lease_token?: string | null;
+          next_attempt_at?: string;
           opened_at?: string | null;
+          recipient?: string | null;
           sendgrid_message_id?: string | null;
           sent_at?: string | null;
           status?: string;
@@ -775,6 +841,49 @@ export type Database = {
           },
         ];
       };
+      email_suppressions: {
+        Row: {
+          created_at: string;
+          detail: string | null;
+          email: string;
+          id: string;
+          reason: string;
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          detail?: string | null;
+          email: string;
+          id?: string;
+          reason: string;
+          user_id?: string | null;
+        };
+        Update: {
+          created_at?: string;
+          detail?: string | null;
+          email?: string;
+          id?: string;
+          reason?: string;
+          user_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "email_suppressions_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "email_suppressions_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "user_analytics";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       email_templates: {
         Row: {
           created_at: string;
@@ -785,6 +894,7 @@ export type Database = {
           sendgrid_template_id: string | null;
           subject: string;
           text_content: string | null;
+          type: string;
           updated_at: string;
         };
         ComputedFields: never;
@@ -797,6 +907,7 @@ export type Database = {
           sendgrid_template_id?: string | null;
           subject: string;
           text_content?: string | null;
+          type?: string;
           updated_at?: string;
         };
         Update: {
@@ -808,7 +919,38 @@ export type Database = {
           sendgrid_template_id?: string | null;
           subject?: string;
           text_content?: string | null;
+          type?: string;
           updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "email_templates_type_fkey";
+            columns: ["type"];
+            isOneToOne: false;
+            referencedRelation: "email_types";
+            referencedColumns: ["name"];
+          },
+        ];
+      };
+      email_types: {
+        Row: {
+          category: string;
+          description: string;
+          name: string;
+          sample_data: NonNullable<Json>;
+        };
+        ComputedFields: never;
+        Insert: {
+          category: string;
+          description: string;
+          name: string;
+          sample_data: NonNullable<Json>;
+        };
+        Update: {
+          category?: string;
+          description?: string;
+          name?: string;
+          sample_data?: NonNullable<Json>;
         };
         Relationships: [];
       };
@@ -1164,6 +1306,8 @@ export type Database = {
           last_activity_at: string | null;
           last_name: string | null;
           ledger_version: number;
+          marketing_emails: boolean;
+          notification_emails: boolean;
           phone: string | null;
           stripe_customer_id: string | null;
           stripe_subscription_id: string | null;
@@ -1188,6 +1332,8 @@ export type Database = {
           last_activity_at?: string | null;
           last_name?: string | null;
           ledger_version?: number;
+          marketing_emails?: boolean;
+          notification_emails?: boolean;
           phone?: string | null;
           stripe_customer_id?: string | null;
           stripe_subscription_id?: string | null;
@@ -1211,6 +1357,8 @@ export type Database = {
           last_activity_at?: string | null;
           last_name?: string | null;
           ledger_version?: number;
+          marketing_emails?: boolean;
+          notification_emails?: boolean;
           phone?: string | null;
           stripe_customer_id?: string | null;
           stripe_subscription_id?: string | null;
@@ -1667,6 +1815,8 @@ export type Database = {
           last_activity_at: string | null;
           last_name: string | null;
           ledger_version: number;
+          marketing_emails: boolean;
+          notification_emails: boolean;
           phone: string | null;
           stripe_customer_id: string | null;
           stripe_subscription_id: string | null;
@@ -1699,6 +1849,8 @@ export type Database = {
           last_activity_at: string | null;
           last_name: string | null;
           ledger_version: number;
+          marketing_emails: boolean;
+          notification_emails: boolean;
           phone: string | null;
           stripe_customer_id: string | null;
           stripe_subscription_id: string | null;
@@ -1793,6 +1945,16 @@ export type Database = {
           to: "image_operations";
           isOneToOne: true;
           isSetofReturn: false;
+        };
+      };
+      claim_emails: {
+        Args: { p_claim_id: string; p_lease_seconds?: number; p_limit: number };
+        Returns: Database["public"]["CompositeTypes"]["claimed_email"][];
+        SetofOptions: {
+          from: "*";
+          to: "claimed_email";
+          isOneToOne: false;
+          isSetofReturn: true;
         };
       };
       claim_image_operations: {
@@ -2049,6 +2211,7 @@ export type Database = {
         Args: { p_email?: string; p_stripe_customer_id: string; p_user_id: string };
         Returns: string;
       };
+      mark_lost_emails: { Args: { p_limit?: number }; Returns: number };
       orphaned_storage_objects: {
         Args: { p_limit?: number };
         Returns: {
@@ -2092,6 +2255,7 @@ export type Database = {
         }[];
       };
       reconcile_stripe: { Args: { p_apply?: boolean; p_facts: Json; p_ticket: number }; Returns: Json };
+      record_email_events: { Args: { p_events: Json }; Returns: Json };
       record_image_download: { Args: { p_image_id: string }; Returns: number };
       record_system_metrics: { Args: Record<PropertyKey, never>; Returns: number };
       refresh_stats: { Args: { p_from?: string; p_limit?: number }; Returns: number };
@@ -2198,6 +2362,36 @@ export type Database = {
         };
       };
       requeue_lost_image_operations: { Args: { p_limit?: number }; Returns: number };
+      retry_email: {
+        Args: { p_email_id: string; p_reason: string };
+        Returns: {
+          attempts: number;
+          campaign_id: string | null;
+          clicked_at: string | null;
+          created_at: string;
+          data: NonNullable<Json>;
+          dedupe_key: string;
+          delivered_at: string | null;
+          error: string | null;
+          id: string;
+          lease_expires_at: string | null;
+          lease_token: string | null;
+          next_attempt_at: string;
+          opened_at: string | null;
+          recipient: string | null;
+          sendgrid_message_id: string | null;
+          sent_at: string | null;
+          status: string;
+          template_id: string | null;
+          user_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "email_logs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       reverse_clawback: {
         Args: { p_clawback_id: string; p_idempotency_key?: string; p_reason: string };
         Returns: {
@@ -2223,6 +2417,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      settle_emails: { Args: { p_lease_token: string; p_results: Json }; Returns: number };
       start_stripe_read: { Args: { p_event_id?: string }; Returns: Json };
       stats_engines: {
         Args: { p_from?: string; p_to?: string };
@@ -2300,6 +2495,7 @@ export type Database = {
           returned: number;
         }[];
       };
+      unsubscribe_from_emails: { Args: { p_user_id: string }; Returns: boolean };
       verify_ledger: {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -2313,6 +2509,24 @@ export type Database = {
       [_ in never]: never;
     };
     CompositeTypes: {
+      claimed_email: {
+        id: string | null;
+        user_id: string | null;
+        campaign_id: string | null;
+        type: string | null;
+        category: string | null;
+        recipient: string | null;
+        template_id: string | null;
+        sendgrid_template_id: string | null;
+        subject: string | null;
+        html_content: string | null;
+        text_content: string | null;
+        data: Json | null;
+        attempts: number | null;
+        lease_token: string | null;
+        lease_expires_at: string | null;
+        created_at: string | null;
+      };
       claimed_operation: {
         id: string | null;
         image_id: string | null;

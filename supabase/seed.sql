@@ -29,38 +29,77 @@ values
 ('openai', 'generate', 0.05, '2026-11-01')
 on conflict (api_provider, operation_type, effective_date) do nothing;
 
-insert into public.email_templates (name, subject, html_content, text_content)
+insert into public.email_templates (name, type, subject, html_content, text_content)
 values
 (
-    'welcome',
+    'welcome', 'welcome',
     'Welcome to DTF Editor',
-    '<p>Hello {{first_name}},</p><p>your account is ready and holds {{credits}} free credits.</p>',
-    E'Hello {{first_name}},\n\nyour account is ready and holds {{credits}} free credits.\n'
+    '<p>Hello {{ first_name }},</p><p>your account is ready and holds {{ credits }}.</p>',
+    null
 ),
 (
-    'receipt',
-    'Your receipt',
-    '<p>Hello {{first_name}},</p><p>thank you: {{credits}} credits for {{amount}}. Your balance is {{balance}}.</p>',
-    E'Hello {{first_name}},\n\nthank you: {{credits}} credits for {{amount}}. Your balance is {{balance}}.\n'
+    'receipt', 'receipt',
+    'Your receipt: {{ product }}',
+    '<p>Hello {{ first_name }},</p>'
+    '<p>thank you: {{ product }} for {{ amount }} on {{ date }}. Your balance is {{ balance }}.</p>',
+    null
 ),
 (
-    'low_credits',
-    'You have {{balance}} credits left',
-    '<p>Hello {{first_name}},</p><p>you have {{balance}} credits left.</p>',
-    E'Hello {{first_name}},\n\nyou have {{balance}} credits left.\n'
+    'subscription_started', 'subscription_started',
+    'Your plan {{ plan }} has begun',
+    '<p>Hello {{ first_name }},</p>'
+    '<p>your plan {{ plan }} has begun: {{ credits }} a month, the next time on {{ next_date }}.</p>',
+    null
 ),
 (
-    'operation_failed',
-    'An operation failed',
-    '<p>Hello {{first_name}},</p><p>{{operation}} of {{filename}} failed: {{error}} '
-    || 'Its credits are back on your balance.</p>',
-    E'Hello {{first_name}},\n\n{{operation}} of {{filename}} failed: {{error}} '
-    || E'Its credits are back on your balance.\n'
+    'subscription_renewed', 'subscription_renewed',
+    'Your plan {{ plan }} goes on',
+    '<p>Hello {{ first_name }},</p>'
+    '<p>we received {{ amount }} for your plan {{ plan }} and added {{ credits }}. Your balance is {{ '
+    'balance }}.</p>',
+    null
 ),
 (
-    'payment_failed',
+    'subscription_cancelled', 'subscription_cancelled',
+    '{% if is_over %}Your plan has ended{% else %}Your plan will end{% endif %}',
+    '<p>Hello {{ first_name }},</p>'
+    '<p>your plan {{ plan }} {% if is_over %}ended{% else %}ends{% endif %} on {{ end_date }}. What you '
+    'have stays until it expires.</p>',
+    null
+),
+(
+    'payment_failed', 'payment_failed',
     'Your payment failed',
-    '<p>Hello {{first_name}},</p><p>your payment of {{amount}} failed. Please check your card.</p>',
-    E'Hello {{first_name}},\n\nyour payment of {{amount}} failed. Please check your card.\n'
+    '<p>Hello {{ first_name }},</p>'
+    '<p>your payment{% if amount %} of {{ amount }}{% endif %} for {{ product }} failed. Please check '
+    'how you pay.</p>',
+    null
+),
+(
+    'credits_low', 'credits_low',
+    'You have {{ balance }} left',
+    '<p>Hello {{ first_name }},</p><p>you have {{ balance }} left.</p>',
+    null
+),
+(
+    'credits_expiring', 'credits_expiring',
+    '{{ credits }} end on {{ end_date }}',
+    '<p>Hello {{ first_name }},</p><p>{{ credits }} of your {{ balance }} end on {{ end_date }}.</p>',
+    null
+),
+(
+    'operation_failed', 'operation_failed',
+    '{{ operation }} failed',
+    '<p>Hello {{ first_name }},</p>'
+    '<p>{{ operation }} of {{ file }} failed: {{ error }}</p><p>{% if is_refunded %}You have {{ credits '
+    '}} back.{% endif %}</p>',
+    null
+),
+(
+    'images_expiring', 'images_expiring',
+    '{{ images }} will be deleted',
+    '<p>Hello {{ first_name }},</p>'
+    '<p>{{ images }} will be deleted, the first on {{ end_date }}. Download what you need.</p>',
+    null
 )
 on conflict (name) do nothing;

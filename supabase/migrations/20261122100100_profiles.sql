@@ -37,6 +37,8 @@ create table public.profiles (
     credit_debt integer not null default 0,
     -- The sequence number of the account's newest credit transaction.
     ledger_version bigint not null default 0,
+    marketing_emails boolean not null default true,
+    notification_emails boolean not null default true,
     last_activity_at timestamptz default now(),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -48,8 +50,8 @@ create table public.profiles (
 with (fillfactor = 80);
 
 comment on table public.profiles is
-'One row per account. A user reads his own row and edits his name, company, phone and avatar while he is active; '
-'an admin reads all rows and may edit the same columns. credits_remaining, total_credits_*, credit_debt '
+'One row per account. A user reads his own row and edits his name, company, phone, avatar and mail preferences while '
+'he is active; an admin reads all rows and may edit the same columns. credits_remaining, total_credits_*, credit_debt '
 'and ledger_version are a cache of the ledger that only the ledger functions write.';
 comment on column public.profiles.email is
 'The address in auth.users, unique. An account without one (sign-up by phone) has <id>@no-email.invalid; '
@@ -57,6 +59,9 @@ comment on column public.profiles.email is
 comment on column public.profiles.credits_remaining is 'The balance_after of the newest credit transaction.';
 comment on column public.profiles.credit_debt is
 'Credits still to be taken back, from whatever is credited next: the sum of credit_clawbacks.owed.';
+comment on column public.profiles.marketing_emails is 'Whether he wants news and offers by mail.';
+comment on column public.profiles.notification_emails is
+'Whether he wants mail about his credits, images and operations. Receipts and the like come in any case.';
 comment on column public.profiles.total_credits_purchased is 'Sum of the purchase transactions.';
 comment on column public.profiles.total_credits_used is
 'Sum of the usage transactions minus the refunds of such a transaction: credits spent on work that was delivered.';
@@ -179,8 +184,9 @@ with check ((id = (select auth.uid()) and (select private.is_active())) or (sele
 
 grant select on public.profiles to authenticated, service_role;
 -- The row policy alone would let a user set is_admin and credits_remaining on his own row.
-grant update (first_name, last_name, company, phone, avatar_url) on public.profiles to authenticated;
+grant update (first_name, last_name, company, phone, avatar_url, marketing_emails, notification_emails)
+on public.profiles to authenticated;
 grant update (
-    first_name, last_name, company, phone, avatar_url, is_active, is_admin, subscription_status,
-    subscription_plan, stripe_customer_id, stripe_subscription_id, last_activity_at
+    first_name, last_name, company, phone, avatar_url, marketing_emails, notification_emails, is_active, is_admin,
+    subscription_status, subscription_plan, stripe_customer_id, stripe_subscription_id, last_activity_at
 ) on public.profiles to service_role;

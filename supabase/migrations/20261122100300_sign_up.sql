@@ -72,12 +72,13 @@ as $$
 declare
     c_free_credits constant integer := 2;
 begin
-    insert into public.profiles (id, email, first_name, last_name)
+    insert into public.profiles (id, email, first_name, last_name, marketing_emails)
     values (
         p_user_id,
         coalesce(p_email, p_user_id || '@no-email.invalid'),
         left(nullif(trim(p_metadata ->> 'first_name'), ''), 100),
-        left(nullif(trim(p_metadata ->> 'last_name'), ''), 100)
+        left(nullif(trim(p_metadata ->> 'last_name'), ''), 100),
+        coalesce(p_metadata ->> 'marketing_emails', '') <> 'false'
     )
     on conflict (email) do nothing;
     if not found then

@@ -122,7 +122,8 @@ $$;
 revoke execute on function private.log_admin_change() from public;
 
 create trigger log_admin_change
-after update of first_name, last_name, company, phone, avatar_url on public.profiles
+after update of first_name, last_name, company, phone, avatar_url, marketing_emails, notification_emails
+on public.profiles
 for each row execute function private.log_admin_change('id');
 
 create trigger log_admin_change
@@ -156,6 +157,10 @@ for each row execute function private.log_admin_change();
 create trigger log_admin_change
 after insert or update or delete on public.email_templates
 for each row execute function private.log_admin_change();
+
+create trigger log_admin_change
+after insert or delete on public.email_suppressions
+for each row execute function private.log_admin_change('user_id');
 
 create trigger log_admin_change
 after insert or update or delete on public.email_campaigns

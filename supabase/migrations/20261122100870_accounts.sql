@@ -279,10 +279,19 @@ begin
             select jsonb_agg(to_jsonb(l) order by l.created_at, l.id) from public.user_activity_logs as l
             where l.user_id = p_user_id), '[]'),
         'email_logs', coalesce((
-            select jsonb_agg(to_jsonb(l) || jsonb_build_object('template', t.name) order by l.sent_at, l.id)
+            select jsonb_agg(
+                to_jsonb(l) - 'lease_token' - 'lease_expires_at' || jsonb_build_object('template', t.name)
+                order by l.created_at, l.id)
             from public.email_logs as l
             left join public.email_templates as t on t.id = l.template_id
             where l.user_id = p_user_id), '[]'),
+        'email_events', coalesce((
+            select jsonb_agg(to_jsonb(e) order by e.occurred_at, e.sg_event_id) from public.email_events as e
+            inner join public.email_logs as l on l.id = e.email_log_id
+            where l.user_id = p_user_id), '[]'),
+        'email_suppressions', coalesce((
+            select jsonb_agg(to_jsonb(s) order by s.created_at, s.id) from public.email_suppressions as s
+            where s.user_id = p_user_id), '[]'),
         'admin_logs', coalesce((
             select jsonb_agg(
                 jsonb_build_object(

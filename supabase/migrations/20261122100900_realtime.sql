@@ -60,8 +60,8 @@ revoke execute on function private.tell_user_of_profile() from public;
 revoke execute on function private.tell_owner() from public;
 
 create trigger tell_user_of_profile
-after update of email, first_name, last_name, company, phone, avatar_url, is_active, is_admin, subscription_status,
-subscription_plan on public.profiles
+after update of email, first_name, last_name, company, phone, avatar_url, marketing_emails, notification_emails,
+is_active, is_admin, subscription_status, subscription_plan on public.profiles
 for each row execute function private.tell_user_of_profile();
 
 create trigger tell_owner_of_credits

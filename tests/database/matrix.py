@@ -164,6 +164,7 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
     rows: dict[str, Row] = {
         "profiles": {"id": person.id},
         "operation_prices": {"operation_type": "upscale"},
+        "email_types": {"name": "receipt"},
         "operation_requests": {"user_id": person.id, "idempotency_key": word},
         "images": {"id": image},
         "image_operations": operation,
@@ -185,6 +186,7 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
     product: Row = {"subscription_plan_id": uuid4(), "pay_as_you_go_package_id": uuid4(), "currency": "USD"}
     price = {"api_provider": word, "operation_type": "upscale", "cost_per_operation": 1, "effective_date": "2026-01-01"}
     entry = mine | {"seq": 99, "transaction_type": "bonus", "amount": 1, "balance_before": 8, "balance_after": 9}
+    mail = _insert(connection, "public.email_logs", mine | {"status": "sent"})["id"]
     # One of the seed's: the plans made here are removed before the accounts whose orders would name them.
     plan = connection.execute("select id from public.subscription_plans where name = 'basic'").fetchall()[0]["id"]
     new: dict[str, Row] = {
@@ -218,9 +220,12 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "admin_logs": {"action": word, "target_user_id": person.id},
         "system_metrics": {"metric_name": word},
         "user_activity_logs": mine | {"activity_type": word},
+        "email_types": {"name": "word", "category": "essential", "description": "x", "sample_data": "{}"},
         "email_templates": {"name": word, "subject": "x", "html_content": "x"},
         "email_campaigns": {"name": word},
         "email_logs": mine | {"status": "sent"},
+        "email_events": {"sg_event_id": word, "email_log_id": mail, "event_type": "open", "occurred_at": "2026-01-01"},
+        "email_suppressions": {"email": f"{word}@example.test", "reason": "manual"},
         "active_months": mine | {"cohort": month, "month": month},
         "closed_account_operations": {"month": "2020-01-01"} | kind,
         "counted_days": {"day": day},

@@ -97,10 +97,13 @@ class People:
         self._made: list[UUID] = []
 
     def new(self, *, credits: int = 2, is_active: bool = True, is_admin: bool = False, plan: str = "free") -> Person:
-        """Sign somebody up, with a balance of `credits`."""
+        """Sign somebody up who has confirmed his address and got his welcome mail, with a balance of `credits`."""
         user_id, email = uuid4(), f"{uuid4()}@example.test"
-        self.connection.execute("insert into auth.users (id, email) values (%s, %s)", (user_id, email))
+        self.connection.execute(
+            "insert into auth.users (id, email, email_confirmed_at) values (%s, %s, now())", (user_id, email)
+        )
         self._made.append(user_id)
+        self.connection.execute("update public.email_logs set status = 'sent' where user_id = %s", (user_id,))
         self.connection.execute(
             "update public.profiles set is_active = %s, is_admin = %s, subscription_status = %s where id = %s",
             (is_active, is_admin, plan, user_id),

@@ -66,6 +66,11 @@ def test_an_owner_writes_no_result_on_his_image(world: dict[str, Person], column
         "release_image_operation('{id}', '{id}')",
         "requeue_lost_image_operations()",
         "orphaned_storage_objects()",
+        "claim_emails(1, '{id}')",
+        "settle_emails('{id}', '[]')",
+        "mark_lost_emails()",
+        "record_email_events('[]')",
+        "unsubscribe_from_emails('{id}')",
     ],
 )
 def test_browsers_call_none_of_the_services_functions(world: dict[str, Person], call: str) -> None:
@@ -122,6 +127,7 @@ INACTIVE: dict[str, tuple[dict[str, Any], str | None]] = {
     "admin_refund_transaction": ({"p_transaction_id": "user", "p_reason": "x"}, "PT403"),
     "admin_cancel_image_operation": ({"p_operation_id": "operation", "p_reason": "x"}, "PT403"),
     "admin_comp_subscription": ({"p_user_id": "user", "p_plan": "basic", "p_months": 1, "p_reason": "x"}, "PT403"),
+    "retry_email": ({"p_email_id": "user", "p_reason": "x"}, "PT403"),
     "stats_revenue": ({}, "PT403"),
     "stats_margins": ({}, "PT403"),
     "stats_funnel": ({}, "PT403"),

@@ -39,7 +39,11 @@ def busy_account(people: People, db: Connection) -> Person:
     (grant,) = db.execute("select * from public.credit_grants where user_id = %s limit 1", (user.id,)).fetchall()
     for statement in (
         "insert into public.subscription_history (user_id, status, started_at) values (%(user)s, 'active', now())",
-        "insert into public.email_logs (user_id, status) values (%(user)s, 'sent')",
+        "with mail as (insert into public.email_logs (user_id, status) values (%(user)s, 'sent') returning id)"
+        " insert into public.email_events (sg_event_id, email_log_id, event_type, occurred_at)"
+        " select id::text, id, 'open', now() from mail",
+        "insert into public.email_suppressions (email, reason)"
+        " select email, 'bounce' from public.profiles where id = %(user)s",
         "insert into public.stripe_customers (id, user_id) values (gen_random_uuid()::text, %(user)s)",
         "insert into public.billing_orders (user_id, subscription_plan_id, stripe_price_id)"
         " select %(user)s, s.id, 'price_1' from public.subscription_plans as s limit 1",
