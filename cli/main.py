@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.table import Table
 
-from cli import billing, maintain, operations, plans, stats, users
+from cli import billing, doctor, maintain, operations, plans, stats, users
 from cli import credits as credit_commands
 from cli import demo as scenario
 from cli import email as email_commands
@@ -31,6 +31,7 @@ app.add_typer(operations.app, name="operations")
 app.add_typer(plans.app, name="plans")
 app.add_typer(billing.app, name="stripe")
 app.add_typer(email_commands.app, name="email")
+app.command()(doctor.doctor)
 app.command()(stats.stats)
 app.command()(maintain.maintain)
 

@@ -20,14 +20,14 @@ class Operator:
     """Runs `dtf` with the project's secret key."""
 
     def __init__(self, stack: StackStatus) -> None:
-        self._environment = {
+        self.environment = {
             "SUPABASE_URL": stack.api_url,
             "SUPABASE_SECRET_KEY": stack.secret_key,
             "COLUMNS": "250",
         }
 
     def run(self, *arguments: str, status: int = 0, answer: str | None = None) -> Result:
-        result = CliRunner().invoke(app, arguments, env=self._environment, input=answer)
+        result = CliRunner().invoke(app, arguments, env=self.environment, input=answer)
         assert result.exit_code == status, result.output + str(result.exception)
         return result
 

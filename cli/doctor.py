@@ -1,0 +1,179 @@
+"""`dtf doctor`: whether a project has all it needs, and what to do where it has not."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import typer
+from supabase import Client
+
+from cli.local.errors import StackError
+from cli.output import AsJson, console, errors, plain, print_json, readable_errors
+from cli.project import RefusedError, answers, call, connect
+
+BUCKETS = {"originals", "results", "avatars"}
+LONGEST_WAIT = 60.0  # seconds that an operation waits where a worker is idle or busy with others'
+LONGEST_SILENCE = timedelta(minutes=15)  # of the maintenance service, which writes metrics every five
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+SIGNS = {Verdict.OK: "[green]✓[/green]", Verdict.WARNING: "[yellow]![/yellow]", Verdict.FAILED: "[red]✗[/red]"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found, and what to do about it."""
+
+    check: str
+    verdict: Verdict
+    message: str
+    advice: str = ""
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Check the project: its schema, ledger, queue, catalogue and services. Status 1 where something is broken.
+
+    Takes the project from SUPABASE_URL and SUPABASE_SECRET_KEY, or else the stack that runs on this machine.
+    """
+    with readable_errors():
+        client = connect()
+        with errors.status("Checking"):
+            findings = list(examine(client))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            advice = f" {finding.advice}" if finding.advice else ""
+            text = plain(f"{finding.check}: {finding.message}{advice}")
+            console.print(f"{SIGNS[finding.verdict]} {text}", highlight=False, soft_wrap=True)
+    if any(finding.verdict is Verdict.FAILED for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine(client: Client) -> Iterator[Finding]:
+    """The findings, in the order in which things depend on each other; none after the project does not answer."""
+    schema = check_schema(client)
+    yield schema
+    if schema.verdict is Verdict.OK:
+        for check in CHECKS:
+            yield check(client)
+
+
+def check_schema(client: Client) -> Finding:
+    """Whether the functions are there, and the key may call them."""
+    try:
+        call(client, "stats_queue")
+    except RefusedError as error:
+        if error.code == "PGRST202":
+            return failed("Schema", "the functions are missing.", "Apply the migrations: dtf up, or supabase db push.")
+        return failed("Key", f"it may not act for the project: {error}", "Set SUPABASE_SECRET_KEY to a secret key.")
+    except StackError as error:
+        return failed("Project", str(error))
+    return ok("Project", f"{client.supabase_url} answers, with its functions.")
+
+
+def check_storage(client: Client) -> Finding:
+    """Whether the buckets are there."""
+    with answers():
+        missing = BUCKETS - {bucket.id for bucket in client.storage.list_buckets()}
+    if missing:
+        return failed("Storage", f"no bucket {', '.join(sorted(missing))}.", "Apply the migrations: they make it.")
+    return ok("Storage", "the buckets are there.")
+
+
+def check_ledger(client: Client) -> Finding:
+    """Whether the books are sound."""
+    if violations := call(client, "verify_ledger"):
+        return failed("Ledger", f"{len(violations)} violated invariants.", "See: dtf credits verify")
+    return ok("Ledger", "sound.")
+
+
+def check_admin(client: Client) -> Finding:
+    """Whether somebody may administer the project."""
+    if count(client.table("profiles").select("id", count="exact").eq("is_admin", True).eq("is_active", True)):  # type: ignore[arg-type]
+        return ok("Admin", "there is one.")
+    return warning("Admin", "there is none.", "Make one: dtf users promote ada@example.com --reason founder")
+
+
+def check_queue(client: Client) -> Finding:
+    """Whether somebody works on operations."""
+    rows = call(client, "stats_queue")
+    waiting = sum(row["waiting"] for row in rows)
+    oldest = max((float(row["oldest_wait_seconds"] or 0) for row in rows), default=0.0)
+    if waiting and oldest > LONGEST_WAIT:
+        return warning(
+            "Queue", f"{waiting} operations wait, the oldest for {oldest:.0f} s.", "Start a worker: dtf worker"
+        )
+    return ok("Queue", f"{waiting} operations wait.")
+
+
+def check_maintenance(client: Client) -> Finding:
+    """Whether something runs by the clock."""
+    with answers():
+        newest: Any = (
+            client.table("system_metrics").select("recorded_at").order("recorded_at", desc=True).limit(1).execute().data
+        )
+    if newest and datetime.now(UTC) - datetime.fromisoformat(newest[0]["recorded_at"]) < LONGEST_SILENCE:
+        return ok("Maintenance", "it runs.")
+    when = f"last ran at {newest[0]['recorded_at']}" if newest else "never ran"
+    return warning("Maintenance", f"it {when}.", "Start it: dtf maintain, or pg_cron")
+
+
+def check_catalogue(client: Client) -> Finding:
+    """Whether what is for sale has its price at Stripe."""
+    unsold = 0
+    for table, price in (("subscription_plans", "monthly_price"), ("pay_as_you_go_packages", "price")):
+        query = client.table(table).select("id", count="exact")  # type: ignore[arg-type]
+        unsold += count(query.eq("is_active", True).gt(price, 0).is_("stripe_price_id", "null"))
+    if unsold:
+        return warning("Catalogue", f"{unsold} plans and packages cannot be bought.", "Run: dtf stripe sync")
+    return ok("Catalogue", "everything in it is for sale.")
+
+
+def check_events(client: Client) -> Finding:
+    """Whether what happened at Stripe was applied."""
+    if broken := count(client.table("stripe_events").select("id", count="exact").eq("status", "failed")):  # type: ignore[arg-type]
+        return failed("Stripe", f"{broken} events could not be applied.", "Run: dtf stripe replay")
+    return ok("Stripe", "every event that came was applied.")
+
+
+CHECKS: tuple[Callable[[Client], Finding], ...] = (
+    check_storage,
+    check_ledger,
+    check_admin,
+    check_queue,
+    check_maintenance,
+    check_catalogue,
+    check_events,
+)
+
+
+def count(query: Any) -> int:
+    """How many rows a query finds."""
+    with answers():
+        # One row, and not none with a HEAD request: its answer has no body for an error to be in.
+        return int(query.limit(1).execute().count or 0)
+
+
+def ok(check: str, message: str) -> Finding:
+    """Nothing to do."""
+    return Finding(check, Verdict.OK, message)
+
+
+def warning(check: str, message: str, advice: str) -> Finding:
+    """Something that may be meant."""
+    return Finding(check, Verdict.WARNING, message, advice)
+
+
+def failed(check: str, message: str, advice: str = "") -> Finding:
+    """Something that is broken."""
+    return Finding(check, Verdict.FAILED, message, advice)

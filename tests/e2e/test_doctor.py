@@ -1,0 +1,95 @@
+"""`dtf doctor` against a project where something is wrong."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from cli.local.stack import StackStatus
+from tests.e2e.people import Person, sign_up
+from tests.e2e.test_operator import PNG, Operator
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@pytest.fixture
+def dtf(stack: StackStatus) -> Operator:
+    return Operator(stack)
+
+
+@pytest.fixture
+def db(stack: StackStatus) -> Iterator[Connection]:
+    with psycopg.connect(stack.db_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_by_others(db: Connection) -> None:
+    db.execute("delete from public.stripe_events where status = 'failed'")
+    db.execute(
+        "select public.admin_cancel_image_operation(id, 'test') from public.image_operations"
+        " where status in ('pending', 'processing')"
+    )
+
+
+@pytest.fixture
+def person(stack: StackStatus) -> Person:
+    return sign_up(stack)
+
+
+def found(dtf: Operator, check: str, status: int = 0) -> dict[str, str]:
+    (finding,) = [finding for finding in dtf.json("doctor", status=status) if finding["check"] == check]
+    return dict(finding)
+
+
+def test_a_sound_project_is_called_sound(dtf: Operator) -> None:
+    dtf.run("maintain", "--once")
+    verdicts = {finding["check"]: finding["verdict"] for finding in dtf.json("doctor")}
+    assert {verdicts[check] for check in ("Project", "Storage", "Ledger", "Maintenance", "Stripe")} == {"ok"}
+    assert "✓ Ledger: sound." in dtf.run("doctor").stdout
+
+
+def test_a_violated_ledger_is_broken(dtf: Operator, person: Person, db: Connection) -> None:
+    change = "update public.profiles set credits_remaining = credits_remaining + %s where id = %s"
+    db.execute(change, (5, person.id))
+    try:
+        finding = found(dtf, "Ledger", status=1)
+        assert (finding["verdict"], finding["advice"]) == ("failed", "See: dtf credits verify")
+    finally:
+        db.execute(change, (-5, person.id))
+    assert found(dtf, "Ledger")["verdict"] == "ok"
+
+
+def test_an_operation_that_nobody_works_on_asks_for_a_worker(dtf: Operator, person: Person, db: Connection) -> None:
+    operation = person.request(person.upload("shirt.png", PNG), "upscale")
+    db.execute(
+        "update public.image_operations set run_after = now() - interval '10 minutes' where id = %s", (operation["id"],)
+    )
+    finding = found(dtf, "Queue")
+    assert finding["verdict"] == "warning"
+    assert "dtf worker" in finding["advice"]
+    dtf.run("operations", "cancel", operation["id"], "--reason", "test")
+    assert found(dtf, "Queue")["verdict"] == "ok"
+
+
+def test_an_event_that_failed_is_broken(dtf: Operator, db: Connection) -> None:
+    event = f"evt_{uuid.uuid4().hex}"
+    db.execute("select public.fail_stripe_event(%s, 'invoice.paid', '{}', 'no such price')", (event,))
+    try:
+        assert "dtf stripe replay" in found(dtf, "Stripe", status=1)["advice"]
+    finally:
+        db.execute("delete from public.stripe_events where id = %s", (event,))
+
+
+def test_a_key_that_is_no_secret_key_is_named(stack: StackStatus, dtf: Operator) -> None:
+    dtf.environment["SUPABASE_SECRET_KEY"] = stack.publishable_key
+    (finding,) = dtf.json("doctor", status=1)
+    assert (finding["check"], finding["verdict"]) == ("Key", "failed")
+
+
+def test_a_project_that_does_not_answer_is_named(dtf: Operator) -> None:
+    dtf.environment["SUPABASE_URL"] = "http://127.0.0.1:9"
+    (finding,) = dtf.json("doctor", status=1)
+    assert "Is SUPABASE_URL right?" in finding["message"]
