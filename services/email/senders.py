@@ -1,0 +1,368 @@
+"""The ways a mail leaves: SendGrid, by its own SDK, or SMTP. What each answer means for the mail is decided here.
+
+Sending twice is worse than sending late, and a provider has no way to recognize a repeated mail. So each way tells
+apart what was surely not accepted from what may have been: once the whole mail may be at the other side, silence
+means `unknown`. Both block, and run in threads.
+"""
+
+import http.client
+import json
+import smtplib
+import ssl
+import time
+import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.message import EmailMessage, Message
+from email.policy import SMTP
+from email.utils import localtime, parsedate_to_datetime
+from enum import StrEnum
+from typing import Any, Protocol
+from urllib.error import URLError
+from urllib.parse import unquote, urlsplit
+
+import python_http_client
+from pydantic import SecretStr
+from python_http_client.exceptions import HTTPError
+from sendgrid import SendGridAPIClient
+
+from services.email.outbox import Outcome
+from services.email.settings import EmailSettings
+from services.settings import SettingsError
+
+SILENCE_TIMEOUT = 20.0  # seconds that a provider may say nothing
+LONGEST_PAUSE = 3600.0  # seconds, whatever a provider asks for
+
+TOO_MANY_REQUESTS = 429
+UNAVAILABLE = 503
+# Of a gateway that got no answer: what is behind it may have taken the mail.
+GATEWAY_ERRORS = frozenset({502, 504})
+
+SMTP_CLOSING = 421
+# Folded lines would be cut within a long address.
+SMTP_POLICY = SMTP.clone(max_line_length=998)
+
+
+class Trouble(StrEnum):
+    """Why no mail at all can be sent for a while."""
+
+    RATE_LIMITED = "rate_limited"
+    REFUSED = "refused"
+    """The provider does not take mails from us: a person has to look at the account or the settings."""
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail that is ready to go. With `template_id` SendGrid makes the text, from `data`."""
+
+    id: str
+    recipient: str
+    type: str
+    is_essential: bool
+    subject: str
+    html: str
+    text: str
+    unsubscribe_url: str | None = None
+    template_id: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a try. `pause` is how long the provider asked to be left alone, in seconds, if it did."""
+
+    outcome: Outcome
+    message_id: str | None = None
+    error: str | None = None
+    trouble: Trouble | None = None
+    pause: float | None = None
+    is_counted: bool = True
+
+
+class Sender(Protocol):
+    """A way to send."""
+
+    def send(self, mail: Mail) -> Answer:
+        """Send one mail; blocks. Never raises for what the provider or the network does."""
+        ...
+
+
+def make_sender(settings: EmailSettings) -> Sender:
+    """The way that the settings choose: SMTP where it has an address, else SendGrid. Raises SettingsError."""
+    if settings.smtp_url:
+        return SmtpSender(settings, settings.smtp_url)
+    if settings.sendgrid_api_key:
+        return SendGridSender(settings, settings.sendgrid_api_key)
+    raise SettingsError("Neither SENDGRID_API_KEY nor EMAIL_SMTP_URL is set: set the one to send with.")
+
+
+def unsubscribe_headers(mail: Mail) -> dict[str, str]:
+    """What makes mail programs show a button to unsubscribe (RFC 8058)."""
+    if not mail.unsubscribe_url:
+        return {}
+    return {
+        "List-Unsubscribe": f"<{mail.unsubscribe_url}>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+    }
+
+
+def unavailable(error: object) -> Answer:
+    """Nothing was accepted, for a reason that passes and is none of the mail."""
+    return Answer(Outcome.RETRY, error=str(error), trouble=Trouble.UNAVAILABLE, is_counted=False)
+
+
+class SendGridSender:
+    """Sends through the SendGrid v3 API."""
+
+    def __init__(self, settings: EmailSettings, key: SecretStr) -> None:
+        self._settings = settings
+        api = SendGridAPIClient(key.get_secret_value(), settings.sendgrid_api_url)
+        api.client = _Client(settings.sendgrid_api_url, api.client.request_headers, version=3, timeout=SILENCE_TIMEOUT)
+        self._api = api
+
+    def send(self, mail: Mail) -> Answer:
+        """Send one mail."""
+        try:
+            response = self._api.send(self._body(mail))
+        except HTTPError as error:
+            return _refused(error)
+        except URLError as error:
+            if isinstance(error.reason, _NotConnectedError):
+                return unavailable(f"SendGrid cannot be reached: {error.reason}")
+            return _unknown(error.reason)
+        except (OSError, http.client.HTTPException) as error:
+            return _unknown(error)
+        return Answer(Outcome.SENT, message_id=response.headers.get("X-Message-Id"))
+
+    def _body(self, mail: Mail) -> dict[str, Any]:
+        """The mail as the API's reference documents it."""
+        settings = self._settings
+        to: dict[str, Any] = {"to": [{"email": mail.recipient}]}
+        body: dict[str, Any] = {
+            "from": {"email": settings.sender_address, "name": settings.sender_name},
+            "personalizations": [to],
+            # What events carry: our own id, and no word about the person.
+            "custom_args": {"email_id": mail.id},
+            "categories": [mail.type],
+            # The link to unsubscribe is ours; SendGrid would write one into receipts too.
+            "tracking_settings": {"subscription_tracking": {"enable": False}},
+        }
+        if settings.reply_to:
+            body["reply_to"] = {"email": settings.reply_to}
+        if mail.is_essential:
+            body["mail_settings"] = {"bypass_unsubscribe_management": {"enable": True}}
+        if headers := unsubscribe_headers(mail):
+            body["headers"] = headers
+        if mail.template_id:
+            to["dynamic_template_data"] = dict(mail.data)
+            return body | {"template_id": mail.template_id}
+        content = [{"type": "text/plain", "value": mail.text}, {"type": "text/html", "value": mail.html}]
+        return body | {"subject": mail.subject, "content": content}
+
+
+class _NotConnectedError(OSError):
+    """There was no connection: nothing was sent."""
+
+
+class _PlainConnection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except OSError as error:
+            raise _NotConnectedError(str(error)) from error
+
+
+class _TlsConnection(http.client.HTTPSConnection):
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except OSError as error:
+            raise _NotConnectedError(str(error)) from error
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_PlainConnection, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    # One context for all calls: to read the authorities' certificates takes longer than a call.
+    _shared_context = ssl.create_default_context()
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_TlsConnection, req, context=self._shared_context)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirected mail would be asked for instead of sent."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+class _Client(python_http_client.Client):  # type: ignore[misc] # has no types
+    """The HTTP client of the SDK, on connections that tell whether there was one at all."""
+
+    def _build_client(self, name: str | None = None) -> "_Client":
+        path = [*self._url_path, name] if name else self._url_path
+        return _Client(self.host, self.request_headers, self._version, path, timeout=self.timeout)
+
+    def _make_request(self, opener: object, request: urllib.request.Request, timeout: float | None = None) -> Any:
+        opener = urllib.request.build_opener(_Http, _Https, _NoRedirects)
+        return super()._make_request(opener, request, timeout=timeout)
+
+
+def _unknown(error: object) -> Answer:
+    return Answer(Outcome.UNKNOWN, error=f"No answer after the mail was sent: {type(error).__name__} {error}".strip())
+
+
+def _refused(error: HTTPError) -> Answer:
+    """What an answer other than 2xx means."""
+    text = f"SendGrid answered {error.status_code}: {_error_text(error.body)}"
+    status = error.status_code
+    if status == TOO_MANY_REQUESTS:
+        pause = _pause(error.headers)
+        return Answer(Outcome.RETRY, error=text, trouble=Trouble.RATE_LIMITED, pause=pause, is_counted=False)
+    if status in (401, 403) or status < 400:  # a redirect comes from a wrong address
+        return Answer(Outcome.RETRY, error=text, trouble=Trouble.REFUSED, is_counted=False)
+    if status in GATEWAY_ERRORS:
+        return Answer(Outcome.UNKNOWN, error=text, trouble=Trouble.UNAVAILABLE)
+    if status >= 500:
+        # 503 is about SendGrid; 500 may be about this mail, which must not be tried for ever.
+        is_counted = status != UNAVAILABLE
+        pause = _pause(error.headers)
+        return Answer(Outcome.RETRY, error=text, trouble=Trouble.UNAVAILABLE, pause=pause, is_counted=is_counted)
+    return Answer(Outcome.FAILED, error=text)
+
+
+def _error_text(body: bytes) -> str:
+    """The messages in an answer: {"errors": [{"message": …, "field": …}]}."""
+    try:
+        errors = json.loads(body)["errors"]
+        texts = [
+            f"{error['field']}: {error['message']}" if error.get("field") else error["message"] for error in errors
+        ]
+        return " ".join(texts)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return body[:200].decode("utf-8", "replace") or "without a reason"
+
+
+def _pause(headers: Message | None) -> float | None:
+    """The wait that an answer asks for, in seconds: Retry-After, or until X-RateLimit-Reset."""
+    if headers is None:
+        return None
+    after, reset = headers.get("Retry-After", ""), headers.get("X-RateLimit-Reset", "")
+    if after.isdecimal():
+        seconds = float(after)
+    elif after:
+        try:
+            seconds = (parsedate_to_datetime(after).astimezone(UTC) - datetime.now(UTC)).total_seconds()
+        except ValueError:
+            return None
+    elif reset.isdecimal():
+        seconds = float(reset) - time.time()
+    else:
+        return None
+    return min(max(seconds, 1.0), LONGEST_PAUSE)
+
+
+class SmtpSender:
+    """Sends by SMTP, each mail on a connection of its own."""
+
+    def __init__(self, settings: EmailSettings, url: SecretStr) -> None:
+        self._settings = settings
+        self._server = urlsplit(url.get_secret_value())
+        self._context = ssl.create_default_context()
+
+    def send(self, mail: Mail) -> Answer:
+        """Send one mail."""
+        try:
+            message = self._message(mail).as_bytes()
+            mail.recipient.encode("ascii")
+        except ValueError as error:
+            return Answer(Outcome.FAILED, error=f"SMTP cannot carry this mail: {error}")
+        try:
+            smtp = self._connect()
+        except (smtplib.SMTPAuthenticationError, smtplib.SMTPNotSupportedError) as error:
+            return _not_let_in(error)
+        except (OSError, smtplib.SMTPException) as error:
+            return unavailable(f"The mail server cannot be reached: {error}")
+        try:
+            return self._deliver(smtp, mail.recipient, message)
+        finally:
+            # Whatever comes of the farewell, the mail has its answer.
+            with suppress(OSError, smtplib.SMTPException):
+                smtp.quit()
+            smtp.close()
+
+    def _connect(self) -> smtplib.SMTP:
+        host, port = self._server.hostname or "", self._server.port or 0
+        smtp: smtplib.SMTP
+        if self._server.scheme == "smtps":
+            smtp = smtplib.SMTP_SSL(host, port, timeout=SILENCE_TIMEOUT, context=self._context)
+        else:
+            smtp = smtplib.SMTP(host, port, timeout=SILENCE_TIMEOUT)
+        try:
+            smtp.ehlo_or_helo_if_needed()
+            if self._server.scheme == "smtp" and smtp.has_extn("starttls"):
+                smtp.starttls(context=self._context)
+            if self._server.username:
+                smtp.login(unquote(self._server.username), unquote(self._server.password or ""))
+        except (OSError, smtplib.SMTPException):
+            smtp.close()
+            raise
+        return smtp
+
+    def _deliver(self, smtp: smtplib.SMTP, recipient: str, message: bytes) -> Answer:
+        try:
+            code, reply = smtp.mail(self._settings.sender_address)
+            if code >= 500:
+                return _not_let_in(_reply(code, reply))
+            if code == 250:
+                code, reply = smtp.rcpt(recipient)
+            if code not in (250, 251):
+                return _smtp_refused(code, reply)
+        except (OSError, smtplib.SMTPException) as error:
+            return unavailable(f"The mail server is gone: {error}")
+        try:
+            code, reply = smtp.data(message)
+        except smtplib.SMTPDataError as error:  # before the mail itself was asked for
+            return _smtp_refused(error.smtp_code, error.smtp_error)
+        except (OSError, smtplib.SMTPException) as error:
+            return _unknown(error)
+        return Answer(Outcome.SENT) if code == 250 else _smtp_refused(code, reply)
+
+    def _message(self, mail: Mail) -> EmailMessage:
+        settings = self._settings
+        message = EmailMessage(SMTP_POLICY)
+        message["From"] = settings.sender
+        message["To"] = mail.recipient
+        message["Subject"] = mail.subject
+        message["Date"] = localtime()
+        message["Message-ID"] = f"<{mail.id}@{settings.sender_address.rpartition('@')[2]}>"
+        if settings.reply_to:
+            message["Reply-To"] = settings.reply_to
+        for name, value in unsubscribe_headers(mail).items():
+            message[name] = value
+        message.set_content(mail.text, cte="quoted-printable")
+        message.add_alternative(mail.html, subtype="html", cte="quoted-printable")
+        return message
+
+
+def _not_let_in(error: object) -> Answer:
+    text = f"The mail server does not take mails from us: {error}"
+    return Answer(Outcome.RETRY, error=text, trouble=Trouble.REFUSED, is_counted=False)
+
+
+def _smtp_refused(code: int, reply: bytes | str) -> Answer:
+    text = f"The mail server answered {_reply(code, reply)}"
+    if code == SMTP_CLOSING:
+        return unavailable(text)
+    return Answer(Outcome.FAILED if code >= 500 else Outcome.RETRY, error=text)
+
+
+def _reply(code: int, reply: bytes | str) -> str:
+    return f"{code} {reply.decode('utf-8', 'replace') if isinstance(reply, bytes) else reply}"
