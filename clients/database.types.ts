@@ -666,38 +666,50 @@ export type Database = {
       };
       email_campaigns: {
         Row: {
+          cancelled_at: string | null;
           created_at: string;
           emails_per_minute: number;
+          expanded_at: string | null;
+          expanded_to: string | null;
           id: string;
           name: string;
           next_email_at: string | null;
           scheduled_at: string | null;
           sent_at: string | null;
+          started_at: string | null;
           status: string;
           target_audience: Json | null;
           template_id: string | null;
         };
         ComputedFields: never;
         Insert: {
+          cancelled_at?: string | null;
           created_at?: string;
           emails_per_minute?: number;
+          expanded_at?: string | null;
+          expanded_to?: string | null;
           id?: string;
           name: string;
           next_email_at?: string | null;
           scheduled_at?: string | null;
           sent_at?: string | null;
+          started_at?: string | null;
           status?: string;
           target_audience?: Json | null;
           template_id?: string | null;
         };
         Update: {
+          cancelled_at?: string | null;
           created_at?: string;
           emails_per_minute?: number;
+          expanded_at?: string | null;
+          expanded_to?: string | null;
           id?: string;
           name?: string;
           next_email_at?: string | null;
           scheduled_at?: string | null;
           sent_at?: string | null;
+          started_at?: string | null;
           status?: string;
           target_audience?: Json | null;
           template_id?: string | null;
@@ -1910,6 +1922,31 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      cancel_email_campaign: {
+        Args: { p_campaign_id: string };
+        Returns: {
+          cancelled_at: string | null;
+          created_at: string;
+          emails_per_minute: number;
+          expanded_at: string | null;
+          expanded_to: string | null;
+          id: string;
+          name: string;
+          next_email_at: string | null;
+          scheduled_at: string | null;
+          sent_at: string | null;
+          started_at: string | null;
+          status: string;
+          target_audience: Json | null;
+          template_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "email_campaigns";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       cancel_image_operation: {
         Args: { p_operation_id: string };
         Returns: {
@@ -2090,7 +2127,39 @@ export type Database = {
         }[];
       };
       delete_user_account: { Args: { p_reason: string; p_user_id: string }; Returns: undefined };
+      email_campaign_report: {
+        Args: { p_campaign_id: string };
+        Returns: {
+          bounce_rate: number;
+          bounced: number;
+          campaign_status: string;
+          cancelled: number;
+          click_rate: number;
+          clicked: number;
+          delivered: number;
+          delivery_rate: number;
+          failed: number;
+          mails: number;
+          open_rate: number;
+          opened: number;
+          queued: number;
+          sending: number;
+          sent: number;
+          spam_reports: number;
+          suppressed: number;
+          unknown: number;
+          unsubscribed: number;
+        }[];
+      };
       end_comped_subscriptions: { Args: { p_limit?: number }; Returns: number };
+      expand_email_campaigns: {
+        Args: { p_limit?: number };
+        Returns: {
+          campaign_id: string;
+          campaign_status: string;
+          queued: number;
+        }[];
+      };
       expire_credits: {
         Args: { p_limit?: number; p_now?: string };
         Returns: {
@@ -2242,6 +2311,15 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      preview_email_campaign: {
+        Args: { p_campaign_id: string };
+        Returns: {
+          audience: number;
+          excluded: Json;
+          recipients: number;
+          sample: string[];
+        }[];
       };
       prune_logs: { Args: { p_before: string; p_limit?: number }; Returns: number };
       public_collection_images: {
@@ -2413,6 +2491,31 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "credit_clawbacks";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      schedule_email_campaign: {
+        Args: { p_at?: string; p_campaign_id: string };
+        Returns: {
+          cancelled_at: string | null;
+          created_at: string;
+          emails_per_minute: number;
+          expanded_at: string | null;
+          expanded_to: string | null;
+          id: string;
+          name: string;
+          next_email_at: string | null;
+          scheduled_at: string | null;
+          sent_at: string | null;
+          started_at: string | null;
+          status: string;
+          target_audience: Json | null;
+          template_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "email_campaigns";
           isOneToOne: true;
           isSetofReturn: false;
         };

@@ -120,9 +120,6 @@ where status = 'queued' and campaign_id is not null;
 create index idx_email_logs_leases on public.email_logs (lease_expires_at)
 where status = 'sending';
 
-alter table public.email_logs
-add constraint email_logs_campaign_id_fkey foreign key (campaign_id) references public.email_campaigns (id);
-
 alter table public.email_logs enable row level security;
 
 create policy "Users view their own mails, admins all" on public.email_logs

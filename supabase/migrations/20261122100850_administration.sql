@@ -163,7 +163,7 @@ after insert or delete on public.email_suppressions
 for each row execute function private.log_admin_change('user_id');
 
 create trigger log_admin_change
-after insert or update or delete on public.email_campaigns
+after insert or delete or update of name, template_id, target_audience, emails_per_minute on public.email_campaigns
 for each row execute function private.log_admin_change();
 
 -- The log outlives an account that it is about, and forgets all but its id. After all that the account owned, because

@@ -134,6 +134,10 @@ INACTIVE: dict[str, tuple[dict[str, Any], str | None]] = {
     "stats_retention": ({}, "PT403"),
     "stats_queue": ({}, "PT403"),
     "stats_engines": ({}, "PT403"),
+    "preview_email_campaign": ({"p_campaign_id": "user"}, "PT403"),
+    "schedule_email_campaign": ({"p_campaign_id": "user"}, "PT403"),
+    "cancel_email_campaign": ({"p_campaign_id": "user"}, "PT403"),
+    "email_campaign_report": ({"p_campaign_id": "user"}, "PT403"),
     "export_account": ({}, None),
     "delete_account": ({}, None),
 }

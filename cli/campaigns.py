@@ -1,0 +1,188 @@
+"""`dtf email campaign`: one mail to many people, from the draft to the report."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from supabase import Client
+
+from cli.local.errors import StackError
+from cli.output import AsJson, done, print_facts, print_json, print_rows, readable_errors
+from cli.project import answers, call, connect
+
+app = typer.Typer(help="One mail to many people: draft, plan, schedule, send, cancel, report.", no_args_is_help=True)
+
+Which = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Id, or its name where no other has it.")]
+
+LIST_COLUMNS = {
+    "name": "Name",
+    "template": "Template",
+    "status": "Status",
+    "scheduled_at": "Scheduled",
+    "started_at": "Started",
+    "sent_at": "Completed",
+    "id": "Id",
+}
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What it is called here; nobody else reads it.")],
+    template: Annotated[str, typer.Option(help="Name of a template whose type is campaign.")],
+    audience: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Who gets it, see the README. Default: everybody.")
+    ] = None,
+    per_minute: Annotated[int, typer.Option(min=1, max=100_000, help="Mails a minute, at most.")] = 600,
+    as_json: AsJson = False,
+) -> None:
+    """Write a draft. Nothing is sent."""
+    try:
+        target_audience = None if audience is None else json.loads(audience)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"This is no JSON: {error}", param_hint="--audience") from error
+    with readable_errors(), answers():
+        client = connect()
+        templates: Any = client.table("email_templates").select("id").eq("name", template).execute().data
+        if not templates:
+            raise StackError(f"There is no template {template}.")
+        draft = {
+            "name": name,
+            "template_id": templates[0]["id"],
+            "target_audience": target_audience,
+            "emails_per_minute": per_minute,
+        }
+        rows: Any = client.table("email_campaigns").insert(draft).execute().data
+    if as_json:
+        print_json(rows[0])
+    else:
+        done(f"Wrote the draft {name}, id {rows[0]['id']}. Next: dtf email campaign plan {rows[0]['id']}")
+
+
+@app.command("list")
+def list_campaigns(
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List campaigns, the newest first."""
+    with readable_errors(), answers():
+        query = connect().table("email_campaigns").select("*, email_templates(name)")
+        rows: Any = query.order("created_at", desc=True).limit(limit).execute().data
+    rows = [row | {"template": (row.pop("email_templates") or {}).get("name")} for row in rows]
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, LIST_COLUMNS)
+
+
+@app.command()
+def plan(which: Which, as_json: AsJson = False) -> None:
+    """Tell whom a campaign would reach now, and how long that takes."""
+    with readable_errors():
+        client = connect()
+        campaign = find_campaign(client, which)
+        preview = reach(client, campaign)
+    if as_json:
+        print_json(preview)
+        return
+    print_facts(
+        {"Campaign": campaign["name"], "Status": campaign["status"], "Audience": preview["audience"]}
+        | {f"  not sent: {reason}": people for reason, people in sorted(preview["excluded"].items())}
+        | {
+            "Recipients": preview["recipients"],
+            "Such as": ", ".join(preview["sample"]),
+            "Takes": f"{preview['minutes']} minutes at {campaign['emails_per_minute']} mails a minute",
+        }
+    )
+
+
+@app.command()
+def schedule(
+    which: Which,
+    at: Annotated[
+        datetime,
+        typer.Option(formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"], help="When to start, UTC."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Have a campaign start at a time, or at another time than before."""
+    with readable_errors():
+        client = connect()
+        campaign = find_campaign(client, which)
+        row = call(client, "schedule_email_campaign", campaign_id=campaign["id"], at=at.replace(tzinfo=UTC).isoformat())
+    if as_json:
+        print_json(row)
+    else:
+        done(f"{campaign['name']} starts on {at:%Y-%m-%d} at {at:%H:%M} UTC, where `dtf email serve` runs.")
+
+
+@app.command()
+def send(
+    which: Which,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a campaign now."""
+    with readable_errors():
+        client = connect()
+        campaign = find_campaign(client, which)
+        if not yes:
+            people = reach(client, campaign)["recipients"]
+            typer.confirm(f"Send {campaign['name']} to {people} people?", abort=True, err=True)
+        row = call(client, "schedule_email_campaign", campaign_id=campaign["id"])
+    if as_json:
+        print_json(row)
+    else:
+        done(f"{campaign['name']} goes out as soon as `dtf email serve` runs.")
+
+
+@app.command()
+def cancel(which: Which, as_json: AsJson = False) -> None:
+    """End a campaign for good; what is not sent yet is not sent any more."""
+    with readable_errors():
+        client = connect()
+        row = call(client, "cancel_email_campaign", campaign_id=find_campaign(client, which)["id"])
+    if as_json:
+        print_json(row)
+    else:
+        done(f"{row['name']} is cancelled.")
+
+
+@app.command()
+def report(which: Which, as_json: AsJson = False) -> None:
+    """Tell how far the mails of a campaign got."""
+    with readable_errors():
+        client = connect()
+        (row,) = call(client, "email_campaign_report", campaign_id=find_campaign(client, which)["id"])
+    if as_json:
+        print_json(row)
+        return
+    shares = {key: row.pop(key) for key in list(row) if key.endswith("_rate")}
+    print_facts(
+        {key.replace("_", " "): value for key, value in row.items()}
+        | {key.replace("_", " "): value if value is None else f"{value:.1%}" for key, value in shares.items()}
+    )
+
+
+def find_campaign(client: Client, which: str) -> dict[str, Any]:
+    """The campaign of this id or, where only one has it, of this name. Raises StackError."""
+    try:
+        column, value = "id", str(UUID(which))
+    except ValueError:
+        column, value = "name", which
+    with answers():
+        rows: Any = client.table("email_campaigns").select("*").eq(column, value).limit(2).execute().data
+    if not rows:
+        raise StackError(f"There is no campaign {which}. See: dtf email campaign list")
+    if len(rows) > 1:
+        raise StackError(f"Several campaigns are called {which}. Name one by its id: dtf email campaign list")
+    found: dict[str, Any] = rows[0]
+    return found
+
+
+def reach(client: Client, campaign: dict[str, Any]) -> dict[str, Any]:
+    """Whom a campaign would reach, and the minutes that it takes."""
+    (preview,) = call(client, "preview_email_campaign", campaign_id=campaign["id"])
+    minutes = -(-preview["recipients"] // campaign["emails_per_minute"])
+    return dict(preview) | {"minutes": minutes}
