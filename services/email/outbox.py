@@ -108,8 +108,11 @@ class Outbox:
                 await call(self._client, "settle_emails", params, RPC_TIMEOUT)
 
     async def expand_campaigns(self, limit: int) -> int:
-        """Queue mails of campaigns that are due; returns how many. Raises ApiUnavailableError and ApiRefusedError."""
-        return int(await call(self._client, "expand_email_campaigns", {"p_limit": limit}, EXPAND_TIMEOUT))
+        """Queue mails of a campaign that is due, and complete those that are over; returns how many campaigns moved.
+
+        None moves when there is nothing left to do. Raises ApiUnavailableError and ApiRefusedError.
+        """
+        return len(await call(self._client, "expand_email_campaigns", {"p_limit": limit}, EXPAND_TIMEOUT))
 
     async def record_events(self, events: list[dict[str, str | None]]) -> dict[str, int]:
         """Write what was heard of mails; may be repeated. Raises ApiUnavailableError and ApiRefusedError."""
