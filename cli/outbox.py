@@ -26,7 +26,7 @@ LIST_COLUMNS = {
     "id": "Id",
 }
 EVENT_COLUMNS = {"occurred_at": "When", "event_type": "Event", "sg_event_id": "Id"}
-SUPPRESSION_COLUMNS = {"email": "Address", "reason": "Reason", "created_at": "Since"}
+SUPPRESSION_COLUMNS = {"email": "Address", "reason": "Reason", "detail": "Detail", "created_at": "Since"}
 
 
 class Status(StrEnum):
@@ -123,10 +123,10 @@ def list_suppressions(
 
 
 @suppressions.command()
-def add(address: Address) -> None:
+def add(address: Address, reason: Annotated[str, typer.Option(help="Why.")]) -> None:
     """Send an address no more than essential mails."""
     with readable_errors(), answers():
-        row = {"email": address.lower(), "reason": "manual"}
+        row = {"email": address.lower(), "reason": "manual", "detail": reason}
         connect().table("email_suppressions").upsert(row, on_conflict="email,reason", ignore_duplicates=True).execute()
     done(f"{address} gets essential mails only.")
 

@@ -56,7 +56,11 @@ export const signOut = () => must(supabase.auth.signOut({ scope: "local" }));
 
 export const readProfile = (userId) => must(supabase.from("profiles").select().eq("id", userId).single());
 
-export const updateProfile = (userId, changes) => must(supabase.from("profiles").update(changes).eq("id", userId));
+/** Changes names, company, phone, marketing_emails or notification_emails. */
+export async function updateProfile(userId, changes) {
+  const changed = await must(supabase.from("profiles").update(changes).eq("id", userId).select("id"));
+  if (!changed.length) throw asError({ message: "This account is deactivated and cannot be changed." }, 403);
+}
 
 /** Everything that is known about the user, as one object. */
 export const exportAccount = () => must(supabase.rpc("export_account"));

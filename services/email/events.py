@@ -103,7 +103,13 @@ def _event(entry: Any) -> Event | None:
     if not isinstance(entry, dict):
         return None
     kind, event_id, occurred_at = entry.get("event"), _text(entry.get("sg_event_id"), None), _time(entry)
-    if kind not in TYPES or not event_id or len(event_id) > LONGEST_EVENT_ID or occurred_at is None:
+    if (
+        not isinstance(kind, str)
+        or kind not in TYPES
+        or not event_id
+        or len(event_id) > LONGEST_EVENT_ID
+        or occurred_at is None
+    ):
         return None
     # Apple's mail program fetches the pictures of every mail, read or not.
     if kind == "open" and entry.get("sg_machine_open") is True:
@@ -114,7 +120,7 @@ def _event(entry: Any) -> Event | None:
         # The server of a blocked mail refused this one, not the address.
         "event_type": "blocked" if kind == "bounce" and entry.get("type") == "blocked" else kind,
         "occurred_at": occurred_at,
-        "reason": _text(entry.get("reason") or entry.get("response"), LONGEST_REASON),
+        "reason": _text(entry.get("reason"), LONGEST_REASON),
         "email": _text(entry.get("email"), LONGEST_ADDRESS),
     }
 

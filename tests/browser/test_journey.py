@@ -309,6 +309,31 @@ def test_a_subscription_is_managed_in_the_portal(open_page: OpenPage, stack: Sta
     assert asked[0].post_data_json == {"return_url": f"{stack.web_url}/#/credits"}
 
 
+def test_mails_are_chosen_in_the_account(open_page: OpenPage, stack: StackStatus) -> None:
+    page = open_page()
+    email = sign_up(page)
+
+    def chosen() -> Any:
+        columns = "notification_emails, marketing_emails"
+        return operator(stack).table("profiles").select(columns).eq("email", email).single().execute().data
+
+    page.get_by_role("link", name="Account").click()
+    expect(page.get_by_role("switch", name="About your work")).to_be_checked()
+    page.get_by_role("switch", name="News and offers").uncheck()
+    expect(message(page)).to_contain_text(["Saved."])
+    assert chosen() == {"notification_emails": True, "marketing_emails": False}
+
+    # By the link in a mail, meanwhile.
+    operator(stack).table("profiles").update({"marketing_emails": True}).eq("email", email).execute()
+    expect(page.get_by_role("switch", name="News and offers")).to_be_checked()
+    page.get_by_role("switch", name="About your work").press("Space")
+    expect(page.get_by_role("switch", name="About your work")).not_to_be_checked()
+    keep_screenshot(page, "mail preferences")
+    page.reload()
+    expect(page.get_by_role("switch", name="About your work")).not_to_be_checked()
+    assert chosen() == {"notification_emails": False, "marketing_emails": True}
+
+
 def test_the_account_is_edited_taken_along_and_deleted(
     open_page: OpenPage, stack: StackStatus, worker: WorkerProcess
 ) -> None:

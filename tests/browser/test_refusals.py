@@ -193,6 +193,10 @@ def test_a_deactivated_account_looks_but_starts_nothing(open_page: OpenPage, sta
     start(page, "Enlarge")
     expect(message(page).last).to_contain_text("This account is deactivated")
     expect(balance(page)).to_have_text("2 credits")
+    page.get_by_role("link", name="Account").click()
+    page.get_by_role("switch", name="News and offers").click()
+    expect(message(page).last).to_contain_text("deactivated and cannot be changed")
+    expect(page.get_by_role("switch", name="News and offers")).to_be_checked()
 
 
 def end_session(page: Page, stack: StackStatus, email: str) -> None:

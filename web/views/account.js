@@ -1,6 +1,7 @@
 // Who the user is to the print shop.
 
 import { html } from "../vendor/lit-html/lit-html.js";
+import { live } from "../vendor/lit-html/directives/live.js";
 import { deleteAccount, exportAccount, updateProfile } from "../supabase.js";
 import { confirm, once, save as saveFile } from "../ui.js";
 
@@ -11,16 +12,24 @@ const FIELDS = [
   ["phone", "Phone", "tel", 50],
 ];
 
+const MAILS = [
+  ["notification_emails", "About your work", "Credits that run low or end, pictures that expire, failed operations"],
+  ["marketing_emails", "News and offers", "Now and then"],
+];
+
 export function account(app) {
-  const save = once(app, async (event) => {
-    const entered = new FormData(event.target);
-    await updateProfile(
-      app.user.id,
-      Object.fromEntries(FIELDS.map(([name]) => [name, entered.get(name).trim() || null])),
-    );
+  const change = async (changes) => {
+    await updateProfile(app.user.id, changes);
     app.say("Saved.");
     await app.refresh();
+  };
+
+  const save = once(app, (event) => {
+    const entered = new FormData(event.target);
+    return change(Object.fromEntries(FIELDS.map(([name]) => [name, entered.get(name).trim() || null])));
   });
+
+  const choose = once(app, ({ target }) => change({ [target.name]: target.checked }));
 
   const download = once(app, async () => {
     const everything = JSON.stringify(await exportAccount(), null, 2);
@@ -59,6 +68,26 @@ export function account(app) {
         )}
         <button class="primary">Save</button>
       </form>
+      <section>
+        <h2>E-mails</h2>
+        <div class="card">
+          ${MAILS.map(
+            ([name, label, what]) => html`
+              <label class="check">
+                <input
+                  type="checkbox"
+                  role="switch"
+                  name=${name}
+                  .checked=${live(app.profile[name])}
+                  @change=${choose}
+                />
+                <span>${label}<br /><small>${what}</small></span>
+              </label>
+            `,
+          )}
+          <p><small>Receipts and the like always come.</small></p>
+        </div>
+      </section>
       <section>
         <h2>Your data</h2>
         <div class="actions">
