@@ -1,6 +1,7 @@
 // What @supabase/lite 0.10.0 does differently from a hosted project, mended here and nowhere else:
 //
 //   - timestamps leave as ISO 8601 (`2026-01-02T03:04:05.6+00:00`), as PostgREST writes them;
+//   - numeric and bigint leave as numbers, not as strings;
 //   - pages of every origin may call every part, Auth included;
 //   - an object, array, number or boolean passed to a jsonb argument of an RPC arrives as such, not as a string;
 //   - the first request does not grant everything on every table to anon, authenticated and service_role: the roles
@@ -32,6 +33,7 @@ function jsonText(value) {
 const postgresTypes = {
   timestamp: { to: 1114, from: [1114], serialize: (value) => value, parse: isoTimestamp },
   timestamptz: { to: 1184, from: [1184], serialize: (value) => value, parse: isoTimestamp },
+  numeric: { to: 1700, from: [1700, 20], serialize: String, parse: Number },
   jsonb: { to: 3802, from: [3802], serialize: jsonText, parse: (text) => JSON.parse(text) },
 };
 

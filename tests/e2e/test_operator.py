@@ -183,15 +183,15 @@ def test_plans_and_prices_are_made_and_changed(stack: StackStatus, dtf: Operator
     dtf.run("plans", "plan", name, "--monthly-price", "5", "--credits-per-month", "10", "--inactive")
     dtf.run("plans", "plan", name, "--monthly-price", "6.5")
     plans = {row["name"]: row for row in dtf.json("plans", "list")["subscription_plans"]}
-    shown = [plans[name][column] for column in ("credits_per_month", "is_active")]
-    assert (float(plans[name]["monthly_price"]), shown) == (6.5, [10, False])
+    shown = [plans[name][column] for column in ("monthly_price", "credits_per_month", "is_active")]
+    assert shown == [6.5, 10, False]
     assert name in dtf.run("plans", "list").stdout
     assert "Nothing to change" in dtf.run("plans", "plan", name, status=1).stderr
 
     dtf.run("plans", "package", name, "--price", "3", "--credits", "4", "--inactive")
     assert "made" not in dtf.run("plans", "package", name, "--price", "3.5").stderr
     packages = {row["name"]: row for row in dtf.json("plans", "list")["pay_as_you_go_packages"]}
-    assert (float(packages[name]["price"]), packages[name]["credits"]) == (3.5, 4)
+    assert (packages[name]["price"], packages[name]["credits"]) == (3.5, 4)
 
     dtf.run("plans", "operation", "generate", "--credits", "3")
     dtf.run("plans", "operation", "generate", "--credits", "2")
