@@ -15,6 +15,7 @@ from cli.project import RefusedError, answers, call, connect
 
 BUCKETS = {"originals", "results", "avatars"}
 LONGEST_WAIT = 60.0  # seconds that an operation waits where a worker is idle or busy with others'
+LONGEST_MAIL_WAIT = timedelta(minutes=10)
 LONGEST_SILENCE = timedelta(minutes=15)  # of the maintenance service, which writes metrics every five
 
 
@@ -146,6 +147,19 @@ def check_events(client: Client) -> Finding:
     return ok("Stripe", "every event that came was applied.")
 
 
+def check_mails(client: Client) -> Finding:
+    """Whether somebody sends mails, and whether it is known what became of each."""
+    since = (datetime.now(UTC) - LONGEST_MAIL_WAIT).isoformat()
+    mails = client.table("email_logs").select("id", count="exact")  # type: ignore[arg-type]
+    # Those of campaigns wait for their turn.
+    if waiting := count(mails.eq("status", "queued").is_("campaign_id", "null").lt("next_attempt_at", since)):
+        return warning("Mails", f"{waiting} wait for too long.", "Start a sender: dtf email serve")
+    unsure = client.table("email_logs").select("id", count="exact").eq("status", "unknown")  # type: ignore[arg-type]
+    if unknown := count(unsure):
+        return warning("Mails", f"{unknown} may have been sent or not.", "See: dtf email list --status unknown")
+    return ok("Mails", "none waits for long.")
+
+
 CHECKS: tuple[Callable[[Client], Finding], ...] = (
     check_storage,
     check_ledger,
@@ -154,6 +168,7 @@ CHECKS: tuple[Callable[[Client], Finding], ...] = (
     check_maintenance,
     check_catalogue,
     check_events,
+    check_mails,
 )
 
 

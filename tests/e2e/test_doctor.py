@@ -28,6 +28,7 @@ def db(stack: StackStatus) -> Iterator[Connection]:
 @pytest.fixture(autouse=True)
 def _nothing_left_by_others(db: Connection) -> None:
     db.execute("delete from public.stripe_events where status = 'failed'")
+    db.execute("delete from public.email_logs where status in ('queued', 'unknown')")
     db.execute(
         "select public.admin_cancel_image_operation(id, 'test') from public.image_operations"
         " where status in ('pending', 'processing')"
@@ -81,6 +82,20 @@ def test_an_event_that_failed_is_broken(dtf: Operator, db: Connection) -> None:
         assert "dtf stripe replay" in found(dtf, "Stripe", status=1)["advice"]
     finally:
         db.execute("delete from public.stripe_events where id = %s", (event,))
+
+
+def test_a_mail_that_nobody_sends_asks_for_a_sender(dtf: Operator, person: Person, db: Connection) -> None:
+    queued = db.execute("select private.queue_email(%s, 'welcome', %s, '{}')", (person.id, f"test:{person.id}"))
+    (email_id,) = queued.fetchone() or (None,)
+    assert email_id is not None
+    for status, advice in (("queued", "dtf email serve"), ("unknown", "dtf email list")):
+        db.execute(
+            "update public.email_logs set status = %s, next_attempt_at = now() - interval '1 hour' where id = %s",
+            (status, email_id),
+        )
+        assert advice in found(dtf, "Mails")["advice"]
+    db.execute("delete from public.email_logs where id = %s", (email_id,))
+    assert found(dtf, "Mails")["verdict"] == "ok"
 
 
 def test_a_key_that_is_no_secret_key_is_named(stack: StackStatus, dtf: Operator) -> None:
