@@ -86,13 +86,14 @@ def plan(which: Which, as_json: AsJson = False) -> None:
     if as_json:
         print_json(preview)
         return
+    hours, minutes = divmod(preview["minutes"], 60)
     print_facts(
         {"Campaign": campaign["name"], "Status": campaign["status"], "Audience": preview["audience"]}
         | {f"  not sent: {reason}": people for reason, people in sorted(preview["excluded"].items())}
         | {
             "Recipients": preview["recipients"],
             "Such as": ", ".join(preview["sample"]),
-            "Takes": f"{preview['minutes']} minutes at {campaign['emails_per_minute']} mails a minute",
+            "Takes": f"{hours} h {minutes:02} min at {campaign['emails_per_minute']} mails a minute",
         }
     )
 
@@ -158,10 +159,15 @@ def report(which: Which, as_json: AsJson = False) -> None:
     if as_json:
         print_json(row)
         return
-    shares = {key: row.pop(key) for key in list(row) if key.endswith("_rate")}
+    rates = {"delivered": "delivery", "bounced": "bounce", "opened": "open", "clicked": "click"}
+    counts = {key: count for key, count in row.items() if isinstance(count, int) and (count or key == "sent")}
+    shares = {key: row[f"{rates[key]}_rate"] for key in counts if key in rates}
     print_facts(
-        {key.replace("_", " "): value for key, value in row.items()}
-        | {key.replace("_", " "): value if value is None else f"{value:.1%}" for key, value in shares.items()}
+        {"status": row["campaign_status"]}
+        | {
+            key.replace("_", " "): f"{count} ({shares[key]:.1%})" if shares.get(key) is not None else count
+            for key, count in counts.items()
+        }
     )
 
 

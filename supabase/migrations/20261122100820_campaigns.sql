@@ -275,6 +275,7 @@ as $$
 declare
     c_statuses constant text[] := array['free', 'basic', 'starter', 'cancelled'];
     v_audience record := private.parse_audience(new.target_audience);
+    v_type text;
     v_unknown text;
 begin
     if tg_op = 'UPDATE' and old.status not in ('draft', 'scheduled')
@@ -284,7 +285,9 @@ begin
             'PT409', 'The campaign has begun or ended', jsonb_build_object('campaign_id', old.id, 'status', old.status),
             'Only its emails_per_minute may change. Make another campaign.');
     end if;
-    if exists (select from public.email_templates as t where t.id = new.template_id and t.type <> 'campaign') then
+    -- Held, so that it does not become one of another type meanwhile.
+    select t.type into v_type from public.email_templates as t where t.id = new.template_id for share;
+    if v_type <> 'campaign' then
         perform private.refuse(
             'PT400', 'The template is not one of a campaign', jsonb_build_object('template_id', new.template_id),
             'Choose a template whose type is campaign.');
@@ -310,6 +313,30 @@ revoke execute on function private.check_email_campaign() from public;
 create trigger check_email_campaign
 before insert or update of name, template_id, target_audience on public.email_campaigns
 for each row execute function private.check_email_campaign();
+
+-- A mail of another type goes to people who do not want those of campaigns.
+create function private.keep_campaign_template()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    if exists (select from public.email_campaigns as c where c.template_id = old.id) then
+        perform private.refuse(
+            'PT409', 'The template is that of a campaign', jsonb_build_object('template_id', old.id),
+            'Make another template.');
+    end if;
+    return new;
+end;
+$$;
+
+revoke execute on function private.keep_campaign_template() from public;
+
+create trigger keep_campaign_template
+before update of type on public.email_templates
+for each row when (old.type is distinct from new.type)
+execute function private.keep_campaign_template();
 
 -- What admins, with their session, and operators, with the secret key, do with a campaign.
 
@@ -490,6 +517,20 @@ comment on function public.cancel_email_campaign(uuid) is
 revoke execute on function public.cancel_email_campaign(uuid) from public;
 grant execute on function public.cancel_email_campaign(uuid) to authenticated, service_role;
 
+-- A share from 0 to 1, to four places; null of nothing.
+create function private.share(p_part bigint, p_whole bigint)
+returns double precision
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return round(p_part::numeric / nullif(p_whole, 0), 4);
+end;
+$$;
+
+revoke execute on function private.share(bigint, bigint) from public;
+
 create function private.email_campaign_report(p_campaign_id uuid)
 returns table (
     campaign_status text,
@@ -507,10 +548,10 @@ returns table (
     cancelled bigint,
     unsubscribed bigint,
     spam_reports bigint,
-    delivery_rate numeric,
-    bounce_rate numeric,
-    open_rate numeric,
-    click_rate numeric
+    delivery_rate double precision,
+    bounce_rate double precision,
+    open_rate double precision,
+    click_rate double precision
 )
 language plpgsql
 stable
@@ -551,8 +592,8 @@ begin
     )
     select
         v_campaign.status, c.*, s.*,
-        round(c.delivered::numeric / nullif(c.sent, 0), 4), round(c.bounced::numeric / nullif(c.sent, 0), 4),
-        round(c.opened::numeric / nullif(c.delivered, 0), 4), round(c.clicked::numeric / nullif(c.delivered, 0), 4)
+        private.share(c.delivered, c.sent), private.share(c.bounced, c.sent),
+        private.share(c.opened, c.delivered), private.share(c.clicked, c.delivered)
     from counts as c
     cross join complaints as s;
 end;
@@ -578,10 +619,10 @@ returns table (
     cancelled bigint,
     unsubscribed bigint,
     spam_reports bigint,
-    delivery_rate numeric,
-    bounce_rate numeric,
-    open_rate numeric,
-    click_rate numeric
+    delivery_rate double precision,
+    bounce_rate double precision,
+    open_rate double precision,
+    click_rate double precision
 )
 language plpgsql
 set search_path = ''

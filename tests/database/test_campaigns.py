@@ -19,22 +19,11 @@ class Campaigns:
         self.db, self.people, self.plan = db, people, uuid4().hex
         self.admin = people.new(is_admin=True)
         db.execute("insert into public.subscription_plans (name, is_active) values (%s, false)", (self.plan,))
-        self.template = self._template("campaign")
-
-    def _template(self, kind: str) -> UUID:
-        name = kind if kind != "campaign" else uuid4().hex
-        row = self.db.execute(
-            "insert into public.email_templates (name, type, subject, html_content) values (%s, %s, 'Hello', 'Hello')"
-            " on conflict (name) do update set type = excluded.type returning id",
-            (name, kind),
-        ).fetchone()
-        assert row is not None
-        template: UUID = row["id"]
-        return template
-
-    def essential_template(self) -> UUID:
-        """A template that is none of a campaign."""
-        return self._template("receipt")
+        (row,) = db.execute(
+            "insert into public.email_templates (name, subject, html_content) values (%s, 'Sale', 'Sale') returning id",
+            (uuid4().hex,),
+        ).fetchall()
+        self.template: UUID = row["id"]
 
     def reader(self, **columns: Any) -> Person:
         """Somebody of the plan."""
@@ -200,10 +189,29 @@ def test_what_is_not_written_as_documented_is_refused_when_it_is_saved(
 
 
 def test_only_a_campaigns_template_is_taken(campaigns: Campaigns) -> None:
+    insert = "insert into public.email_campaigns (name, template_id) values ('Sale', %s)"
+    (receipt,) = campaigns.admin.sql("select id from public.email_templates where name = 'receipt'")
     with refused("PT400", "template"):
-        campaigns.admin.sql(
-            "insert into public.email_campaigns (name, template_id) values ('Sale', %s)", campaigns.essential_template()
-        )
+        campaigns.admin.sql(insert, receipt["id"])
+
+
+def test_the_template_of_a_campaign_stays_one(campaigns: Campaigns) -> None:
+    campaigns.draft()
+    change = "update public.email_templates set name = 'receipt', type = 'receipt' where id = %s"
+    with refused("PT409", "that of a campaign"):
+        campaigns.admin.sql(change, campaigns.template)
+
+
+def test_a_template_does_not_become_another_while_a_campaign_takes_it(campaigns: Campaigns, db_url: str) -> None:
+    insert = "insert into public.email_campaigns (name, template_id) values ('Sale', %s)"
+    with connect(db_url) as connection, ThreadPoolExecutor(1) as pool, connect(db_url) as other:
+        with connection.transaction():
+            connection.execute(insert, (campaigns.template,))
+            change = "update public.email_templates set name = 'receipt', type = 'receipt' where id = %s"
+            changing = pool.submit(campaigns.admin.on(other).sql, change, campaigns.template)
+            wait_until_blocked(connection, other)
+        with refused("PT409", "that of a campaign"):
+            changing.result(10)
 
 
 def test_everybody_gets_one_mail_and_then_it_is_completed(campaigns: Campaigns, db: Connection) -> None:
@@ -258,6 +266,38 @@ def test_senders_that_expand_at_once_write_one_mail_for_each(campaigns: Campaign
     for campaign in both:
         assert campaigns.recipients(campaign) == sorted(reader.id for reader in readers if reader.id)
         assert campaigns.row(campaign)["expanded_at"] is not None
+
+
+def test_senders_admins_and_deletions_at_once_get_in_nobodys_way(campaigns: Campaigns, db_url: str) -> None:
+    readers = [campaigns.reader() for _ in range(60)]
+    kept, cancelled = campaigns.started(), campaigns.started()
+    service, admin = campaigns.people.service, campaigns.admin
+
+    def sender(connection: Connection) -> None:
+        me = service.on(connection)
+        for number in range(60):
+            me.rows("expand_email_campaigns", p_limit=5)
+            claim = uuid4()
+            mails = me.rows("claim_emails", p_limit=5, p_claim_id=claim)
+            outcome = "retry" if number % 3 == 0 else "sent"
+            results = [{"id": str(mail["id"]), "outcome": outcome, "is_counted": False} for mail in mails]
+            me.call("settle_emails", p_lease_token=claim, p_results=results)
+
+    def canceller(connection: Connection) -> None:
+        while not admin.on(connection).call("email_campaign_report", p_campaign_id=cancelled)["mails"]:
+            pass
+        admin.on(connection).call("cancel_email_campaign", p_campaign_id=cancelled)
+
+    def leavers(connection: Connection) -> None:
+        for reader in readers[::6]:
+            connection.execute("delete from auth.users where id = %s", (reader.id,))
+
+    campaigns.db.execute("update public.email_campaigns set emails_per_minute = 100000")
+    together(db_url, [sender, sender, sender, canceller, leavers])
+    campaigns.expand_all()
+    gone = {reader.id for reader in readers[::6]}
+    assert campaigns.recipients(kept) == sorted(reader.id for reader in readers if reader.id and reader.id not in gone)
+    assert {row["status"] for row in campaigns.mails(cancelled)} <= {"sent", "cancelled"}
 
 
 def test_who_does_not_want_mails_gets_none_and_the_plan_says_why(campaigns: Campaigns, db: Connection) -> None:
