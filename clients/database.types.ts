@@ -2332,6 +2332,8 @@ export type Database = {
           thumbnail_url: string;
         }[];
       };
+      queue_expiring_credit_emails: { Args: { p_limit?: number }; Returns: number };
+      queue_expiring_image_emails: { Args: { p_limit?: number }; Returns: number };
       reconcile_stripe: { Args: { p_apply?: boolean; p_facts: Json; p_ticket: number }; Returns: Json };
       record_email_events: { Args: { p_events: Json }; Returns: Json };
       record_image_download: { Args: { p_image_id: string }; Returns: number };

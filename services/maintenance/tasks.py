@@ -66,6 +66,23 @@ async def requeue_lost_operations(project: Project) -> int:
     return requeued + int(batch)
 
 
+async def mark_lost_emails(project: Project) -> int:
+    """Mark mails as unknown whose sender has died; senders do that too, whenever one claims."""
+    marked = 0
+    while batch := await project.call("mark_lost_emails", limit=BATCH):
+        marked += int(batch)
+    return marked
+
+
+async def queue_reminders(project: Project) -> int:
+    """Queue the mails that tell of credits and images about to go."""
+    queued = 0
+    for function in ("queue_expiring_credit_emails", "queue_expiring_image_emails"):
+        while batch := await project.call(function, limit=BATCH):
+            queued += int(batch)
+    return queued
+
+
 async def expire_credits(project: Project) -> int:
     """End the grants whose time has come; returns how many accounts lost credits."""
     accounts = 0
@@ -139,9 +156,11 @@ async def _remove_once(project: Project, keys: list[str], removed: set[str]) -> 
 
 TASKS = (
     Task("requeue_lost_operations", MINUTE, requeue_lost_operations),
+    Task("mark_lost_emails", MINUTE, mark_lost_emails),
     Task("record_system_metrics", 5 * MINUTE, record_system_metrics),
     Task("expire_credits", 10 * MINUTE, expire_credits),
     Task("end_comped_subscriptions", HOUR, end_comped_subscriptions),
+    Task("queue_reminders", HOUR, queue_reminders),
     Task("delete_expired_images", 10 * MINUTE, delete_expired_images),
     Task("refresh_stats", 6 * HOUR, refresh_stats),
     Task("remove_orphaned_objects", DAY, remove_orphaned_objects),

@@ -35,29 +35,32 @@ select
     || t.sample_data::jsonb
 from (
     values
-    ('welcome', 'essential', 'The address is confirmed, the account is ready.', '{"credits": "2 credits"}'),
+    ('welcome', 'essential', 'The address is confirmed. credits may be empty.', '{"credits": "2 credits"}'),
     (
-        'receipt', 'essential', 'A package is paid.',
+        'receipt', 'essential', 'A package is paid, or the change to another plan.',
         '{"product": "20 credits", "credits": "20 credits", "amount": "$14.99", "balance": "22 credits", '
-        '"date": "22 November 2026"}'
+        '"date": "22 November 2026", "receipt_url": "https://pay.example.com/receipt"}'
     ),
     (
-        'subscription_started', 'essential', 'A plan begins: paid, on trial or given by an operator.',
-        '{"plan": "Starter", "credits": "60 credits", "amount": "$24.99", "is_trial": false, "is_free": false, '
-        '"next_date": "22 December 2026"}'
+        'subscription_started', 'essential',
+        'A plan begins: paid; on trial, then amount is empty and next_date its end; or as a gift until next_date.',
+        '{"plan": "Starter", "credits": "60 credits", "amount": "$24.99", "next_date": "22 December 2026", '
+        '"receipt_url": "https://pay.example.com/invoice", "is_trial": false, "is_gift": false}'
     ),
     (
         'subscription_renewed', 'essential', 'The next period of a plan is paid.',
         '{"plan": "Starter", "credits": "60 credits", "amount": "$24.99", "balance": "75 credits", '
-        '"next_date": "22 December 2026"}'
+        '"next_date": "22 December 2026", "receipt_url": "https://pay.example.com/invoice"}'
     ),
     (
-        'subscription_cancelled', 'essential', 'The end of a plan was asked for (is_over is false), or has come.',
+        'subscription_cancelled', 'essential', 'The end of a plan was asked for, or has come (is_over).',
         '{"plan": "Starter", "end_date": "22 December 2026", "is_over": false}'
     ),
     (
-        'payment_failed', 'essential', 'A payment did not succeed. amount is empty where it is not known.',
-        '{"product": "Starter", "amount": "$24.99", "is_subscription": true}'
+        'payment_failed', 'essential',
+        'A payment did not succeed. amount, pay_url and next_date (the next attempt) are empty where there is none.',
+        '{"product": "Starter", "amount": "$24.99", "pay_url": "https://pay.example.com/invoice", '
+        '"next_date": "25 November 2026", "is_subscription": true}'
     ),
     ('credits_low', 'notification', 'The balance has fallen below 5 credits.', '{"balance": "4 credits"}'),
     (

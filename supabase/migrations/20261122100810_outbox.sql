@@ -119,6 +119,9 @@ create index idx_email_logs_due_of_campaign on public.email_logs (campaign_id, n
 where status = 'queued' and campaign_id is not null;
 create index idx_email_logs_leases on public.email_logs (lease_expires_at)
 where status = 'sending';
+-- What waits for an event or an operator.
+create index idx_email_logs_unknown on public.email_logs (created_at)
+where status = 'unknown';
 
 alter table public.email_logs enable row level security;
 

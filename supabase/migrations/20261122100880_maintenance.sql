@@ -113,12 +113,23 @@ begin
             sum(p.credit_debt) as owed
         from public.profiles as p
     ) as people
+    cross join (
+        select
+            count(*) filter (where l.status = 'queued') as waiting,
+            extract(epoch from now() - min(l.next_attempt_at) filter (where l.status = 'queued')) as oldest_wait,
+            count(*) filter (where l.status = 'unknown') as unknown
+        from public.email_logs as l
+        where l.status = 'queued' and l.campaign_id is null and l.next_attempt_at <= now() or l.status = 'unknown'
+    ) as mail
     cross join lateral (
         values
         ('queue_waiting', queue.waiting, 'operations'),
         ('queue_oldest_wait', coalesce(queue.oldest_wait, 0), 'seconds'),
         ('queue_running', queue.running, 'operations'),
         ('queue_lost', queue.lost, 'operations'),
+        ('emails_waiting', mail.waiting, 'mails'),
+        ('emails_oldest_wait', coalesce(mail.oldest_wait, 0), 'seconds'),
+        ('emails_unknown', mail.unknown, 'mails'),
         ('accounts', people.accounts, 'accounts'),
         ('accounts_active_30_days', people.active, 'accounts'),
         ('credits_outstanding', coalesce(people.outstanding, 0), 'credits'),
@@ -146,8 +157,8 @@ end;
 $$;
 
 comment on function public.record_system_metrics() is
-'Writes the state of the queue, the accounts and the credits into system_metrics and returns how many rows: none when '
-'this minute has them already.';
+'Writes the state of the queue, the outbox (without campaigns), the accounts and the credits into system_metrics and '
+'returns how many rows: none when this minute has them already.';
 revoke execute on function public.record_system_metrics() from public;
 grant execute on function public.record_system_metrics() to service_role;
 
@@ -190,6 +201,13 @@ begin
         where old.closed_at < p_before limit p_limit - v_pruned for update skip locked
     );
     get diagnostics v_more = row_count;
+    v_pruned := v_pruned + v_more;
+    delete from public.email_events as e
+    where e.sg_event_id in (
+        select old.sg_event_id from public.email_events as old
+        where old.received_at < p_before limit p_limit - v_pruned for update skip locked
+    );
+    get diagnostics v_more = row_count;
     return v_pruned + v_more;
 end;
 $$;
@@ -208,9 +226,9 @@ end;
 $$;
 
 comment on function public.prune_logs(timestamptz, integer) is
-'Deletes up to p_limit (1 to 10000) rows of user_activity_logs, system_metrics and the hashed addresses of deleted '
-'accounts from before p_before, which is 30 days ago or more, and returns how many: call again until it is 0. Error: '
-'400 bad argument.';
+'Deletes up to p_limit (1 to 10000) rows of user_activity_logs, system_metrics, email_events and the hashed addresses '
+'of deleted accounts from before p_before, which is 30 days ago or more, and returns how many: call again until it is '
+'0. Error: 400 bad argument.';
 revoke execute on function public.prune_logs(timestamptz, integer) from public;
 grant execute on function public.prune_logs(timestamptz, integer) to service_role;
 
@@ -224,5 +242,7 @@ alter function public.export_user_account(uuid) set statement_timeout = '55s';
 alter function public.orphaned_storage_objects(integer) set statement_timeout = '55s';
 alter function public.prune_logs(timestamptz, integer) set statement_timeout = '55s';
 alter function public.record_system_metrics() set statement_timeout = '55s';
+alter function public.queue_expiring_credit_emails(integer) set statement_timeout = '55s';
+alter function public.queue_expiring_image_emails(integer) set statement_timeout = '55s';
 alter function public.refresh_stats(date, integer) set statement_timeout = '55s';
 alter function public.verify_ledger() set statement_timeout = '55s';

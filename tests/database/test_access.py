@@ -69,6 +69,8 @@ def test_an_owner_writes_no_result_on_his_image(world: dict[str, Person], column
         "claim_emails(1, '{id}')",
         "settle_emails('{id}', '[]')",
         "mark_lost_emails()",
+        "queue_expiring_credit_emails()",
+        "queue_expiring_image_emails()",
         "record_email_events('[]')",
         "unsubscribe_from_emails('{id}')",
     ],

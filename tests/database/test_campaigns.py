@@ -80,8 +80,8 @@ class Campaigns:
 
 @pytest.fixture
 def campaigns(db: Connection, people: People) -> Iterator[Campaigns]:
-    """No campaign of another test is due."""
-    db.execute("delete from public.email_logs where campaign_id is not null")
+    """No campaign and no mail of another test is due."""
+    db.execute("delete from public.email_logs where campaign_id is not null or status in ('queued', 'sending')")
     db.execute("delete from public.email_campaigns")
     made = Campaigns(db, people)
     yield made

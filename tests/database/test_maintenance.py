@@ -137,7 +137,7 @@ def snapshot(db: Connection) -> dict[str, Any]:
     return {row["metric_name"]: row["metric_value"] for row in rows}
 
 
-def test_a_snapshot_tells_of_the_queue_the_accounts_and_the_credits(people: People, db: Connection) -> None:
+def test_a_snapshot_tells_of_the_queue_the_outbox_the_accounts_and_the_credits(people: People, db: Connection) -> None:
     user = people.new(credits=10)
     with db.transaction(force_rollback=True):
         db.execute("delete from public.system_metrics")
@@ -151,7 +151,13 @@ def test_a_snapshot_tells_of_the_queue_the_accounts_and_the_credits(people: Peop
         db.execute(
             "update public.image_operations set lease_expires_at = now() - interval '1 s' where status = 'processing'"
         )
-        assert people.service.call("record_system_metrics") == 8
+        db.execute("delete from public.email_logs where status in ('queued', 'unknown')")
+        db.execute(
+            "insert into public.email_logs (user_id, template_id, recipient, status, sent_at, next_attempt_at)"
+            " select %s, id, %s, 'queued', null, now() - interval '2 minutes' from public.email_templates limit 1",
+            (user.id, user.email),
+        )
+        assert people.service.call("record_system_metrics") == 11
         db.execute("reset role")
         found = snapshot(db)
         totals = db.execute(
@@ -164,6 +170,9 @@ def test_a_snapshot_tells_of_the_queue_the_accounts_and_the_credits(people: Peop
             "queue_oldest_wait": 60,
             "queue_running": 1,
             "queue_lost": 1,
+            "emails_waiting": 1,
+            "emails_oldest_wait": 120,
+            "emails_unknown": 0,
             "accounts": totals["accounts"],
             "accounts_active_30_days": found["accounts_active_30_days"],
             "credits_outstanding": totals["credits"],

@@ -1,0 +1,499 @@
+-- The mails that the system writes by itself: each queued in the transaction of what it tells.
+--
+-- The triggers wait for what has happened to be written, so that they touch no function of another domain; most have a
+-- condition, and writes that it does not meet pay next to nothing. Their data is ready to print; a test compares its
+-- names with email_types.sample_data.
+
+-- Money and days, ready to print.
+
+create function private.printed_money(p_amount numeric, p_currency text)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    v_sign constant text := case upper(p_currency)
+        when 'USD' then '$' when 'EUR' then '€' when 'GBP' then '£' when 'JPY' then '¥'
+    end;
+    v_amount constant text := to_char(
+        p_amount, case when upper(p_currency) = 'JPY' then 'FM999,999,999,990' else 'FM999,999,999,990.00' end
+    );
+begin
+    return coalesce(case when v_sign is null then v_amount || ' ' || upper(p_currency) else v_sign || v_amount end, '');
+end;
+$$;
+
+revoke execute on function private.printed_money(numeric, text) from public;
+
+create function private.printed_date(p_time timestamptz)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return coalesce(to_char(p_time at time zone 'UTC', 'FMDD FMMonth YYYY'), '');
+end;
+$$;
+
+revoke execute on function private.printed_date(timestamptz) from public;
+
+create function private.printed_balance(p_user_id uuid)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return (select private.counted(p.credits_remaining, 'credit') from public.profiles as p where p.id = p_user_id);
+end;
+$$;
+
+revoke execute on function private.printed_balance(uuid) from public;
+
+create function private.printed_plan(p_plan_id uuid)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return coalesce((select initcap(s.name) from public.subscription_plans as s where s.id = p_plan_id), '');
+end;
+$$;
+
+revoke execute on function private.printed_plan(uuid) from public;
+
+-- Whether somebody was written to like this a short while ago.
+create function private.was_mailed(p_user_id uuid, p_type text, p_within interval)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return exists (
+        select from public.email_logs as l
+        inner join public.email_templates as t on t.id = l.template_id
+        where l.user_id = p_user_id and t.type = p_type and l.created_at > now() - p_within
+    );
+end;
+$$;
+
+revoke execute on function private.was_mailed(uuid, text, interval) from public;
+
+-- Welcome: when the address is confirmed, be it at once.
+
+create function private.mail_welcome()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_credits constant integer := (select p.credits_remaining from public.profiles as p where p.id = new.id);
+begin
+    perform private.queue_email(
+        new.id, 'welcome', 'welcome:' || new.id,
+        jsonb_build_object('credits', case when v_credits > 0 then private.counted(v_credits, 'credit') else '' end));
+    return null;
+end;
+$$;
+
+revoke execute on function private.mail_welcome() from public;
+
+-- In the order of their names it comes after the trigger that makes the profile.
+create trigger mail_welcome
+after insert on auth.users
+for each row when (new.email_confirmed_at is not null)
+execute function private.mail_welcome();
+
+create trigger mail_welcome_when_confirmed
+after update of email_confirmed_at on auth.users
+for each row when (old.email_confirmed_at is null and new.email_confirmed_at is not null)
+execute function private.mail_welcome();
+
+-- Payments. What Stripe is compared with may be years old: only what is news is told.
+
+create function private.mail_of_order()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_news constant interval := '30 days'::interval;
+    v_product constant text := coalesce((
+        select s.name from public.pay_as_you_go_packages as s where s.id = new.pay_as_you_go_package_id
+    ), '');
+begin
+    if new.created_at < now() - c_news then
+        return null;
+    elsif new.status = 'paid' then
+        perform private.queue_email(
+            new.user_id, 'receipt', 'receipt:' || new.id,
+            jsonb_build_object(
+                'product', v_product, 'credits', private.counted(new.credits, 'credit'),
+                'amount', private.printed_money(new.amount, new.currency),
+                'balance', private.printed_balance(new.user_id), 'date', private.printed_date(now()),
+                'receipt_url', coalesce(new.receipt_url, '')));
+    else
+        perform private.queue_email(
+            new.user_id, 'payment_failed', 'payment_failed:' || new.id,
+            jsonb_build_object(
+                'product', v_product, 'amount', private.printed_money(new.amount, new.currency), 'pay_url', '',
+                'next_date', '', 'is_subscription', false));
+    end if;
+    return null;
+end;
+$$;
+
+revoke execute on function private.mail_of_order() from public;
+
+create trigger mail_of_order
+after update of status on public.billing_orders
+for each row when (
+    new.status in ('paid', 'failed') and old.status <> new.status and new.pay_as_you_go_package_id is not null
+)
+execute function private.mail_of_order();
+
+create function private.mail_of_paid_invoice()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_news constant interval := '30 days'::interval;
+    v_plan constant text := private.printed_plan(new.subscription_plan_id);
+    v_amount constant text := case
+        when new.amount_paid > 0 then private.printed_money(new.amount_paid, new.currency) else ''
+    end;
+    v_credits constant text := private.counted(
+        coalesce((
+            select sum(t.amount) from public.credit_transactions as t
+            where
+                t.user_id = new.user_id and t.metadata ->> 'stripe_invoice_id' = new.id
+                and t.balance_after > t.balance_before
+        ), 0), 'credit'
+    );
+    v_common constant jsonb := jsonb_build_object(
+        'plan', v_plan, 'credits', v_credits, 'amount', v_amount,
+        'next_date', private.printed_date(new.period_end), 'receipt_url', coalesce(new.hosted_url, '')
+    );
+begin
+    if coalesce(new.paid_at, new.created_at) < now() - c_news then
+        return null;
+    elsif new.reason = 'subscription_create' then
+        perform private.queue_email(
+            new.user_id, 'subscription_started', 'subscription_started:' || new.stripe_subscription_id,
+            v_common || jsonb_build_object('is_trial', new.amount_paid = 0, 'is_gift', false));
+    elsif new.reason = 'subscription_cycle' then
+        perform private.queue_email(
+            new.user_id, 'subscription_renewed', 'subscription_renewed:' || new.id,
+            v_common || jsonb_build_object('balance', private.printed_balance(new.user_id)));
+    elsif new.amount_paid > 0 then
+        perform private.queue_email(
+            new.user_id, 'receipt', 'receipt:' || new.id,
+            jsonb_build_object(
+                'product', 'Plan ' || v_plan, 'credits', v_credits, 'amount', v_amount,
+                'balance', private.printed_balance(new.user_id), 'date', private.printed_date(now()),
+                'receipt_url', coalesce(new.hosted_url, '')));
+    end if;
+    return null;
+end;
+$$;
+
+revoke execute on function private.mail_of_paid_invoice() from public;
+
+create trigger mail_of_paid_invoice
+after insert or update of status on public.billing_invoices
+for each row when (new.status = 'paid')
+execute function private.mail_of_paid_invoice();
+
+-- The first payment of a subscription fails under the eyes of who pays.
+create function private.mail_of_failed_invoice()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_news constant interval := '30 days'::interval;
+begin
+    if new.created_at > now() - c_news then
+        perform private.queue_email(
+            new.user_id, 'payment_failed', format('payment_failed:%s:%s', new.id, new.failed_attempt),
+            jsonb_build_object(
+                'product', private.printed_plan(new.subscription_plan_id),
+                'amount', private.printed_money(new.amount_due, new.currency),
+                'pay_url', coalesce(new.hosted_url, ''), 'next_date', private.printed_date(new.next_attempt_at),
+                'is_subscription', true));
+    end if;
+    return null;
+end;
+$$;
+
+revoke execute on function private.mail_of_failed_invoice() from public;
+
+create trigger mail_of_failed_invoice
+after insert or update of failed_attempt on public.billing_invoices
+for each row when (new.status = 'open' and new.failed_attempt is not null and new.reason <> 'subscription_create')
+execute function private.mail_of_failed_invoice();
+
+-- Subscriptions. Those of Stripe begin with their first invoice; the others are gifts.
+
+create function private.mail_of_gift()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_credits constant integer := (
+        select s.credits_per_month from public.subscription_plans as s where s.id = new.subscription_plan_id
+    );
+begin
+    perform private.queue_email(
+        new.user_id, 'subscription_started', 'subscription_started:' || new.id,
+        jsonb_build_object(
+            'plan', private.printed_plan(new.subscription_plan_id),
+            'credits', private.counted(coalesce(v_credits, 0), 'credit'), 'amount', '',
+            'next_date', private.printed_date(new.ended_at), 'receipt_url', '', 'is_trial', false, 'is_gift', true));
+    return null;
+end;
+$$;
+
+revoke execute on function private.mail_of_gift() from public;
+
+create trigger mail_of_gift
+after insert on public.subscription_history
+for each row when (new.stripe_subscription_id is null and new.status = 'active')
+execute function private.mail_of_gift();
+
+-- One mail for each time that an end was asked for; and one for the end itself where nobody had asked.
+create function private.mail_of_cancellation()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    perform private.queue_email(
+        new.user_id, 'subscription_cancelled',
+        format(
+            'subscription_cancelled:%s:%s', new.id,
+            case when new.status = 'cancelled' then 'over' else coalesce(new.cancelled_at, new.cancel_at)::text end),
+        jsonb_build_object(
+            'plan', private.printed_plan(new.subscription_plan_id),
+            'end_date', private.printed_date(
+                case when new.status = 'cancelled' then coalesce(new.ended_at, now()) else new.cancel_at end),
+            'is_over', new.status = 'cancelled'));
+    return null;
+end;
+$$;
+
+revoke execute on function private.mail_of_cancellation() from public;
+
+create trigger mail_of_cancellation
+after update of status, cancel_at on public.subscription_history
+for each row when (
+    old.cancel_at is null and old.status <> 'cancelled' and (new.cancel_at is not null or new.status = 'cancelled')
+)
+execute function private.mail_of_cancellation();
+
+create function private.check_reminder_limit(p_limit integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if p_limit is null or p_limit not between 1 and 1000 then
+        perform private.refuse(
+            'PT400', 'The limit must be between 1 and 1000', '{"argument": "p_limit"}', 'Call again for more.');
+    end if;
+end;
+$$;
+
+revoke execute on function private.check_reminder_limit(integer) from public;
+
+-- Whether somebody gets a reminder now. One mail speaks of all that ends within p_ahead, so the next one comes no
+-- sooner. Asked before the limit, so that those who get none do not stand before the others.
+create function private.may_be_reminded(p_user_id uuid, p_type text, p_ahead interval)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return not private.was_mailed(p_user_id, p_type, p_ahead) and exists (
+        select from public.profiles as p where p.id = p_user_id and private.email_refusal(p, 'notification') is null
+    );
+end;
+$$;
+
+revoke execute on function private.may_be_reminded(uuid, text, interval) from public;
+
+-- Credits.
+
+create function private.mail_of_low_credits()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    if not private.was_mailed(new.user_id, 'credits_low', '1 day'::interval) then
+        perform private.queue_email(
+            new.user_id, 'credits_low', 'credits_low:' || new.id,
+            jsonb_build_object('balance', private.counted(new.balance_after, 'credit')));
+    end if;
+    return null;
+end;
+$$;
+
+revoke execute on function private.mail_of_low_credits() from public;
+
+create trigger mail_of_low_credits
+after insert on public.credit_transactions
+for each row when (new.balance_after < 5 and new.balance_before >= 5)
+execute function private.mail_of_low_credits();
+
+create function private.queue_expiring_credit_emails(p_limit integer)
+returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_ahead constant interval := '7 days'::interval;
+    v_person record;
+    v_queued integer := 0;
+begin
+    perform private.check_reminder_limit(p_limit);
+    for v_person in
+        select g.user_id, sum(g.remaining) as credits, min(g.expires_at) as first_end
+        from public.credit_grants as g
+        where not g.is_spent and g.expires_at > now() and g.expires_at <= now() + c_ahead
+        group by g.user_id
+        having private.may_be_reminded(g.user_id, 'credits_expiring', c_ahead)
+        order by g.user_id
+        limit p_limit
+    loop
+        v_queued := v_queued + num_nonnulls(private.queue_email(
+            v_person.user_id, 'credits_expiring',
+            format('credits_expiring:%s:%s', v_person.user_id, v_person.first_end::date),
+            jsonb_build_object(
+                'credits', private.counted(v_person.credits, 'credit'),
+                'balance', private.printed_balance(v_person.user_id),
+                'end_date', private.printed_date(v_person.first_end))));
+    end loop;
+    return v_queued;
+end;
+$$;
+
+revoke execute on function private.queue_expiring_credit_emails(integer) from public;
+grant execute on function private.queue_expiring_credit_emails(integer) to service_role;
+
+-- Operations and images.
+
+create function private.mail_of_failed_operation()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    if not private.was_mailed(new.user_id, 'operation_failed', '1 hour'::interval) then
+        perform private.queue_email(
+            new.user_id, 'operation_failed', 'operation_failed:' || new.id,
+            jsonb_build_object(
+                'operation', case new.operation_type
+                    when 'upscale' then 'Upscaling'
+                    when 'background_removal' then 'Background removal'
+                    when 'vectorize' then 'Vectorizing'
+                    else 'Generating'
+                end,
+                'file', coalesce((select i.original_filename from public.images as i where i.id = new.image_id), ''),
+                'error', coalesce(new.error_message, ''),
+                'credits', private.counted(new.credits_refunded, 'credit'),
+                'is_refunded', new.credits_refunded > 0));
+    end if;
+    return null;
+end;
+$$;
+
+revoke execute on function private.mail_of_failed_operation() from public;
+
+create trigger mail_of_failed_operation
+after update of status on public.image_operations
+for each row when (new.status = 'failed' and old.status <> 'failed')
+execute function private.mail_of_failed_operation();
+
+create function private.queue_expiring_image_emails(p_limit integer)
+returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_ahead constant interval := '3 days'::interval;
+    v_person record;
+    v_queued integer := 0;
+begin
+    perform private.check_reminder_limit(p_limit);
+    for v_person in
+        select i.user_id, count(*) as images, min(i.expires_at) as first_end
+        from public.images as i
+        where i.expires_at > now() and i.expires_at <= now() + c_ahead
+        group by i.user_id
+        having private.may_be_reminded(i.user_id, 'images_expiring', c_ahead)
+        order by i.user_id
+        limit p_limit
+    loop
+        v_queued := v_queued + num_nonnulls(private.queue_email(
+            v_person.user_id, 'images_expiring',
+            format('images_expiring:%s:%s', v_person.user_id, v_person.first_end::date),
+            jsonb_build_object(
+                'images', private.counted(v_person.images, 'image'),
+                'end_date', private.printed_date(v_person.first_end))));
+    end loop;
+    return v_queued;
+end;
+$$;
+
+revoke execute on function private.queue_expiring_image_emails(integer) from public;
+grant execute on function private.queue_expiring_image_emails(integer) to service_role;
+
+create function public.queue_expiring_credit_emails(p_limit integer default 1000)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.queue_expiring_credit_emails(p_limit);
+end;
+$$;
+
+comment on function public.queue_expiring_credit_emails(integer) is
+'Queues a mail to up to p_limit (1 to 1000) people whose credits expire within a week, at most one a week to each, and '
+'returns how many: call again until it is 0. Error: 400 bad limit.';
+revoke execute on function public.queue_expiring_credit_emails(integer) from public;
+grant execute on function public.queue_expiring_credit_emails(integer) to service_role;
+
+create function public.queue_expiring_image_emails(p_limit integer default 1000)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return private.queue_expiring_image_emails(p_limit);
+end;
+$$;
+
+comment on function public.queue_expiring_image_emails(integer) is
+'Queues a mail to up to p_limit (1 to 1000) people whose images are deleted within three days, at most one in three '
+'days to each, and returns how many: call again until it is 0. Error: 400 bad limit.';
+revoke execute on function public.queue_expiring_image_emails(integer) from public;
+grant execute on function public.queue_expiring_image_emails(integer) to service_role;
