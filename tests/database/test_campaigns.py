@@ -80,15 +80,18 @@ class Campaigns:
 
 @pytest.fixture
 def campaigns(db: Connection, people: People) -> Iterator[Campaigns]:
-    """No campaign and no mail of another test is due."""
-    db.execute("delete from public.email_logs where campaign_id is not null or status in ('queued', 'sending')")
-    db.execute("delete from public.email_campaigns")
+    """No campaign of another test is due, and no mail waits."""
+    _empty(db)
     made = Campaigns(db, people)
     yield made
-    db.execute("delete from public.email_logs where campaign_id is not null")
-    db.execute("delete from public.email_campaigns")
+    _empty(db)
     db.execute("delete from public.email_templates where id = %s", (made.template,))
     db.execute("delete from public.subscription_plans where name = %s", (made.plan,))
+
+
+def _empty(db: Connection) -> None:
+    db.execute("delete from public.email_logs where campaign_id is not null or status in ('queued', 'sending')")
+    db.execute("delete from public.email_campaigns")
 
 
 @pytest.mark.parametrize(
