@@ -16,7 +16,7 @@ revoke execute on function public.update_updated_at_column() from public;
 
 create table public.profiles (
     id uuid primary key references auth.users (id) on delete cascade,
-    email text not null unique,
+    email text not null,
     first_name text,
     last_name text,
     company text,
@@ -24,8 +24,7 @@ create table public.profiles (
     avatar_url text,
     is_active boolean not null default true,
     is_admin boolean not null default false,
-    subscription_status text not null default 'free'
-    check (subscription_status in ('free', 'basic', 'starter', 'cancelled')),
+    subscription_status text not null default 'free',
     subscription_plan text not null default 'free',
     stripe_customer_id text,
     stripe_subscription_id text,
@@ -66,13 +65,13 @@ comment on column public.profiles.total_credits_purchased is 'Sum of the purchas
 comment on column public.profiles.total_credits_used is
 'Sum of the usage transactions minus the refunds of such a transaction: credits spent on work that was delivered.';
 
-create index idx_profiles_email on public.profiles (email);
+create unique index idx_profiles_email on public.profiles (email);
 create index idx_profiles_subscription_status on public.profiles (subscription_status);
 create index idx_profiles_created_at on public.profiles (created_at);
 
--- Bounds what a user may write about himself. A trigger, because it runs when these columns are written; constraints
--- would be checked whenever a balance moves.
-create function private.check_profile_texts()
+-- Bounds what a user may write about himself, and what the service may make him. A trigger, because it runs when these
+-- columns are written; constraints would be checked whenever a balance moves.
+create function private.check_profile()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -80,6 +79,12 @@ as $$
 declare
     v_limit record;
 begin
+    if new.subscription_status not in ('free', 'basic', 'starter', 'cancelled') then
+        perform private.refuse(
+            'PT400', 'The subscription status is unknown',
+            jsonb_build_object('column', 'subscription_status', 'value', left(new.subscription_status, 100)),
+            'Set one of: free, basic, starter, cancelled.');
+    end if;
     for v_limit in
         select * from (
             values
@@ -99,14 +104,17 @@ begin
 end;
 $$;
 
-revoke execute on function private.check_profile_texts() from public;
+revoke execute on function private.check_profile() from public;
 
-create trigger check_profile_texts
-before insert or update of first_name, last_name, company, phone, avatar_url on public.profiles
-for each row execute function private.check_profile_texts();
+create trigger check_profile
+before insert or update of first_name, last_name, company, phone, avatar_url, subscription_status on public.profiles
+for each row execute function private.check_profile();
 
+-- Every column but the ledger's: its functions set updated_at themselves, which spares them the trigger.
 create trigger update_profiles_updated_at
-before update on public.profiles
+before update of id, email, first_name, last_name, company, phone, avatar_url, is_active, is_admin,
+subscription_status, subscription_plan, stripe_customer_id, stripe_subscription_id, marketing_emails,
+notification_emails, last_activity_at, created_at on public.profiles
 for each row execute function public.update_updated_at_column();
 
 -- A policy on profiles that selects from profiles recurses; a definer function does not.

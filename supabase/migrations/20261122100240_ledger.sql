@@ -193,7 +193,8 @@ begin
             when p_request.transaction_type = 'usage' or p_request.refunded_transaction_id is not null
                 then least(p.total_credits_used::bigint - p_change, c_largest_integer)
             else p.total_credits_used
-        end
+        end,
+        updated_at = now()
     where p.id = p_request.user_id and p.credits_remaining::bigint + p_change between 0 and v_largest_balance
     returning p.ledger_version, p.credits_remaining - p_change, p.credits_remaining
     into v_entry.seq, v_entry.balance_before, v_entry.balance_after;
@@ -300,7 +301,7 @@ revoke execute on function private.expire_account_credits(uuid, timestamptz) fro
 -- Takes credits in the order in which they are spent (the grant that expires first, then by priority, then by age) and
 -- returns the balance. Nothing looks for the key: a caller that may be repeated has done so.
 --
--- The busiest function of the ledger, so it says in four statements of its own what private.post_credit_transaction
+-- The busiest function of the ledger, so it says in two statements of its own what private.post_credit_transaction
 -- and private.allocate_credits would: almost always the first grant has enough. It also expires first, so when it is
 -- good, no grant is past its expiry.
 create function private.spend_credits(
@@ -318,7 +319,6 @@ as $$
 declare
     v_used constant integer := case when p_transaction_type = 'usage' then p_amount else 0 end;
     v_transaction_id constant uuid := gen_random_uuid();
-    v_grant_id uuid;
     v_balance integer;
     v_seq bigint;
 begin
@@ -326,23 +326,39 @@ begin
     set
         credits_remaining = p.credits_remaining - p_amount,
         ledger_version = p.ledger_version + 1,
-        total_credits_used = p.total_credits_used + v_used
+        total_credits_used = p.total_credits_used + v_used,
+        updated_at = now()
     where p.id = p_user_id and p.credits_remaining >= p_amount
     returning p.credits_remaining, p.ledger_version into v_balance, v_seq;
 
-    update public.credit_grants as g
-    set remaining = g.remaining - p_amount
-    where
-        g.id = (
-            select f.id from public.credit_grants as f
-            where f.user_id = p_user_id and not f.is_spent
-            order by f.expires_at, f.priority, f.seq
-            limit 1
+    -- The grant is found once and taken by its place: under the profile's lock nobody else moves it.
+    with taken as (
+        update public.credit_grants as g
+        set remaining = g.remaining - p_amount
+        where
+            g.ctid = (
+                select f.ctid from public.credit_grants as f
+                where f.user_id = p_user_id and not f.is_spent
+                order by f.expires_at, f.priority, f.seq
+                limit 1
+            )
+            and v_seq is not null
+            and g.remaining >= p_amount
+            and (g.expires_at is null or g.expires_at > now())
+        returning g.id
+    ),
+    entry as (
+        insert into public.credit_transactions (
+            id, user_id, seq, transaction_type, amount, balance_before, balance_after, description, metadata,
+            idempotency_key
         )
-        and v_seq is not null
-        and g.remaining >= p_amount
-        and (g.expires_at is null or g.expires_at > now())
-    returning g.id into v_grant_id;
+        select
+            v_transaction_id, p_user_id, v_seq, p_transaction_type, p_amount, v_balance + p_amount, v_balance,
+            p_description, p_metadata, p_idempotency_key
+        from taken
+    )
+    insert into public.credit_allocations (transaction_id, grant_id, amount)
+    select v_transaction_id, t.id, -p_amount from taken as t;
     if not found then
         -- Too soon: the profile goes back to what it was, still locked.
         update public.profiles as p
@@ -355,15 +371,6 @@ begin
             p_user_id, p_amount, p_transaction_type, p_description, p_metadata, p_idempotency_key);
     end if;
 
-    insert into public.credit_transactions (
-        id, user_id, seq, transaction_type, amount, balance_before, balance_after, description, metadata,
-        idempotency_key
-    ) values (
-        v_transaction_id, p_user_id, v_seq, p_transaction_type, p_amount, v_balance + p_amount, v_balance,
-        p_description, p_metadata, p_idempotency_key
-    );
-    insert into public.credit_allocations (transaction_id, grant_id, amount)
-    values (v_transaction_id, v_grant_id, -p_amount);
     return v_balance;
 end;
 $$;
@@ -421,6 +428,7 @@ set search_path = ''
 as $$
 declare
     v_entry public.credit_transactions;
+    v_debt integer;
 begin
     if p_request.idempotency_key is not null then
         perform private.lock_account(p_request.user_id);
@@ -445,8 +453,9 @@ begin
     ) values (
         v_entry.user_id, v_entry.id, v_entry.seq, p_terms.source, v_entry.amount, v_entry.amount, p_terms.priority,
         v_entry.expires_at, p_terms.money_amount, p_terms.currency
-    );
-    if exists (select 1 from public.profiles as p where p.id = v_entry.user_id and p.credit_debt > 0) then
+    )
+    returning (select p.credit_debt from public.profiles as p where p.id = v_entry.user_id) into v_debt;
+    if v_debt > 0 then
         perform private.settle_debt(v_entry);
         v_entry.balance_after := private.balance_after(v_entry);
     end if;

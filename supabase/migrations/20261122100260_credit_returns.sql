@@ -156,7 +156,7 @@ set search_path = ''
 as $$
 begin
     update public.credit_clawbacks as c set owed = c.owed + p_change where c.id = p_clawback_id;
-    update public.profiles as p set credit_debt = p.credit_debt + p_change
+    update public.profiles as p set credit_debt = p.credit_debt + p_change, updated_at = now()
     where p.id = (select c.user_id from public.credit_clawbacks as c where c.id = p_clawback_id);
 end;
 $$;

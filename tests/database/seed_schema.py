@@ -91,6 +91,12 @@ ALLOWED_VALUES = {
     "email_logs.status": "sent delivered opened clicked bounced failed",
 }
 
+# What says so where it is no constraint on the column alone.
+CHECKING_FUNCTIONS = {
+    "profiles.subscription_status": "private.check_profile",
+    "credit_transactions.transaction_type": "private.is_sound_entry",
+}
+
 INDEXES = {
     "idx_profiles_email": "profiles(email)",
     "idx_profiles_subscription_status": "profiles(subscription_status)",

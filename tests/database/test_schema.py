@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.database.personas import Connection
-from tests.database.seed_schema import ALLOWED_VALUES, INDEXES, TABLES, UPDATED_AT_TRIGGERS, VIEWS
+from tests.database.personas import Connection, People
+from tests.database.seed_schema import ALLOWED_VALUES, CHECKING_FUNCTIONS, INDEXES, TABLES, UPDATED_AT_TRIGGERS, VIEWS
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -28,14 +28,38 @@ def test_every_allowed_value_is_still_allowed(db: Connection, column: str) -> No
         " and conkey = array[(select attnum from pg_attribute where attrelid = conrelid and attname = %s)]",
         (f"public.{table}", name),
     ).fetchall()
+    if function := CHECKING_FUNCTIONS.get(column):
+        checks += db.execute("select prosrc as text from pg_proc where oid = %s::regproc", (function,)).fetchall()
     allowed = set(re.findall(r"'(\w+)'", " ".join(check["text"] for check in checks)))
     assert allowed >= set(ALLOWED_VALUES[column].split())
 
 
-def test_every_index_is_there(db: Connection) -> None:
+def test_every_index_is_there_and_leads_with_its_column(db: Connection) -> None:
     rows = db.execute("select indexname, indexdef from pg_indexes where schemaname = 'public'").fetchall()
-    actual = {row["indexname"]: re.sub(r".* ON public\.(\w+) USING btree ", r"\1", row["indexdef"]) for row in rows}
+    actual = {
+        row["indexname"]: re.sub(r".* ON public\.(\w+) USING btree \((\w+).*", r"\1(\2)", row["indexdef"])
+        for row in rows
+    }
     assert actual | INDEXES == actual
+
+
+def test_profiles_updated_at_moves_with_every_column_but_the_ledgers_own(db: Connection) -> None:
+    rows = db.execute(
+        "select attname as name from pg_attribute, pg_trigger"
+        " where tgrelid = 'public.profiles'::regclass and tgname = 'update_profiles_updated_at'"
+        " and attrelid = tgrelid and attnum > 0 and not attisdropped and attnum <> all (tgattr)"
+    ).fetchall()
+    ledger = "credits_remaining total_credits_purchased total_credits_used credit_debt ledger_version updated_at"
+    assert {row["name"] for row in rows} == set(ledger.split())
+
+
+def test_the_ledger_moves_updated_at_of_its_profile(people: People) -> None:
+    user = people.new()
+    for function, kind in (("deduct_user_credits", "usage"), ("add_user_credits", "bonus")):
+        people.connection.execute("update public.profiles set updated_at = '2000-01-01' where id = %s", (user.id,))
+        people.service.call(function, p_user_id=user.id, p_amount=1, p_transaction_type=kind)
+        (profile,) = user.sql("select updated_at from public.profiles")
+        assert profile["updated_at"].year > 2000
 
 
 def test_every_updated_at_trigger_is_there(db: Connection) -> None:
