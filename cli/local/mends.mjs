@@ -1,6 +1,7 @@
 // What @supabase/lite 0.10.0 does differently from a hosted project, mended here and nowhere else:
 //
 //   - timestamps leave as ISO 8601 (`2026-01-02T03:04:05.6+00:00`), as PostgREST writes them;
+//   - the text `unknown` in a filter (eq, neq, in) is a text, not null;
 //   - numeric and bigint leave as numbers, not as strings;
 //   - pages of every origin may call every part, Auth included;
 //   - an object, array, number or boolean passed to a jsonb argument of an RPC arrives as such, not as a string;
@@ -76,8 +77,21 @@ function preflight(request) {
 async function answered(request, fetch) {
   const { pathname } = new URL(request.url);
   if (pathname.startsWith("/storage/v1/object/")) return storage(request, pathname.slice(19), fetch);
-  const response = await fetch(request);
+  const response = await fetch(pathname.startsWith("/rest/v1/") ? withLiterals(request) : request);
   return response.status === 500 ? violatedCheck(response) : response;
+}
+
+function withLiterals(request) {
+  const url = new URL(request.url);
+  if (!/unknown/i.test(url.search)) return request;
+  url.search = new URLSearchParams([...url.searchParams].map(([name, value]) => [name, withLiteral(value)])).toString();
+  return new Request(url, request);
+}
+
+function withLiteral(value) {
+  const list = /^((?:not\.)?in\.\()(.*)\)$/s.exec(value);
+  if (list) return `${list[1]}${list[2].replace(/(?<=^|,)unknown(?=,|$)/gi, '"$&"')})`;
+  return value.replace(/^((?:not\.)?(?:eq|neq)\.)(unknown)$/i, '$1"$2"');
 }
 
 async function violatedCheck(response) {

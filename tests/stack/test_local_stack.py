@@ -46,6 +46,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "supabase" / "seed.sql").write_text("insert into public.notes (id) values (1) on conflict do nothing;\n")
     (migrations / "20260101000000_notes.sql").write_text(
         "create table public.notes (id integer primary key, made_at timestamptz not null default now());\n"
+        "create table public.things (kind text, price numeric, size bigint);\n"
+        "grant all on public.things to service_role;\n"
         "create function public.kind(value jsonb) returns text language sql return jsonb_typeof(value);\n"
         "create table public.closed (id integer primary key);\n"
         "alter table public.closed enable row level security;\n"
@@ -237,6 +239,12 @@ def test_the_api_answers_as_a_hosted_project_does(own_stack: Stack) -> None:
     assert "T" in made_at
     for value, kind in (({"a": 1}, "object"), ([1], "array"), (5, "number"), (True, "boolean"), ("text", "string")):
         assert api.rpc("kind", {"value": value}).execute().data == kind
+    thing = {"kind": "unknown", "price": 6.5, "size": 2**40}
+    things = api.table("things")
+    things.insert([thing, {**thing, "kind": "known"}]).execute()
+    assert things.select("*").eq("kind", "unknown").gt("price", 1).lt("price", 9).execute().data == [thing]
+    assert things.select("*").in_("kind", ["unknown", "other"]).execute().data == [thing]
+    assert len(things.select("*").neq("kind", "unknown").execute().data) == 1
     api.storage.from_("files").upload("a b.txt", b"hello", {"content-type": "text/plain"})
     signed = api.storage.from_("files").create_signed_url("a b.txt", 60)["signedURL"]
     assert httpx.get(str(signed)).content == b"hello"
