@@ -92,7 +92,7 @@ class Service:
             self._user(request)
         except ForgedLinkError:
             return pages.forged(self._settings.app_url)
-        return pages.question()
+        return pages.question(self._settings.sender_name)
 
     async def unsubscribe(self, request: Request) -> Response:
         """POST /unsubscribe: by the button of the page, or by a mail program (RFC 8058)."""

@@ -8,7 +8,8 @@ from starlette.responses import HTMLResponse
 
 STYLE = """
 :root { color-scheme: light dark; font: 18px/1.5 system-ui, sans-serif; }
-body { max-width: 30rem; margin: 15vh auto 0; padding: 0 1.5rem; }
+body { max-width: 30rem; margin: 15vh auto 0; padding: 0 1.5rem;
+  background: light-dark(#faf8f5, #131216); color: light-dark(#17161a, #f4f1ee); }
 h1 { font-size: 1.5rem; line-height: 1.2; }
 button { min-height: 3rem; padding: 0 1.5rem; border: 0; border-radius: 999px; font: inherit; font-weight: 600;
   background: light-dark(#17161a, #f4f1ee); color: light-dark(#fff, #17161a); cursor: pointer; }
@@ -28,10 +29,10 @@ HEADERS = {
 }
 
 
-def question() -> HTMLResponse:
+def question(sender: str) -> HTMLResponse:
     """Asks, because programs that look into mails follow links too."""
     form = '<form method="post"><button>Unsubscribe</button></form>'
-    return _page(200, "No more news from us?", f"<p>You will get no more news and offers by e-mail.</p>{form}")
+    return _page(200, f"No more news from {sender}?", f"<p>You will get no more news and offers by e-mail.</p>{form}")
 
 
 def done(app_url: str) -> HTMLResponse:
@@ -58,6 +59,7 @@ def _account(app_url: str, text: str) -> str:
 
 
 def _page(status: int, title: str, body: str) -> HTMLResponse:
+    title = escape(title)
     text = f"""<!doctype html>
 <html lang="en">
 <head>

@@ -643,7 +643,7 @@ begin
             'PT409', format('The mail is %s', v_before.status),
             jsonb_build_object('email_id', p_email_id, 'status', v_before.status),
             'Only a mail that failed, was suppressed, or of which nobody knows, is sent again.');
-    elsif v_before.campaign_id <> all (v_running_campaigns) then
+    elsif v_before.campaign_id is not null and v_before.campaign_id <> all (v_running_campaigns) then
         perform private.refuse(
             'PT409', 'The campaign of the mail was cancelled', jsonb_build_object('email_id', p_email_id),
             'Make another campaign.');

@@ -51,6 +51,12 @@ def test_scanners_follow_the_link_and_change_nothing(service: HttpService, user:
     assert wants(user) == (True, True)
 
 
+def test_the_page_names_the_sender_whatever_he_is_called(stack: StackStatus) -> None:
+    with HttpService(stack, sender='"Ink & <b>Film</b>" <hello@example.test>') as service:
+        page = service.http.get(service.link("00000000-0000-4000-8000-000000000000")).text
+    assert "<h1>No more news from Ink &amp; &lt;b&gt;Film&lt;/b&gt;?</h1>" in page
+
+
 def test_the_page_asks_and_tells_nobody_who_reads_it(service: HttpService, user: Person) -> None:
     answer = service.http.get(service.link(user.id))
     assert '<form method="post">' in answer.text

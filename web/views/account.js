@@ -20,8 +20,8 @@ const MAILS = [
 export function account(app) {
   const change = async (changes) => {
     await updateProfile(app.user.id, changes);
-    app.say("Saved.");
     await app.refresh();
+    app.say("Saved.");
   };
 
   const save = once(app, (event) => {
@@ -70,7 +70,7 @@ export function account(app) {
       </form>
       <section>
         <h2>E-mails</h2>
-        <div class="card">
+        <div class="card stack">
           ${MAILS.map(
             ([name, label, what]) => html`
               <label class="check">
