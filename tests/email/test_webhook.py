@@ -10,8 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cli.local.stack import StackStatus
+from services.email.events import TYPES
 from tests.database.personas import Connection, People, Person, Row, connect
 from tests.email.http_service import HttpService
 from tests.email.signer import Signer, event
@@ -41,6 +44,13 @@ def people(db: Connection) -> Iterator[People]:
 @pytest.fixture
 def user(people: People) -> Person:
     return people.new()
+
+
+@pytest.fixture(scope="module")
+def shared_mail(db: Connection, people: People) -> str:
+    """The id of a mail that was sent to somebody."""
+    (mail,) = Mailbox(db).sent(people.new())
+    return mail
 
 
 class Mailbox:
@@ -207,6 +217,27 @@ def test_the_largest_delivery_is_recorded(service: HttpService, mailbox: Mailbox
     print(f"{len(story)} events, {len(body)} bytes: {time.monotonic() - started:.2f} s")
     assert answer.json()["recorded"] == 2400
     assert {mailbox.mail(mail)["status"] for mail in mails} == {"delivered"}
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+)
+FIELDS = ("sg_event_id", "event", "timestamp", "email", "reason", "email_id", "type", "sg_machine_open")
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    changes=st.lists(st.dictionaries(st.sampled_from(FIELDS), values, max_size=3), min_size=1, max_size=4),
+    kinds=st.lists(st.sampled_from(sorted(TYPES)), min_size=4, max_size=4),
+)
+def test_any_signed_list_is_answered(
+    service: HttpService, mailbox: Mailbox, shared_mail: str, changes: list[dict[str, Any]], kinds: list[str]
+) -> None:
+    events = [of(shared_mail, kind) | change for kind, change in zip(kinds, changes, strict=False)]
+    answer = service.deliver(*events)
+    assert answer.status_code == 200, (events, answer.text)
+    assert sum(answer.json().values()) == len(events)
 
 
 # Who is heard.
