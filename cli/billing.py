@@ -1,6 +1,8 @@
 """`dtf stripe`: the catalogue at Stripe, events that were not heard, and the comparison of the books."""
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,8 +12,11 @@ import stripe
 import typer
 
 from cli.local.errors import StackError
-from cli.output import AsJson, done, print_json, print_rows, readable_errors
-from cli.project import take_project_from_stack
+from cli.local.stack import default_directory
+from cli.local.state import free_port
+from cli.local.stripe import SECRET_KEY, LocalStripe, server
+from cli.output import AsJson, done, errors, plain, print_json, print_rows, readable_errors
+from cli.project import take_billing_from_stack
 from services.api import ApiUnavailableError, connect, http_client
 from services.billing import reader
 from services.billing.catalogue import Catalogue
@@ -21,6 +26,8 @@ from services.billing.settings import StripeSettings
 from services.settings import SettingsError, load
 
 app = typer.Typer(help="The catalogue at Stripe, missed events, and the books compared.", no_args_is_help=True)
+
+LOCAL_PORT = 12111
 
 Days = Annotated[int, typer.Option(min=1, max=30, help="How far to look back.")]
 T = TypeVar("T")
@@ -40,7 +47,7 @@ def _run(work: Callable[[StripeSettings, Database, stripe.StripeClient], Awaitab
         async with _connected() as both:
             return await work(*both)
 
-    take_project_from_stack()
+    take_billing_from_stack()
     try:
         return asyncio.run(run())
     except (SettingsError, RefusedError, ApiUnavailableError) as error:
@@ -139,3 +146,34 @@ def reconcile(
         done("The ledger agrees with Stripe.")
     if any("trouble" in row for row in differences) or (differences and not apply):
         raise typer.Exit(1)
+
+
+@app.command()
+def local(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help=f"Default: {LOCAL_PORT}, or any free one.")] = None,
+    forward_to: Annotated[str | None, typer.Option(help="Where events go. Default: where `dtf serve` listens.")] = None,
+) -> None:
+    """Run a stand-in for Stripe until Ctrl-C, for `dtf serve` and `dtf stripe` beside the local stack.
+
+    No money moves, and it forgets everything when it stops. Its own page shows all there is and lets time pass.
+    """
+    with readable_errors():
+        try:
+            listener = socket.create_server(("127.0.0.1", port or free_port(LOCAL_PORT)))
+        except OSError as error:
+            raise StackError(f"Port {port} cannot be opened: {error.strerror}. Choose another.") from error
+    webhook = forward_to or _webhook()
+    stand_in = LocalStripe(
+        f"http://127.0.0.1:{listener.getsockname()[1]}",
+        webhook,
+        lambda event_type, outcome: errors.print(f"→ {plain(event_type)} {plain(outcome)}", highlight=False),
+    )
+    server.announce(stand_in, default_directory())
+    done(f"A stand-in for Stripe is at {stand_in.url}, its key is {SECRET_KEY}. Events go to {webhook}.")
+    server.run(listener, stand_in)
+
+
+def _webhook() -> str:
+    """The webhook of `dtf serve` with the settings of this environment."""
+    host, port = os.environ.get("BILLING_HTTP_HOST", "127.0.0.1"), os.environ.get("BILLING_HTTP_PORT", "8080")
+    return f"http://{host}:{port}/webhooks/stripe"

@@ -18,7 +18,7 @@ from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
 from cli.output import console, errors, fail, readable_errors
-from cli.project import take_project_from_stack
+from cli.project import take_billing_from_stack, take_project_from_stack
 from services.billing import __main__ as billing_service
 from services.images import __main__ as images
 
@@ -122,11 +122,11 @@ def worker() -> None:
 def serve() -> None:
     """Serve billing until SIGTERM or Ctrl-C: payment pages, the portal and the webhook of Stripe.
 
-    Takes the project as `dtf worker` does, and Stripe from STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET.
-    The other settings are the BILLING_… variables.
+    Takes the project as `dtf worker` does, and Stripe from STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET, or else what
+    `dtf stripe local` runs beside the local stack. The other settings are the BILLING_… variables.
     """
     with readable_errors():
-        take_project_from_stack()
+        take_billing_from_stack()
     raise typer.Exit(billing_service.main())
 
 

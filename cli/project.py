@@ -13,7 +13,8 @@ from storage3.exceptions import StorageApiError
 from supabase import Client, ClientOptions, create_client
 
 from cli.local.errors import StackError
-from cli.local.stack import running_stack
+from cli.local.stack import default_directory, running_stack
+from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, server
 
 
 class RefusedError(StackError):
@@ -45,6 +46,28 @@ def take_project_from_stack() -> None:
             os.environ.setdefault("SUPABASE_JWT_SECRET", stack.jwt_secret)
         if stack.web_url:
             os.environ.setdefault("BILLING_ORIGINS", stack.web_url)
+
+
+def take_billing_from_stack() -> None:
+    """As take_project_from_stack, and Stripe too: where the environment names none, the stand-in that runs beside it.
+
+    Only beside the stack of this machine: what is bought at a stand-in costs nothing. Raises StackError without any.
+    """
+    is_local = not os.environ.get("SUPABASE_URL")
+    take_project_from_stack()
+    if os.environ.get("STRIPE_SECRET_KEY"):
+        return
+    url = server.find(default_directory()) if is_local else None
+    if url is None:
+        raise StackError(
+            "STRIPE_SECRET_KEY is not set. Take it and STRIPE_WEBHOOK_SECRET from Stripe's dashboard"
+            + (", or start a stand-in with: dtf stripe local" if is_local else ".")
+        )
+    os.environ |= {
+        "STRIPE_API_URL": url,
+        "STRIPE_SECRET_KEY": SECRET_KEY,
+        "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+    }
 
 
 @contextmanager

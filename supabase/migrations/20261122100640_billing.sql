@@ -91,7 +91,7 @@ comment on column public.billing_orders.credits is
 comment on column public.billing_orders.status is
 'pending until Stripe says more; paid also where a delayed payment arrives after all.';
 comment on column public.billing_orders.amount is
-'What its payment page took, in units of the currency, such as 7.99; null until it is paid.';
+'What its payment page took, or failed to, in units of the currency, such as 7.99; null until then.';
 comment on column public.billing_orders.receipt_url is
 'Stripe''s receipt of a package; a plan has one with each of its invoices.';
 

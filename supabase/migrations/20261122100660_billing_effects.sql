@@ -96,8 +96,8 @@ begin
         stripe_checkout_session_id = coalesce(o.stripe_checkout_session_id, v_session_id),
         status = v_status,
         closed_at = case when v_status <> 'pending' then coalesce(o.closed_at, now()) end,
-        amount = case when v_status = 'paid' then (p_fact ->> 'amount')::numeric end,
-        currency = case when v_status = 'paid' then upper(p_fact ->> 'currency') end,
+        amount = case when v_status in ('paid', 'failed') then (p_fact ->> 'amount')::numeric end,
+        currency = case when v_status in ('paid', 'failed') then upper(p_fact ->> 'currency') end,
         receipt_url = coalesce(p_fact ->> 'receipt_url', o.receipt_url)
     where o.id = v_order.id;
     return null;

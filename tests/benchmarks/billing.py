@@ -22,12 +22,12 @@ import httpx
 
 from cli.local.stack import PROJECT
 from cli.local.state import free_port
+from cli.local.stripe import Account, Object
 from tests.benchmarks.measure import Effort, Figure, Progress, in_turn
 from tests.benchmarks.server import Server
 from tests.billing import stripe_double
 from tests.billing.service_process import ServiceProcess
 from tests.billing.shop import Shop
-from tests.billing.stripe_double import Account, Object
 from tests.database.personas import People, connect
 from tests.e2e.worker_process import until
 

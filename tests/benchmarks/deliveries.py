@@ -13,7 +13,7 @@ import time
 
 import httpx
 
-from tests.billing.stripe_double import signature
+from cli.local.stripe import WEBHOOK_SECRET, signature
 
 
 async def main(url: str, parallel: int, bodies: list[bytes]) -> None:
@@ -24,7 +24,7 @@ async def main(url: str, parallel: int, bodies: list[bytes]) -> None:
     async def deliver(http: httpx.AsyncClient) -> None:
         for body in waiting:
             started = time.perf_counter()
-            headers = {"stripe-signature": signature(body)}
+            headers = {"stripe-signature": signature(body, WEBHOOK_SECRET)}
             answer = await http.post(f"{url}/webhooks/stripe", content=body, headers=headers)
             answer.raise_for_status()
             seconds.append(time.perf_counter() - started)

@@ -12,7 +12,7 @@ import httpx
 
 from cli.local.stack import PROJECT
 from cli.local.state import StackState, free_port
-from tests.billing.stripe_double import SECRET_KEY, WEBHOOK_SECRET, Object, signed
+from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, Object, signed
 
 ORIGIN = "https://app.example.test"
 
@@ -72,9 +72,9 @@ class ServiceProcess:
         self.process.kill()
         self.process.wait()
 
-    def deliver(self, event: Object, **options: Any) -> httpx.Response:
+    def deliver(self, event: Object, secret: str = WEBHOOK_SECRET) -> httpx.Response:
         """Send an event as Stripe does."""
-        body, header = signed(event, **options)
+        body, header = signed(event, secret)
         return self.post(body, header)
 
     def post(self, body: bytes, header: str) -> httpx.Response:

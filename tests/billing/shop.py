@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tests.billing.stripe_double import Account, Object
+from cli.local.stripe import Account, Object
 from tests.database.personas import People, Person, Row
 
 PACKAGE = "a0000000-0000-4000-8000-000000000010"  # 10 credits for 7.99
@@ -48,7 +48,7 @@ class Shop:
 
     def buyer(self, credits: int = 2) -> Buyer:
         person = self.people.new(credits=credits)
-        customer = self.account.new("customer", metadata={"user_id": str(person.id)})["id"]
+        customer = self.account.customer(metadata={"user_id": str(person.id)})["id"]
         self.people.service.call("link_stripe_customer", p_user_id=person.id, p_stripe_customer_id=customer)
         return Buyer(person, customer)
 
@@ -57,20 +57,8 @@ class Shop:
         order = self.people.service.call(
             "place_billing_order", p_user_id=buyer.person.id, p_stripe_price_id=price["id"]
         )
-        session = self.account.new(
-            "checkout.session",
-            customer=buyer.customer,
-            client_reference_id=str(order["id"]),
-            mode="subscription" if price["recurring"] else "payment",
-            status="open",
-            payment_status="unpaid",
-            payment_intent=None,
-            subscription=None,
-            amount_total=price["unit_amount"],
-            currency="usd",
-            url="https://checkout.stripe.com/c/pay/x",
-            line_items=[{"price": price["id"]}],
-            subscription_data=fields,
+        session = self.account.session(
+            buyer.customer, price, client_reference_id=str(order["id"]), subscription_data=fields
         )
         self.people.service.call("attach_checkout_session", p_order_id=order["id"], p_session_id=session["id"])
         return str(session["id"])

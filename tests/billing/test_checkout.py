@@ -69,7 +69,7 @@ def test_a_signed_up_user_gets_a_payment_page_for_a_price(
         json={"price_id": shop.pack["id"]},
         headers={"authorization": f"Bearer {session.access_token}"},
     )
-    assert answer.json()["url"].startswith("https://checkout.stripe.com/"), answer.text
+    assert answer.json()["url"].startswith(f"{stripe.url}/pay/"), answer.text
     (made,) = [
         item for item in stripe.account.all("checkout.session") if item.get("metadata", {}).get("user_id") == person.id
     ]
@@ -160,7 +160,7 @@ def test_a_trial_is_for_the_first_subscription_only(
 
 def test_the_portal_is_that_of_the_own_customer(page: Page, stripe: StripeDouble, user: Person) -> None:
     answer = page.post("/portal", return_url=f"{ORIGIN}/account")
-    assert answer.json()["url"].startswith("https://billing.stripe.com/")
+    assert answer.json()["url"].startswith(f"{stripe.url}/portal/")
     (made,) = [item for item in stripe.account.all("billing_portal.session") if "/account" in item["return_url"]]
     assert stripe.account.objects[made["customer"]]["metadata"] == {"user_id": str(user.id)}
 

@@ -11,10 +11,10 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from cli.local.stack import Stack
+from cli.local.stripe import WEBHOOK_SECRET, signature
 from services.billing.openapi import document
 from tests.billing.service_process import ServiceProcess
 from tests.billing.shop import Shop
-from tests.billing.stripe_double import signature
 from tests.billing.test_checkout import token
 from tests.database.personas import Connection, People, Person
 
@@ -46,7 +46,7 @@ def ledger(db: Connection) -> Any:
 
 
 def answered(service: ServiceProcess, body: bytes) -> Any:
-    answer = service.post(body, signature(body))
+    answer = service.post(body, signature(body, WEBHOOK_SECRET))
     assert answer.headers["content-type"] == "application/json", (body, answer.text)
     assert answer.status_code in (200, 400, 413, 500)
     return answer.json()

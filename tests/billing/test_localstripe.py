@@ -15,8 +15,8 @@ import pytest
 
 from cli.local.stack import Stack
 from cli.local.state import free_port
+from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET
 from tests.billing.service_process import ServiceProcess
-from tests.billing.stripe_double import SECRET_KEY, WEBHOOK_SECRET
 from tests.database.personas import Connection, People
 from tests.e2e.worker_process import until
 

@@ -8,10 +8,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.local.stack import Stack
+from cli.local.stripe import SECRET_KEY, Account
 from cli.main import app
 from tests.billing import stripe_double
 from tests.billing.shop import Shop
-from tests.billing.stripe_double import SECRET_KEY, Account, StripeDouble
+from tests.billing.stripe_double import StripeDouble
 from tests.database.personas import Connection, People
 
 

@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from cli.local.stack import Stack
+from cli.local.stripe import Object
 from tests.billing.service_process import ServiceProcess
 from tests.billing.shop import Buyer, Shop
-from tests.billing.stripe_double import Object, StripeDouble
+from tests.billing.stripe_double import StripeDouble
 
 ORDERS = 25  # of each story
 AT_ONCE = 8
@@ -55,7 +56,7 @@ def three_periods_with_a_failed_payment(shop: Shop, buyer: Buyer) -> Iterator[No
     yield
     invoice = shop.account.renew(subscription, paid=False)
     yield
-    shop.account.retry(subscription, invoice)
+    shop.account.collect(invoice)
     yield
     shop.account.cancel(subscription)
     yield

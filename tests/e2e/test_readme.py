@@ -1,12 +1,12 @@
-"""The README's snippet for browsers is run as it stands, against the stack and a real worker."""
+"""The README's snippets are run as they stand, against the stack and what else they tell to start."""
 
-import re
 import signal
 import uuid
 from pathlib import Path
 
 from cli.demo import SAMPLES
-from cli.local.stack import PROJECT, StackStatus
+from cli.local.stack import PROJECT, Stack, StackStatus
+from tests.e2e.readme import SECTION, selling, snippets
 from tests.e2e.worker_process import WorkerProcess
 from tests.node import run_node
 
@@ -22,8 +22,7 @@ const show = async (url) => console.log((await fetch(url)).headers.get("content-
 
 
 def test_the_snippet_for_browsers_shows_a_result(stack: StackStatus, tmp_path: Path) -> None:
-    snippet = re.search(r"```js\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
-    assert snippet is not None
+    snippet, *_ = snippets("## From the browser", "js")
     page = PAGE.format(
         url=stack.api_url,
         key=stack.publishable_key,
@@ -31,7 +30,7 @@ def test_the_snippet_for_browsers_shows_a_result(stack: StackStatus, tmp_path: P
         picture=SAMPLES / "flat-art.png",
     )
     script = PROJECT / ".dtf" / "test" / "snippet.mjs"  # below the checkout, so that the package is found
-    script.write_text(page + snippet.group(1))
+    script.write_text(page + snippet)
     worker = WorkerProcess(stack, tmp_path / "worker.log", real=True)
     try:
         done = run_node(script)
@@ -39,3 +38,13 @@ def test_the_snippet_for_browsers_shows_a_result(stack: StackStatus, tmp_path: P
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
     assert (done.returncode, done.stdout.strip()) == (0, "image/png"), done.stderr
+
+
+def test_the_snippets_for_billing_buy_subscribe_renew_and_refund(local_stack: Stack, tmp_path: Path) -> None:
+    with selling(local_stack, tmp_path) as shop:
+        told = shop.run(snippets(SECTION, "sh")[2])
+    lines = [line.split() for line in told.splitlines()]
+    assert lines[:2] == [["active"], ["succeeded"]], "renewed, refunded"
+    assert ["credits_remaining", "47"] in lines
+    changes = {tuple(line[1:3]) for line in lines if line and line[0].isdigit()}
+    assert changes == {("bonus", "+2"), ("purchase", "+10"), ("purchase", "+20"), ("clawback", "-5")}
