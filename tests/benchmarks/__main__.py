@@ -12,7 +12,7 @@ import sys
 from rich.console import Console
 
 from cli.local.stack import PROJECT
-from tests.benchmarks import report
+from tests.benchmarks import disk, report
 from tests.benchmarks.measure import FULL
 from tests.benchmarks.suite import PARTS, measure
 
@@ -31,6 +31,8 @@ def main() -> None:
     with console.status("starting Postgres") as status:
         figures = list(measure(parts, FULL, status.update if console.is_terminal else console.print))
     console.print(report.table(figures))
+    if any(disk.WITH in figure.section for figure in figures):
+        console.print(disk.NOTE, highlight=False)
     console.print(f"Plot and raw values: {report.save(figures, OUTPUT)}", highlight=False)
 
 

@@ -20,7 +20,6 @@ PICK_UPS = 40
 def drains(ours: Database, theirs: Database, effort: Effort, report: Progress) -> Iterator[Figure]:
     """Draining what waits, one by one and in batches."""
     report("queue against others: draining")
-    peers.install(theirs)
 
     def drain(batch: int) -> float:
         operations.fill(ours, JOBS["ours"], fresh=True)

@@ -28,7 +28,7 @@ class Effort:
 
 
 FULL = Effort(
-    rounds=15,
+    rounds=9,
     slow_rounds=5,
     seconds=0.3,
     jobs=500,

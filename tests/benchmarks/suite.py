@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.benchmarks import billing, contest, engines, figures, ledger, listing, operations, wakeup
+from tests.benchmarks import billing, contest, disk, engines, figures, ledger, listing, operations, wakeup
 from tests.benchmarks.measure import Effort, Figure, Progress
+from tests.benchmarks.peers import run as peers
 from tests.benchmarks.server import Database, Server, running_server
 
 PARTS = ("ledger", "listing", "queue", "figures", "peers", "wakeup", "billing", "engines")
@@ -32,12 +33,14 @@ def _measure_database(server: Server, parts: Sequence[str], effort: Effort, prog
     for file in ("people.sql", "ceiling.sql", "minimal_queue.sql", "requests.sql"):
         base.run(file, people=effort.people)
     base.settle()
-    if "ledger" in parts:
-        yield from ledger.run(base.clone("ledger"), effort, progress)
-    empty = base.clone("empty")
+    empty, books, others = base.clone("empty"), base.clone("ledger"), base.clone("others")
+    if "peers" in parts:
+        peers.install(others)
+    if {"ledger", "queue", "peers"} & set(parts):
+        with disk.slow_flushes(books, effort, progress):
+            yield from disk.labelled(_commits(empty, books, others, parts, effort, progress), flushed=True)
+        yield from disk.labelled(_commits(empty, books, others, parts, effort, progress), flushed=False)
     if "queue" in parts:
-        yield from operations.pairs(empty, effort, progress)
-        yield from operations.requests(empty, effort, progress)
         yield from operations.fairness(empty, progress)
     sizes = _history(base, effort, progress) if {"listing", "queue"} & set(parts) else {}
     if "queue" in parts:
@@ -47,9 +50,20 @@ def _measure_database(server: Server, parts: Sequence[str], effort: Effort, prog
     if "figures" in parts:
         yield from figures.run(base, effort, progress)
     if "peers" in parts:
-        others = base.clone("others")
-        yield from contest.drains(empty, others, effort, progress)
         yield from contest.pick_ups(server, others, progress)
+
+
+def _commits(
+    queue: Database, books: Database, others: Database, parts: Sequence[str], effort: Effort, progress: Progress
+) -> Iterator[Figure]:
+    """What depends on how long a commit takes."""
+    if "ledger" in parts:
+        yield from ledger.run(books, effort, progress)
+    if "queue" in parts:
+        yield from operations.pairs(queue, effort, progress)
+        yield from operations.requests(queue, effort, progress)
+    if "peers" in parts:
+        yield from contest.drains(queue, others, effort, progress)
 
 
 def _history(base: Database, effort: Effort, progress: Progress) -> dict[int, Database]:
