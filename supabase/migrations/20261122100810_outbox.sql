@@ -66,7 +66,7 @@ create table public.email_logs (
     template_id uuid references public.email_templates (id),
     campaign_id uuid,
     recipient text,
-    dedupe_key text not null unique default gen_random_uuid() check (char_length(dedupe_key) between 1 and 200),
+    dedupe_key text not null unique default gen_random_uuid() check (char_length(dedupe_key) between 1 and 400),
     data jsonb not null default '{}' check (jsonb_typeof(data) = 'object'),
     sendgrid_message_id text,
     status text not null
@@ -286,47 +286,53 @@ create type public.claimed_email as (
     created_at timestamptz
 );
 
--- Up to p_limit mails of campaigns that may go now, locked, at the pace of each campaign.
---
--- next_email_at moves on by the campaign's interval with every mail, and lags behind the clock by a window at most: so
--- after a pause the mails do not come all at once. Several campaigns share what is asked for.
-create function private.due_campaign_emails(p_limit integer)
+-- The campaigns that have mails to send now, locked. A completed one may have some that an operator sends again.
+create function private.lock_due_campaigns()
 returns uuid[]
 language plpgsql
 set search_path = ''
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_sort = off
-set jit = off
+as $$
+begin
+    return array(
+        select c.id from public.email_campaigns as c
+        where
+            c.status in ('sending', 'completed')
+            and coalesce(c.next_email_at, '-infinity') <= clock_timestamp()
+            and exists (
+                select from public.email_logs as l
+                where l.campaign_id = c.id and l.status = 'queued' and l.next_attempt_at <= now()
+            )
+        order by c.id
+        for no key update
+    );
+end;
+$$;
+
+revoke execute on function private.lock_due_campaigns() from public;
+
+-- Up to p_limit mails of these campaigns, which the caller has locked, at the pace of each.
+--
+-- next_email_at moves on by the campaign's interval with every mail, and lags behind the clock by a window at most: so
+-- after a pause the mails do not come all at once. Several campaigns share what is asked for.
+create function private.due_campaign_emails(p_campaign_ids uuid[], p_limit integer)
+returns uuid[]
+language plpgsql
+set search_path = ''
 as $$
 declare
     c_window constant interval := '6 seconds'::interval;
-    v_campaign_ids uuid[];
     v_campaign record;
     v_pace interval;
     v_from timestamptz;
     v_taken uuid[];
     v_ids uuid[] := '{}';
 begin
-    -- A completed one may have mails that an operator sends again.
-    v_campaign_ids := array(
-        select c.id from public.email_campaigns as c
-        where c.status in ('sending', 'completed')
-        and coalesce(c.next_email_at, '-infinity') <= clock_timestamp()
-        and exists (
-            select from public.email_logs as l
-            where l.campaign_id = c.id and l.status = 'queued' and l.next_attempt_at <= now()
-        )
-        order by c.id
-        for no key update
-    );
     for v_campaign in
         select
             c.id, c.emails_per_minute, c.next_email_at,
-            cardinality(v_campaign_ids) - row_number() over (order by c.next_email_at nulls first, c.id) + 1 as left_over
+            count(*) over () - row_number() over (order by c.next_email_at nulls first, c.id) + 1 as left_over
         from public.email_campaigns as c
-        where c.id = any (v_campaign_ids) and c.status in ('sending', 'completed')
+        where c.id = any (p_campaign_ids)
         order by c.next_email_at nulls first, c.id
     loop
         v_pace := '1 minute'::interval / v_campaign.emails_per_minute;
@@ -349,7 +355,7 @@ begin
 end;
 $$;
 
-revoke execute on function private.due_campaign_emails(integer) from public;
+revoke execute on function private.due_campaign_emails(uuid[], integer) from public;
 
 -- Sets aside those of these mails whose recipient does not get them, or whose template was switched off, and returns
 -- the others.
@@ -397,6 +403,7 @@ as $$
 declare
     c_marked_per_claim constant integer := 100;
     v_lease_end timestamptz;
+    v_campaign_ids uuid[];
     v_due uuid[];
     v_ids uuid[];
 begin
@@ -417,6 +424,8 @@ begin
         for no key update
     );
     if v_ids = '{}' then
+        -- Before any mail is locked: whoever holds a campaign may be waiting for somebody who waits for his mails.
+        v_campaign_ids := private.lock_due_campaigns();
         perform private.mark_lost_emails(c_marked_per_claim);
         -- Mails that nobody wants any more must not make the outbox look empty.
         loop
@@ -428,7 +437,7 @@ begin
                 for no key update skip locked
             );
             if cardinality(v_due) < p_limit then
-                v_due := v_due || private.due_campaign_emails(p_limit - cardinality(v_due));
+                v_due := v_due || private.due_campaign_emails(v_campaign_ids, p_limit - cardinality(v_due));
             end if;
             v_ids := private.sendable_emails(v_due);
             exit when v_ids <> '{}' or v_due = '{}';

@@ -383,7 +383,7 @@ begin
     loop
         v_queued := v_queued + num_nonnulls(private.queue_email(
             v_person.user_id, 'credits_expiring',
-            format('credits_expiring:%s:%s', v_person.user_id, v_person.first_end::date),
+            format('credits_expiring:%s:%s', v_person.user_id, current_date),
             jsonb_build_object(
                 'credits', private.counted(v_person.credits, 'credit'),
                 'balance', private.printed_balance(v_person.user_id),
@@ -454,7 +454,7 @@ begin
     loop
         v_queued := v_queued + num_nonnulls(private.queue_email(
             v_person.user_id, 'images_expiring',
-            format('images_expiring:%s:%s', v_person.user_id, v_person.first_end::date),
+            format('images_expiring:%s:%s', v_person.user_id, current_date),
             jsonb_build_object(
                 'images', private.counted(v_person.images, 'image'),
                 'end_date', private.printed_date(v_person.first_end))));

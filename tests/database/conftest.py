@@ -74,3 +74,9 @@ def people(db: Connection) -> Iterator[People]:
 def empty_queue(db: Connection) -> None:
     """No operation of another test is waiting or running."""
     db.execute("delete from public.image_operations where status in ('pending', 'processing')")
+
+
+@pytest.fixture
+def empty_outbox(db: Connection) -> None:
+    """No mail of another test waits or is being sent."""
+    db.execute("delete from public.email_logs where status in ('queued', 'sending')")

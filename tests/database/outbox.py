@@ -11,11 +11,6 @@ from tests.database.personas import Connection, People, Person, Row
 COMMON = {"first_name", "email", "app_url"}
 
 
-def empty(db: Connection) -> None:
-    """No mail of another test waits or is being sent."""
-    db.execute("delete from public.email_logs where status in ('queued', 'sending')")
-
-
 def queue(db: Connection, person: Person, type_: str = "receipt", key: str | None = None, **data: Any) -> UUID | None:
     """Queue a mail, as a trigger does, and return its id."""
     row = db.execute(
