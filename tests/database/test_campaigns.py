@@ -132,6 +132,17 @@ def test_an_audience_is_those_to_whom_all_of_it_applies(campaigns: Campaigns, au
         assert found["audience"] == found["recipients"] == len(reached.split())
 
 
+def test_who_unsubscribes_after_it_began_gets_none_and_is_counted(campaigns: Campaigns) -> None:
+    reader, leaver = campaigns.reader(), campaigns.reader()
+    campaign = campaigns.started()
+    campaigns.expand()
+    service = campaigns.people.service
+    assert service.call("unsubscribe_from_emails", p_user_id=leaver.id)
+    mails = service.rows("claim_emails", p_limit=100, p_claim_id=uuid4())
+    assert [mail["user_id"] for mail in mails] == [reader.id]
+    assert campaigns.report(campaign)["suppressed"] == 1
+
+
 def test_somebody_who_never_did_anything_was_active_when_he_signed_up(campaigns: Campaigns) -> None:
     campaigns.reader(created_at="2020-01-01T00:00Z", last_activity_at=None)
     assert campaigns.preview(campaigns.draft({"last_activity": {"before": "2021-01-01"}}))["audience"] == 1
@@ -301,6 +312,45 @@ def test_senders_admins_and_deletions_at_once_get_in_nobodys_way(campaigns: Camp
     gone = {reader.id for reader in readers[::6]}
     assert campaigns.recipients(kept) == sorted(reader.id for reader in readers if reader.id and reader.id not in gone)
     assert {row["status"] for row in campaigns.mails(cancelled)} <= {"sent", "cancelled"}
+
+
+def test_mails_go_at_the_pace_of_their_campaign_however_many_send(
+    campaigns: Campaigns, db: Connection, db_url: str
+) -> None:
+    for _ in range(8):
+        campaigns.reader()
+    campaign = campaigns.started()
+    campaigns.expand_all()
+    db.execute("update public.email_campaigns set emails_per_minute = 10")
+
+    def claim(connection: Connection) -> int:
+        return len(campaigns.people.service.on(connection).rows("claim_emails", p_limit=100, p_claim_id=uuid4()))
+
+    # One every six seconds, and six seconds may be made up for.
+    assert sum(together(db_url, [claim] * 4)) == 2
+    assert claim(db) == 0
+    # After an hour without a sender they do not come all at once.
+    db.execute("update public.email_campaigns set next_email_at = now() - interval '1 hour'")
+    assert claim(db) == 2
+    db.execute("update public.email_campaigns set emails_per_minute = 100000, next_email_at = null")
+    assert claim(db) == 4
+    assert [row["status"] for row in campaigns.mails(campaign)] == ["sending"] * 8
+
+
+def test_campaigns_share_what_a_sender_takes_and_other_mails_come_first(campaigns: Campaigns, db: Connection) -> None:
+    for _ in range(4):
+        campaigns.reader()
+    both = [campaigns.started(), campaigns.started()]
+    campaigns.expand_all()
+    campaigns.people.new()  # and his welcome
+    db.execute(
+        "update public.email_logs set status = 'queued', sent_at = null, next_attempt_at = now() where id ="
+        " (select id from public.email_logs where campaign_id is null order by created_at desc limit 1)"
+    )
+    mails = campaigns.people.service.rows("claim_emails", p_limit=5, p_claim_id=uuid4())
+    assert [mail["type"] for mail in mails] == ["welcome", *["campaign"] * 4]
+    assert sorted(mail["campaign_id"] for mail in mails[1:]) == sorted(both * 2)
+    assert mails[1]["data"] | {"credits": "2 credits", "plan": campaigns.plan.capitalize()} == mails[1]["data"]
 
 
 def test_who_does_not_want_mails_gets_none_and_the_plan_says_why(campaigns: Campaigns, db: Connection) -> None:
