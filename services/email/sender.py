@@ -1,0 +1,314 @@
+"""The sender's loop: claims mails while slots are free, sends each once, and tells the outbox what became of it.
+
+Only what is about to be sent is claimed, so that a sender that dies leaves no more mails in doubt than it had slots.
+A slot is free again when the outbox knows: a database that does not hear stops the sending.
+"""
+
+import asyncio
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from services.api import ApiRefusedError, ApiUnavailableError
+from services.email.health import Metrics
+from services.email.links import unsubscribe_url
+from services.email.outbox import Claim, ClaimedEmail, Outbox, Outcome, Result
+from services.email.rendering import Content, Letterhead, RenderingError, render
+from services.email.senders import Answer, Mail, Sender, Trouble
+from services.email.settings import EmailSettings
+
+MARKETING, ESSENTIAL = "marketing", "essential"
+
+SEND_DEADLINE = 45.0  # seconds, after which the fate of a mail is unknown; late news are told
+FIRST_WAIT = 0.1  # seconds, after a look that found something; doubled while nothing is found
+REFUSED_WAIT = 15.0  # seconds
+UNREACHABLE_WAIT = (0.1, 5.0)  # seconds, first and longest
+EXPAND_BATCH = 1000
+EXPAND_SECONDS = 5.0
+SETTLE_GRACE = 15.0  # seconds, for telling the outbox after the signal to stop
+
+PAUSES = {  # seconds, first and longest; doubled with each failure
+    Trouble.RATE_LIMITED: (1.0, 60.0),
+    Trouble.UNAVAILABLE: (1.0, 60.0),
+    Trouble.REFUSED: (5.0, 120.0),
+}
+NEXT_STEPS = {
+    Trouble.RATE_LIMITED: "none; a smaller EMAIL_CONCURRENCY or emails_per_minute of the campaign keeps within limits",
+    Trouble.UNAVAILABLE: "none, if it passes",
+    Trouble.REFUSED: "check SENDGRID_API_KEY (scope Mail Send), EMAIL_FROM (a verified sender) and the account's state",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Pauses:
+    """Whether mails may be sent now. After a pause one mail tries whether the trouble is over."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._trouble: Trouble | None = None
+        self._since = 0.0
+        self._until = 0.0
+        self._failures = 0
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the next mail may be tried."""
+        return max(0.0, self._until - time.monotonic())
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether the last trouble is not known to be over."""
+        return self._trouble is not None
+
+    def heard(self, answer: Answer, began_at: float) -> None:
+        """Draw the conclusion from an answer to a call that was begun at `began_at` (monotonic)."""
+        if answer.trouble is None:
+            # A call from before the trouble says nothing about it.
+            if self._trouble and began_at >= self._since and answer.outcome is not Outcome.UNKNOWN:
+                log.info("sending_goes_on", after=self._trouble)
+                self._trouble, self._failures = None, 0
+                self._metrics.paused(None)
+            return
+        now = time.monotonic()
+        if began_at >= self._since or self._trouble is None:
+            self._failures += 1
+            self._since = now
+        first, longest = PAUSES[answer.trouble]
+        pause = answer.pause or min(longest, first * 2 ** min(self._failures - 1, 20))
+        self._until = max(self._until, now + pause)
+        if answer.trouble is not self._trouble:
+            self._trouble = answer.trouble
+            self._metrics.paused(answer.trouble)
+            tell = log.error if answer.trouble is Trouble.REFUSED else log.warning
+            tell("sending_paused", reason=answer.trouble, seconds=round(pause, 1), error=answer.error,
+                 next_step=NEXT_STEPS[answer.trouble])  # fmt: skip
+
+
+class Batch:
+    """What became of the mails of one claim, told to the outbox as it comes: what waits goes together."""
+
+    def __init__(self, claim: Claim, outbox: Outbox, metrics: Metrics) -> None:
+        self._token = claim.token
+        self._outbox = outbox
+        self._metrics = metrics
+        self._waiting: list[Result] = []
+        self._lock = asyncio.Lock()
+
+    async def tell(self, result: Result) -> None:
+        """Tell one result; returns when the outbox has heard it, or refused to hear."""
+        self._waiting.append(result)
+        async with self._lock:
+            if result not in self._waiting:  # it went with those of another call
+                return
+            told, self._waiting = self._waiting, []
+            try:
+                await self._outbox.settle(self._token, told)
+            except ApiRefusedError as error:
+                self._metrics.unrecorded(str(error))
+                outcomes = {str(result.email_id): result.outcome for result in told}
+                log.error("results_refused", error=str(error), outcomes=outcomes)
+            else:
+                self._metrics.unrecorded(None)
+
+
+class EmailSender:
+    """Sends up to `settings.concurrency` mails at a time."""
+
+    def __init__(self, settings: EmailSettings, outbox: Outbox, sender: Sender, metrics: Metrics) -> None:
+        self._settings = settings
+        self._outbox = outbox
+        self._sender = sender
+        self._metrics = metrics
+        self._pauses = Pauses(metrics)
+        self._letterhead = Letterhead(settings.sender_name, settings.postal_address)
+        self._threads = ThreadPoolExecutor(settings.concurrency, "send")
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._has_claimed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._trouble: str | None = None
+        self._idle_wait = FIRST_WAIT
+        self._trouble_wait = UNREACHABLE_WAIT[0]
+
+    def stop(self) -> None:
+        """Claim nothing more, and end when what is on its way has its answer."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send until stopped. Raises ApiRefusedError when the first claim is refused."""
+        campaigns = asyncio.create_task(self._expand_campaigns())
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                await self._wait(await self._look())
+            await self._drain()
+        finally:
+            campaigns.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(campaigns, *self._tasks, return_exceptions=True)
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _look(self) -> float:
+        """Claim for the free slots and return the seconds until the next look."""
+        if pause := self._pauses.seconds_left:
+            self._metrics.looked()
+            return pause
+        slots = 1 if self._pauses.is_trying else self._settings.concurrency
+        free = slots - len(self._tasks)
+        if free <= 0:
+            return self._settings.poll_seconds
+        try:
+            claim = await self._outbox.claim(free)
+        except ApiUnavailableError as error:
+            self._report_trouble("api_unreachable", error)
+            wait, longest = self._trouble_wait, UNREACHABLE_WAIT[1]
+            self._trouble_wait = min(2 * wait, longest)
+            return _jittered(wait)
+        except ApiRefusedError as error:
+            if not self._has_claimed:
+                raise
+            self._report_trouble("claim_refused", error)
+            return REFUSED_WAIT
+        self._report_trouble(None)
+        self._has_claimed = True
+        self._metrics.looked()
+        self._start(claim)
+        self._idle_wait = FIRST_WAIT if claim.emails else min(2 * self._idle_wait, self._settings.poll_seconds)
+        return _jittered(self._idle_wait)
+
+    def _start(self, claim: Claim) -> None:
+        batch = Batch(claim, self._outbox, self._metrics)
+        for email in claim.emails:
+            task = asyncio.create_task(self._process(email, claim.deadline, batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._finished)
+        self._metrics.in_flight.set(len(self._tasks))
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._metrics.in_flight.set(len(self._tasks))
+        self._wake.set()
+
+    async def _process(self, email: ClaimedEmail, deadline: float, batch: Batch) -> None:
+        if self._stopping or self._pauses.seconds_left or time.monotonic() + SEND_DEADLINE > deadline:
+            self._metrics.handed_back(email.type)
+            wait = self._pauses.seconds_left
+            await batch.tell(Result(email.id, Outcome.RETRY, retry_seconds=wait, is_counted=False))
+            return
+        call = asyncio.get_running_loop().run_in_executor(self._threads, self._try, email)
+        began_at = time.monotonic()
+        if not (await asyncio.wait({call}, timeout=SEND_DEADLINE))[0]:
+            silence = Answer(Outcome.UNKNOWN, error=f"No answer within {SEND_DEADLINE:g} s")
+            await batch.tell(self._conclude(email, silence, began_at))
+        # The thread keeps its slot until it ends; what it then says is news.
+        await batch.tell(self._conclude(email, await call, began_at))
+
+    def _try(self, email: ClaimedEmail) -> Answer:
+        """Make the mail and send it; blocks."""
+        try:
+            mail = self._mail(email)
+        except RenderingError as error:
+            return Answer(Outcome.FAILED, error=f"The template cannot be rendered: {error}")
+        try:
+            return self._sender.send(mail)
+        except Exception as error:
+            log.exception("send_crashed", email_id=mail.id)
+            return Answer(Outcome.UNKNOWN, error=f"{type(error).__name__} while the mail was sent")
+
+    def _mail(self, email: ClaimedEmail) -> Mail:
+        settings = self._settings
+        data = {"first_name": ""} | email.data | {"email": email.recipient, "app_url": settings.app_url}
+        link = None
+        if email.category == MARKETING:
+            link = unsubscribe_url(settings.public_url, settings.link_secret, str(email.user_id))
+            data["unsubscribe_url"] = link
+        content = Content(email.category, email.subject, email.html_content, email.text_content)
+        rendered = render(content, data, self._letterhead)
+        return Mail(
+            id=str(email.id),
+            recipient=email.recipient,
+            type=email.type,
+            is_essential=email.category == ESSENTIAL,
+            subject=rendered.subject,
+            html=rendered.html,
+            text=rendered.text,
+            unsubscribe_url=link,
+            template_id=email.sendgrid_template_id,
+            data=data,
+        )
+
+    def _conclude(self, email: ClaimedEmail, answer: Answer, began_at: float) -> Result:
+        """Log and count an answer, and let it pause the sending where it should."""
+        seconds = time.monotonic() - began_at
+        self._pauses.heard(answer, began_at)
+        self._metrics.tried(email.type, answer.outcome, seconds)
+        log.info(
+            "email_tried",
+            email_id=str(email.id),
+            type=email.type,
+            outcome=answer.outcome,
+            seconds=round(seconds, 3),
+            error=answer.error,
+        )
+        return Result(
+            email.id,
+            answer.outcome,
+            message_id=answer.message_id,
+            error=answer.error,
+            retry_seconds=self._pauses.seconds_left if answer.trouble else None,
+            is_counted=answer.is_counted,
+        )
+
+    def _report_trouble(self, trouble: str | None, error: Exception | None = None) -> None:
+        """Log a change of state, and only the change."""
+        if trouble != self._trouble:
+            if trouble is None:
+                log.info("api_back")
+                self._trouble_wait = UNREACHABLE_WAIT[0]
+            else:
+                log.warning(trouble, error=str(error))
+            self._trouble = trouble
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _drain(self) -> None:
+        """Wait until what is on its way has its answer, and the outbox knows."""
+        log.info("sender_stopping", mails=len(self._tasks))
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=SEND_DEADLINE + SETTLE_GRACE)
+        if self._tasks:
+            log.error("mails_left_to_their_leases", mails=len(self._tasks))
+        log.info("sender_stopped")
+
+    async def _expand_campaigns(self) -> None:
+        """Queue the mails of campaigns that are due, part by part."""
+        refused = False
+        while True:
+            moved = 0
+            try:
+                moved = await self._outbox.expand_campaigns(EXPAND_BATCH)
+                refused = False
+            except ApiUnavailableError:
+                pass  # the look into the outbox tells of it
+            except ApiRefusedError as error:
+                if not refused:
+                    log.error("campaigns_refused", error=str(error))
+                refused = True
+            if moved:
+                self._wake.set()
+            else:
+                await asyncio.sleep(_jittered(EXPAND_SECONDS))
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
