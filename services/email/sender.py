@@ -1,7 +1,7 @@
 """The sender's loop: claims mails while slots are free, sends each once, and tells the outbox what became of it.
 
-Only what is about to be sent is claimed, so that a sender that dies leaves no more mails in doubt than it had slots.
-A slot is free again when the outbox knows: a database that does not hear stops the sending.
+Only what is about to be sent is claimed, so that a sender that dies leaves few mails in doubt: those on their way, and
+those of which the outbox was just being told. Nothing more is sent while a database does not hear.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from services.email.settings import EmailSettings
 
 MARKETING, ESSENTIAL = "marketing", "essential"
 
+UNRECORDED_PER_SLOT = 2  # mails that are on their way or not recorded yet
 SEND_DEADLINE = 45.0  # seconds, after which the fate of a mail is unknown; late news are told
 FIRST_WAIT = 0.1  # seconds, after a look that found something; doubled while nothing is found
 REFUSED_WAIT = 15.0  # seconds
@@ -129,6 +130,7 @@ class EmailSender:
         self._stopping = False
         self._has_claimed = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sending = 0
         self._trouble: str | None = None
         self._idle_wait = FIRST_WAIT
         self._trouble_wait = UNREACHABLE_WAIT[0]
@@ -158,8 +160,7 @@ class EmailSender:
         if pause := self._pauses.seconds_left:
             self._metrics.looked()
             return pause
-        slots = 1 if self._pauses.is_trying else self._settings.concurrency
-        free = slots - len(self._tasks)
+        free = self._free_slots()
         if free <= 0:
             return self._settings.poll_seconds
         try:
@@ -181,7 +182,14 @@ class EmailSender:
         self._idle_wait = FIRST_WAIT if claim.emails else min(2 * self._idle_wait, self._settings.poll_seconds)
         return _jittered(self._idle_wait)
 
+    def _free_slots(self) -> int:
+        if self._pauses.is_trying:
+            return 1 - len(self._tasks)
+        slots = self._settings.concurrency
+        return min(slots - self._sending, UNRECORDED_PER_SLOT * slots - len(self._tasks))
+
     def _start(self, claim: Claim) -> None:
+        self._sending += len(claim.emails)
         batch = Batch(claim, self._outbox, self._metrics)
         for email in claim.emails:
             task = asyncio.create_task(self._process(email, claim.deadline, batch))
@@ -195,18 +203,26 @@ class EmailSender:
         self._wake.set()
 
     async def _process(self, email: ClaimedEmail, deadline: float, batch: Batch) -> None:
+        try:
+            result = await self._send(email, deadline, batch)
+        finally:
+            self._sending -= 1
+            self._wake.set()
+        await batch.tell(result)
+
+    async def _send(self, email: ClaimedEmail, deadline: float, batch: Batch) -> Result:
+        """Try a mail, unless it may not be tried now; returns what is left to be told."""
         if self._stopping or self._pauses.seconds_left or time.monotonic() + SEND_DEADLINE > deadline:
             self._metrics.handed_back(email.type)
             wait = self._pauses.seconds_left
-            await batch.tell(Result(email.id, Outcome.RETRY, retry_seconds=wait, is_counted=False))
-            return
+            return Result(email.id, Outcome.RETRY, retry_seconds=wait, is_counted=False)
         call = asyncio.get_running_loop().run_in_executor(self._threads, self._try, email)
         began_at = time.monotonic()
         if not (await asyncio.wait({call}, timeout=SEND_DEADLINE))[0]:
             silence = Answer(Outcome.UNKNOWN, error=f"No answer within {SEND_DEADLINE:g} s")
             await batch.tell(self._conclude(email, silence, began_at))
         # The thread keeps its slot until it ends; what it then says is news.
-        await batch.tell(self._conclude(email, await call, began_at))
+        return self._conclude(email, await call, began_at)
 
     def _try(self, email: ClaimedEmail) -> Answer:
         """Make the mail and send it; blocks."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.benchmarks import billing, contest, disk, engines, figures, ledger, listing, operations, wakeup
+from tests.benchmarks import billing, contest, disk, email, engines, figures, ledger, listing, operations, wakeup
 from tests.benchmarks.measure import Effort, Figure, Progress
 from tests.benchmarks.peers import run as peers
 from tests.benchmarks.server import Database, Server, running_server
 
-PARTS = ("ledger", "listing", "queue", "figures", "peers", "wakeup", "billing", "engines")
+PARTS = ("ledger", "listing", "queue", "figures", "peers", "wakeup", "billing", "email", "engines")
 
 
 def measure(parts: Sequence[str], effort: Effort, progress: Progress) -> Iterator[Figure]:
@@ -26,7 +26,9 @@ def _measure_database(server: Server, parts: Sequence[str], effort: Effort, prog
         yield from wakeup.run(server, progress)
     if "billing" in parts:
         yield from billing.run(server, effort, progress)
-    if not set(parts) - {"engines", "wakeup", "billing"}:
+    if "email" in parts:
+        yield from email.run(server, effort, progress)
+    if not set(parts) - {"engines", "wakeup", "billing", "email"}:
         return
     base = server.base
     progress(f"making {effort.people:,} accounts")

@@ -46,7 +46,7 @@ def run(stack: StackStatus, sendgrid: SendGridDouble, tmp_path: Any) -> Iterator
     running: list[EmailProcess] = []
 
     def start(**options: Any) -> EmailProcess:
-        process = EmailProcess(stack, sendgrid, tmp_path / f"{len(running)}.log", **options)
+        process = EmailProcess(stack, sendgrid.url, tmp_path / f"{len(running)}.log", **options)
         process.start()
         running.append(process)
         return process

@@ -12,7 +12,7 @@ import httpx
 from cli.local.stack import PROJECT, StackStatus
 from cli.local.state import free_port
 from tests.e2e.worker_process import until
-from tests.email.sendgrid_double import KEY, SendGridDouble
+from tests.email.sendgrid_double import KEY
 
 SENDER = "DTF Editor <hello@example.test>"
 APP_URL = "https://app.example.test"
@@ -23,7 +23,7 @@ class EmailProcess:
     """`python -m services.email`; `url` stands in for the stack's own. It may be killed and started again."""
 
     def __init__(
-        self, stack: StackStatus, sendgrid: SendGridDouble, log: Path, *, url: str | None = None, **settings: Any
+        self, stack: StackStatus, sendgrid_url: str, log: Path, *, url: str | None = None, **settings: Any
     ) -> None:
         self.log = log
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -31,7 +31,7 @@ class EmailProcess:
             "SUPABASE_URL": url or stack.api_url,
             "SUPABASE_SECRET_KEY": stack.secret_key,
             "SENDGRID_API_KEY": KEY,
-            "SENDGRID_API_URL": sendgrid.url,
+            "SENDGRID_API_URL": sendgrid_url,
             "EMAIL_FROM": SENDER,
             "EMAIL_APP_URL": APP_URL,
             "EMAIL_PUBLIC_URL": self.url,

@@ -6,6 +6,7 @@ at all, or half of one.
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -194,3 +195,17 @@ def _problem(body: Body) -> str | None:
         if not all(part["value"] for part in body["content"]):
             return "The content value must be a string at least one character in length."
     return None
+
+
+def main() -> None:
+    """`python -m tests.email.sendgrid_double SECONDS`: accept every mail after so many seconds, until killed."""
+    double = SendGridDouble()
+    double.delay = float(sys.argv[1])
+    double.start()
+    print(double.url, flush=True)
+    while True:
+        time.sleep(FOREVER)
+
+
+if __name__ == "__main__":
+    main()
