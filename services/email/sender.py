@@ -38,7 +38,8 @@ PAUSES = {  # seconds, first and longest; doubled with each failure
 NEXT_STEPS = {
     Trouble.RATE_LIMITED: "none; a smaller EMAIL_CONCURRENCY or emails_per_minute of the campaign keeps within limits",
     Trouble.UNAVAILABLE: "none, if it passes",
-    Trouble.REFUSED: "check SENDGRID_API_KEY (scope Mail Send), EMAIL_FROM (a verified sender) and the account's state",
+    Trouble.REFUSED: "check SENDGRID_API_KEY (it needs the scope Mail Send) or the password in EMAIL_SMTP_URL, "
+    "EMAIL_FROM (a verified sender) and the state of the account",
 }
 
 log = structlog.get_logger(__name__)
