@@ -99,5 +99,9 @@ class Shop:
                 " from public.subscription_history as h join public.subscription_plans as s"
                 " on s.id = h.subscription_plan_id where h.user_id = %s order by h.started_at"
             ),
+            "invoices": rows(
+                "select reason, status, amount_due, amount_paid, attempts, next_attempt_at from public.billing_invoices"
+                " where user_id = %s order by created_at"
+            ),
             "orders": rows("select status, credits from public.billing_orders where user_id = %s order by created_at"),
         }

@@ -158,11 +158,48 @@ def test_a_trial_is_for_the_first_subscription_only(
         db.execute("update public.subscription_plans set trial_days = 0 where name = 'basic'")
 
 
+def customers(stripe: StripeDouble, user: Person) -> list[Any]:
+    return [item for item in stripe.account.all("customer") if item["metadata"] == {"user_id": str(user.id)}]
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["deleted", "never heard of"])
+@pytest.mark.parametrize("path", ["/checkout", "/portal"])
+def test_a_customer_who_was_deleted_unheard_is_replaced(
+    page: Page, stripe: StripeDouble, user: Person, path: str, is_known: bool
+) -> None:
+    product = {"package": PACKAGE} if path == "/checkout" else {}
+    assert page.post(path, **product).status_code == 200
+    (first,) = customers(stripe, user)
+    stripe.account.delete_customer(first)
+    if not is_known:
+        stripe.account.objects.pop(first["id"])
+    answer = page.post(path, **product)
+    assert answer.status_code == 200, answer.text
+    second, _ = customers(stripe, user)
+    assert user.sql("select stripe_customer_id from public.profiles") == [{"stripe_customer_id": second["id"]}]
+
+
+def test_stripe_is_told_the_account_s_new_address_and_leaves_what_the_customer_chose(
+    page: Page, stripe: StripeDouble, user: Person, db: Connection
+) -> None:
+    page.post("/portal")
+    (customer,) = customers(stripe, user)
+    customer["email"] = "accounts@example.test"
+    page.post("/portal")
+    assert customer["email"] == "accounts@example.test"
+    address = f"{uuid.uuid4().hex}@example.test"
+    db.execute("update auth.users set email = %s where id = %s", (address, user.id))
+    for path, product in (("/portal", {}), ("/checkout", {"package": PACKAGE})):
+        assert page.post(path, **product).status_code == 200
+        assert customer["email"] == address
+
+
 def test_the_portal_is_that_of_the_own_customer(page: Page, stripe: StripeDouble, user: Person) -> None:
     answer = page.post("/portal", return_url=f"{ORIGIN}/account")
     assert answer.json()["url"].startswith(f"{stripe.url}/portal/")
-    (made,) = [item for item in stripe.account.all("billing_portal.session") if "/account" in item["return_url"]]
-    assert stripe.account.objects[made["customer"]]["metadata"] == {"user_id": str(user.id)}
+    (customer,) = customers(stripe, user)
+    (made,) = stripe.account.all("billing_portal.session", customer=customer["id"])
+    assert made["return_url"] == f"{ORIGIN}/account"
 
 
 # Refusals.

@@ -309,6 +309,84 @@ def test_a_refund_of_an_invoice_takes_its_period_s_credits(shop: Shop, deliver: 
     assert credits(shop, buyer) == 22
 
 
+def test_a_refund_of_any_payment_of_an_invoice_takes_credits(shop: Shop, deliver: Deliver) -> None:
+    buyer = shop.buyer()
+    subscription = shop.subscribe(buyer)
+    invoice = shop.account.renew(subscription, paid=False)
+    deliver(buyer)
+    first, second = shop.account.pay_in_parts(invoice, 400, 599)
+    deliver(buyer)
+    assert credits(shop, buyer) == 42
+    shop.account.refund(second, 599)
+    deliver(buyer)
+    assert credits(shop, buyer) == 42 - 12, "5.99 of 9.99"
+    shop.account.refund(first, 400)
+    deliver(buyer)
+    assert credits(shop, buyer) == 22
+
+
+def test_a_trial_that_is_extended_brings_its_credits_once(shop: Shop, deliver: Deliver, db: Connection) -> None:
+    db.execute("update public.subscription_plans set trial_credits = 3 where name = 'basic'")
+    buyer = shop.buyer()
+    subscription = shop.subscribe(buyer, trial_period_days="7")
+    until = subscription["trial_end"]
+    shop.account.extend_trial(subscription, 7)
+    *_, paid = [event for event in shop.account.events(buyer.customer) if event["type"] == "invoice.paid"]
+    shop.account.delivered |= {event["id"] for event in shop.account.events(buyer.customer)} - {paid["id"]}
+    deliver(buyer)
+    shop.account.delivered.clear()
+    deliver(buyer)
+    db.execute("update public.subscription_plans set trial_credits = 0 where name = 'basic'")
+    (grant,) = buyer.person.sql("select * from public.credit_grants where source = 'subscription'")
+    assert (grant["amount"], grant["expires_at"].timestamp()) == (3, until)
+
+
+def invoice_row(buyer: Buyer, invoice: Object) -> Any:
+    (row,) = buyer.person.sql("select * from public.billing_invoices where id = %s", invoice["id"])
+    return row
+
+
+def test_each_failed_attempt_is_seen_with_when_the_next_one_is(shop: Shop, deliver: Deliver, db: Connection) -> None:
+    buyer = shop.buyer()
+    invoice = shop.account.renew(shop.subscribe(buyer), paid=False)
+    for attempt in (1, 2):
+        deliver(buyer)
+        row = invoice_row(buyer, invoice)
+        assert (row["status"], row["failed_attempt"], row["amount_due"]) == ("open", attempt, Decimal("9.99"))
+        assert row["next_attempt_at"].timestamp() == invoice["next_payment_attempt"]
+        assert row["hosted_url"] == invoice["hosted_invoice_url"]
+        shop.account.collect(invoice, paid=False)
+    shop.account.collect(invoice)
+    deliver(buyer)
+    row = invoice_row(buyer, invoice)
+    assert (row["status"], row["next_attempt_at"], row["amount_paid"]) == ("paid", None, Decimal("9.99"))
+    assert row["paid_at"].timestamp() == invoice["status_transitions"]["paid_at"]
+    mails = db.execute(
+        "select l.dedupe_key from public.email_logs as l where l.user_id = %s and l.dedupe_key like 'payment_failed:%%'"
+        " order by 1",
+        (buyer.id,),
+    ).fetchall()
+    assert [row["dedupe_key"] for row in mails] == [f"payment_failed:{invoice['id']}:{n}" for n in (1, 2)]
+
+
+def test_a_payment_that_is_under_way_has_not_failed(shop: Shop, deliver: Deliver) -> None:
+    buyer = shop.buyer()
+    invoice = shop.account.renew(shop.subscribe(buyer), paid=False)
+    (payment,) = shop.account.all("invoice_payment", invoice=invoice["id"])
+    shop.account.objects[payment["payment"]["payment_intent"]]["status"] = "processing"
+    deliver(buyer)
+    assert (invoice_row(buyer, invoice)["attempts"], invoice_row(buyer, invoice)["failed_attempt"]) == (1, None)
+
+
+def test_a_pack_has_a_receipt(shop: Shop, deliver: Deliver) -> None:
+    buyer = shop.buyer()
+    shop.buy(buyer)
+    deliver(buyer)
+    (row,) = buyer.person.sql("select * from public.billing_orders")
+    assert (row["amount"], row["currency"]) == (Decimal("7.99"), "USD")
+    assert row["receipt_url"].startswith(f"{shop.account.url}/receipts/ch_")
+
+
 def test_a_deleted_customer_is_forgotten_but_his_last_events_still_count(
     shop: Shop, service: ServiceProcess, stripe: StripeDouble, deliver: Deliver
 ) -> None:
@@ -410,6 +488,33 @@ def test_a_price_that_is_retired_at_stripe_is_not_offered_any_more(
     assert service.deliver(stripe.account.events()[-1]).status_code == 200
     found = db.execute("delete from public.subscription_plans where name = %s returning stripe_price_id", (plan,))
     assert found.fetchall() == [{"stripe_price_id": None}]
+
+
+def test_what_is_archived_at_stripe_is_not_offered_any_more_and_a_name_stays_ours(
+    service: ServiceProcess, stripe: StripeDouble, db: Connection
+) -> None:
+    plan = f"plan {uuid.uuid4()}"
+    price = stripe.account.price(100, recurring=True)
+    product = stripe.account.objects[price["product"]]
+    db.execute(
+        "insert into public.subscription_plans (name, stripe_price_id, stripe_product_id) values (%s, %s, %s)",
+        (plan, price["id"], product["id"]),
+    )
+    for change, offered in (({"name": "Renamed"}, price["id"]), ({"active": False}, None)):
+        product |= change
+        stripe.account.tell("product.updated", product)
+        assert service.deliver(stripe.account.events()[-1]).json() == {"status": "processed"}
+        found = db.execute("select name, stripe_price_id from public.subscription_plans where name = %s", (plan,))
+        assert found.fetchall() == [{"name": plan, "stripe_price_id": offered}]
+    db.execute("delete from public.subscription_plans where name = %s", (plan,))
+
+
+def test_what_a_customer_enters_at_stripe_stays_there(shop: Shop, stripe: StripeDouble, deliver: Deliver) -> None:
+    buyer = shop.buyer()
+    customer = stripe.account.objects[buyer.customer] | {"email": "accounts@example.test"}
+    stripe.account.tell("customer.updated", customer)
+    assert deliver(buyer) == ["ignored"]
+    assert buyer.person.sql("select email from public.profiles") == [{"email": buyer.person.email}]
 
 
 # Bodies that are not events.

@@ -2,14 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import jwt
-import pytest
 from PIL import Image
-from playwright.sync_api import Page, Request, Route, expect
+from playwright.sync_api import Page, expect
 
 from cli.local.stack import StackStatus
 from tests.browser.conftest import OpenPage, keep_screenshot
@@ -26,10 +22,7 @@ from tests.browser.steps import (
     upload,
 )
 from tests.database.personas import connect
-from tests.e2e.people import operator
 from tests.e2e.worker_process import WorkerProcess
-
-NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
 def has_loaded(page: Page, name: str) -> None:
@@ -236,102 +229,6 @@ def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(open_page: OpenPage)
     expect(page.get_by_role("list", name="Uploads")).to_have_count(0)
     page.reload()
     expect(page.get_by_text("No pictures yet.")).to_be_visible()
-
-
-@pytest.fixture
-def shop(stack: StackStatus) -> Iterator[None]:
-    """Everything that is offered is known to the payment provider."""
-    for table, column, value in (
-        ("subscription_plans", "name", "basic"),
-        ("pay_as_you_go_packages", "name", "20 credits"),
-    ):
-        operator(stack).table(table).update({"stripe_price_id": f"price_{value[:2]}"}).eq(column, value).execute()
-    yield
-    for table in ("subscription_plans", "pay_as_you_go_packages"):
-        operator(stack).table(table).update({"stripe_price_id": None}).neq("id", NOBODY).execute()
-
-
-def bill(page: Page, stack: StackStatus) -> list[Request]:
-    """A billing service for this window, which keeps what it is asked and sends everybody to one page."""
-    asked: list[Request] = []
-
-    def answer(route: Route) -> None:
-        asked.append(route.request)
-        route.fulfill(json={"url": f"{stack.web_url}/payment-page"})
-
-    project = {"url": stack.api_url, "publishableKey": stack.publishable_key}
-    page.route("**/config.json", lambda route: route.fulfill(json=project | {"billingUrl": f"{stack.web_url}/billing"}))
-    page.route("**/billing/*", answer)
-    page.route("**/payment-page", lambda route: route.fulfill(body="Please pay."))
-    page.goto("/#/credits")
-    page.reload()
-    return asked
-
-
-def test_credits_are_bought_where_a_billing_service_is_configured(
-    open_page: OpenPage, stack: StackStatus, shop: None
-) -> None:
-    page = open_page()
-    email = sign_up(page)
-    asked = bill(page, stack)
-    for name in ("Buy 20 credits", "Buy Plan basic"):
-        page.get_by_role("button", name=name).click()
-        expect(page.get_by_text("Please pay.")).to_be_visible()
-        page.go_back()
-    back = {"success_url": f"{stack.web_url}/#/credits/paid", "cancel_url": f"{stack.web_url}/#/credits"}
-    package: Any = operator(stack).table("pay_as_you_go_packages").select("id").eq("name", "20 credits").execute()
-    assert asked[0].post_data_json == {"package": package.data[0]["id"]} | back
-    assert asked[1].post_data_json == {"plan": "basic"} | back
-    token = asked[0].headers["authorization"].removeprefix("Bearer ")
-    assert jwt.decode(token, options={"verify_signature": False})["email"] == email
-    page.goto("/#/credits/paid")
-    expect(page.get_by_text("Thank you.")).to_be_visible()
-
-
-def test_a_subscription_is_managed_in_the_portal(open_page: OpenPage, stack: StackStatus, shop: None) -> None:
-    page = open_page()
-    email = sign_up(page)
-    asked = bill(page, stack)
-    expect(page.get_by_role("button", name="Buy Plan basic")).to_be_visible()
-    with connect(stack.db_url) as db:
-        db.execute(
-            "update public.profiles set subscription_status = 'basic', subscription_plan = 'basic',"
-            " stripe_subscription_id = %s where email = %s",
-            [f"sub_{email[:8]}", email],
-        )
-    expect(page.get_by_text("You have the plan basic.")).to_be_visible()
-    expect(page.get_by_role("button", name="Buy Plan basic")).to_be_hidden()
-    expect(page.get_by_role("button", name="Buy 20 credits")).to_be_visible()
-    keep_screenshot(page, "credits of a subscriber")
-    page.get_by_role("button", name="Manage subscription").click()
-    expect(page.get_by_text("Please pay.")).to_be_visible()
-    assert asked[0].url.endswith("/billing/portal")
-    assert asked[0].post_data_json == {"return_url": f"{stack.web_url}/#/credits"}
-
-
-def test_mails_are_chosen_in_the_account(open_page: OpenPage, stack: StackStatus) -> None:
-    page = open_page()
-    email = sign_up(page)
-
-    def chosen() -> Any:
-        columns = "notification_emails, marketing_emails"
-        return operator(stack).table("profiles").select(columns).eq("email", email).single().execute().data
-
-    page.get_by_role("link", name="Account").click()
-    expect(page.get_by_role("switch", name="About your work")).to_be_checked()
-    page.get_by_role("switch", name="News and offers").uncheck()
-    expect(message(page)).to_contain_text(["Saved."])
-    assert chosen() == {"notification_emails": True, "marketing_emails": False}
-
-    # By the link in a mail, meanwhile.
-    operator(stack).table("profiles").update({"marketing_emails": True}).eq("email", email).execute()
-    expect(page.get_by_role("switch", name="News and offers")).to_be_checked()
-    page.get_by_role("switch", name="About your work").press("Space")
-    expect(page.get_by_role("switch", name="About your work")).not_to_be_checked()
-    keep_screenshot(page, "mail preferences")
-    page.reload()
-    expect(page.get_by_role("switch", name="About your work")).not_to_be_checked()
-    assert chosen() == {"notification_emails": False, "marketing_emails": True}
 
 
 def test_the_account_is_edited_taken_along_and_deleted(
