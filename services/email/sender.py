@@ -99,12 +99,12 @@ class Batch:
         self._waiting: list[Result] = []
         self._lock = asyncio.Lock()
 
-    async def tell(self, result: Result) -> None:
-        """Tell one result; returns when the outbox has heard it, or refused to hear."""
+    async def tell(self, result: Result) -> bool:
+        """Tell one result until the outbox has heard it; False where it refuses to hear."""
         self._waiting.append(result)
         async with self._lock:
             if result not in self._waiting:  # it went with those of another call
-                return
+                return True
             told, self._waiting = self._waiting, []
             try:
                 await self._outbox.settle(self._token, told)
@@ -112,8 +112,9 @@ class Batch:
                 self._metrics.unrecorded(str(error))
                 outcomes = {str(result.email_id): result.outcome for result in told}
                 log.error("results_refused", error=str(error), outcomes=outcomes)
-            else:
-                self._metrics.unrecorded(None)
+                return False
+        self._metrics.unrecorded(None)
+        return True
 
 
 class EmailSender:
@@ -132,6 +133,7 @@ class EmailSender:
         self._has_claimed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending = 0
+        self._held_until = 0.0
         self._trouble: str | None = None
         self._idle_wait = FIRST_WAIT
         self._trouble_wait = UNREACHABLE_WAIT[0]
@@ -158,7 +160,7 @@ class EmailSender:
 
     async def _look(self) -> float:
         """Claim for the free slots and return the seconds until the next look."""
-        if pause := self._pauses.seconds_left:
+        if (pause := max(self._pauses.seconds_left, self._held_until - time.monotonic())) > 0:
             self._metrics.looked()
             return pause
         free = self._free_slots()
@@ -209,7 +211,8 @@ class EmailSender:
         finally:
             self._sending -= 1
             self._wake.set()
-        await batch.tell(result)
+        if not await batch.tell(result):
+            self._held_until = time.monotonic() + REFUSED_WAIT
 
     async def _send(self, email: ClaimedEmail, deadline: float, batch: Batch) -> Result:
         """Try a mail, unless it may not be tried now; returns what is left to be told."""
@@ -270,7 +273,8 @@ class EmailSender:
             type=email.type,
             outcome=answer.outcome,
             seconds=round(seconds, 3),
-            error=answer.error,
+            # Mail servers name the address.
+            error=answer.error and answer.error.replace(email.recipient, "(recipient)"),
         )
         return Result(
             email.id,

@@ -19,6 +19,7 @@ from email.message import EmailMessage, Message
 from email.policy import SMTP
 from email.utils import localtime, parsedate_to_datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any, Protocol
 from urllib.error import URLError
 from urllib.parse import unquote, urlsplit
@@ -210,9 +211,13 @@ class _Client(python_http_client.Client):  # type: ignore[misc] # has no types
         path = [*self._url_path, name] if name else self._url_path
         return _Client(self.host, self.request_headers, self._version, path, timeout=self.timeout)
 
-    def _make_request(self, opener: object, request: urllib.request.Request, timeout: float | None = None) -> Any:
-        opener = urllib.request.build_opener(_Http, _Https, _NoRedirects)
-        return super()._make_request(opener, request, timeout=timeout)
+    def _make_request(self, _: object, request: urllib.request.Request, timeout: float | None = None) -> Any:
+        return super()._make_request(_opener(), request, timeout=timeout)
+
+
+@cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Http, _Https, _NoRedirects)
 
 
 def _unknown(error: object) -> Answer:

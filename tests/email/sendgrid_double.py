@@ -6,6 +6,7 @@ at all, or half of one.
 
 import asyncio
 import json
+import ssl
 import sys
 import threading
 import time
@@ -61,6 +62,7 @@ class SendGridDouble:
         self.fault: Callable[[Body], Fault | None] = lambda _: None
         self.delay = 0.0
         self.most_at_once = 0
+        self.tls: ssl.SSLContext | None = None
         self._at_once = 0
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
@@ -95,8 +97,8 @@ class SendGridDouble:
         ready = threading.Event()
 
         async def serve() -> None:
-            self._server = await asyncio.start_server(self._connection, "127.0.0.1", port, backlog=500)
-            self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+            self._server = await asyncio.start_server(self._connection, "127.0.0.1", port, backlog=500, ssl=self.tls)
+            self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
             ready.set()
 
         def run() -> None:
@@ -168,9 +170,10 @@ class SendGridDouble:
 
 
 @contextmanager
-def serve() -> Iterator[SendGridDouble]:
-    """Run a double while the context lasts."""
+def serve(tls: ssl.SSLContext | None = None) -> Iterator[SendGridDouble]:
+    """Run a double while the context lasts, by HTTPS where it has a context for it."""
     double = SendGridDouble()
+    double.tls = tls
     double.start()
     yield double
     double.stop()

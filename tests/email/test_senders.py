@@ -1,15 +1,23 @@
 """The ways a mail leaves, and what each answer means for it: the official SDK against a SendGrid on loopback."""
 
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from services.email import senders
 from services.email.outbox import Outcome
@@ -163,6 +171,45 @@ def test_without_a_connection_nothing_was_sent(double: SendGridDouble) -> None:
     assert double.requests == []
 
 
+def test_the_connection_is_encrypted_and_only_with_whom_we_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = self_signed(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    with sendgrid_double.serve(tls) as double:
+        answer = sendgrid(double).send(mail())
+        assert answer.trouble is Trouble.UNAVAILABLE
+        assert "CERTIFICATE_VERIFY_FAILED" in str(answer.error)
+        trusting = ssl.create_default_context(cafile=certificate)
+        monkeypatch.setattr(senders._Https, "_shared_context", trusting)
+        assert sendgrid(double).send(mail()).outcome is Outcome.SENT
+
+
 def test_something_to_send_with_must_be_set() -> None:
     with pytest.raises(SettingsError, match="SENDGRID_API_KEY nor EMAIL_SMTP_URL"):
         make_sender(settings(sendgrid_api_key=" "))
+
+
+def self_signed(folder: Path) -> Path:
+    """A certificate for 127.0.0.1 with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, SHA256())
+    )
+    path = folder / "certificate.pem"
+    path.write_bytes(
+        certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return path

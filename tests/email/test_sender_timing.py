@@ -1,0 +1,119 @@
+"""What the sender does when answers come too late, or at a moment that a process from outside cannot be brought to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from cli.local.stack import StackStatus
+from services.api import ApiRefusedError, connect, http_client
+from services.email import sender as sender_module
+from services.email.health import Metrics
+from services.email.outbox import Claim, Outbox
+from services.email.sender import EmailSender
+from services.email.senders import make_sender
+from services.email.settings import EmailSettings
+from tests.email.conftest import Post
+from tests.email.sendgrid_double import KEY, Fault, SendGridDouble
+
+Make = Callable[[Any], Outbox]
+
+
+@asynccontextmanager
+async def sending(
+    stack: StackStatus, sendgrid: SendGridDouble, make: Make = Outbox
+) -> AsyncIterator[tuple[EmailSender, Metrics]]:
+    """A sender of this process that sends while the context lasts."""
+    settings = EmailSettings.model_validate(
+        {
+            "supabase_url": stack.api_url,
+            "supabase_secret_key": stack.secret_key,
+            "sender": "hello@example.test",
+            "app_url": "https://app.example.test",
+            "public_url": "https://mail.example.test",
+            "link_secret": "0123456789abcdef" * 2,
+            "sendgrid_api_key": KEY,
+            "sendgrid_api_url": sendgrid.url,
+            "poll_seconds": 0.2,
+        }
+    )
+    metrics = Metrics()
+    async with http_client() as http:
+        sender = EmailSender(settings, make(await connect(settings, http)), make_sender(settings), metrics)
+        running = asyncio.create_task(sender.run())
+        yield sender, metrics
+        sender.stop()
+        await running
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what changes is in the database
+            await asyncio.sleep(0.02)
+
+
+def test_an_answer_after_the_deadline_is_still_news(
+    stack: StackStatus, post: Post, sendgrid: SendGridDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "SEND_DEADLINE", 0.3)
+    sendgrid.faulty(Fault(accepted=True, delay=2))
+    (email_id,) = post.mails(1)
+
+    async def story() -> None:
+        async with sending(stack, sendgrid):
+            await until(lambda: post.row(email_id)["status"] == "unknown")
+            assert post.row(email_id)["error"] == "No answer within 0.3 s"
+            await until(lambda: post.row(email_id)["status"] == "sent")
+
+    asyncio.run(story())
+    assert sendgrid.times_sent()[str(email_id)] == 1
+
+
+def test_what_was_claimed_after_the_signal_to_stop_goes_back_uncounted(
+    stack: StackStatus, post: Post, sendgrid: SendGridDouble
+) -> None:
+    email_ids = post.mails(3)
+    senders: list[EmailSender] = []
+    claims: list[Claim] = []
+
+    class StoppedMeanwhile(Outbox):
+        async def claim(self, limit: int) -> Claim:
+            claim = await super().claim(limit)
+            claims.append(claim)
+            senders[0].stop()
+            return claim
+
+    async def story() -> None:
+        async with sending(stack, sendgrid, StoppedMeanwhile) as (sender, _):
+            senders.append(sender)
+            await until(lambda: claims)
+
+    asyncio.run(story())
+    assert {email.id for email in claims[0].emails} >= set(email_ids)
+    assert post.statuses(*email_ids) == {"queued"}
+    assert {post.row(email_id)["attempts"] for email_id in email_ids} == {0}
+    assert not sendgrid.requests
+
+
+def test_an_outbox_that_refuses_to_hear_stops_the_sending(
+    stack: StackStatus, post: Post, sendgrid: SendGridDouble
+) -> None:
+    (first,) = post.mails(1)
+
+    class Deaf(Outbox):
+        async def settle(self, token: UUID, results: object) -> None:
+            raise ApiRefusedError("settle_emails was refused: 42501")
+
+    async def story() -> None:
+        async with sending(stack, sendgrid, Deaf) as (_, metrics):
+            await until(lambda: not metrics.check()[0])
+            assert metrics.check()[1]["status"] == "results are refused"
+            later = post.mails(1)
+            await asyncio.sleep(1)
+            assert post.statuses(*later) == {"queued"}
+
+    asyncio.run(story())
+    assert sendgrid.times_sent()[str(first)] == 1
