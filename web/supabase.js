@@ -109,6 +109,19 @@ export const listExpiring = (userId) =>
       .order("expires_at"),
   );
 
+/** Invoices of a user's subscription whose payment failed, and which wait to be paid, the oldest first. */
+export const listUnpaid = (userId, subscriptionId) =>
+  must(
+    supabase
+      .from("billing_invoices")
+      .select("id, amount_due, currency, hosted_url, next_attempt_at")
+      .eq("user_id", userId)
+      .eq("stripe_subscription_id", subscriptionId)
+      .eq("status", "open")
+      .not("failed_attempt", "is", null)
+      .order("created_at"),
+  );
+
 /** The newest entries of the ledger. */
 export const listTransactions = (userId, limit) =>
   must(

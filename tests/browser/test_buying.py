@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, expect
 
 from cli.local.stack import Stack
 from tests.browser.conftest import OpenPage, keep_screenshot
 from tests.browser.steps import balance, sign_up
 from tests.e2e.readme import Selling, selling
+from tests.e2e.worker_process import until
 
 
 @pytest.fixture
@@ -49,3 +50,34 @@ def test_credits_and_a_plan_are_bought_and_the_plan_is_managed(open_page: OpenPa
     page.get_by_role("link", name="Back").click()
     expect(page.get_by_text("You have the plan starter.")).to_be_visible()
     expect(page.get_by_text("72 credits left")).to_be_visible()
+
+
+def test_a_failed_payment_is_told_and_made_good(open_page: OpenPage, shop: Selling) -> None:
+    page = open_page()
+    email = sign_up(page)
+    page.goto("/#/credits")
+    page.get_by_role("button", name="Buy Plan basic").click()
+    page.get_by_role("button", name="Pay", exact=True).click()
+    expect(page.get_by_text("22 credits left")).to_be_visible()
+    page.get_by_role("button", name="Manage subscription").click()
+    page.get_by_role("button", name="Enter a card that will be declined").click()
+    page.get_by_role("link", name="Back").click()
+
+    world = open_page(beside=page)
+    world.goto(shop.stripe_url)
+    world.get_by_role("row", name=email).get_by_role("button", name="End the period").click()
+    expect(world.get_by_role("row", name="past_due")).to_contain_text(email)
+    notice = page.get_by_role("alert").filter(has_text="A payment of $9.99 failed.")
+    expect(reloaded(page, notice)).to_contain_text("It is tried again on")
+    keep_screenshot(page, "credits after a failed payment")
+    notice.get_by_role("link", name="Pay it now").click()
+    page.get_by_role("button", name="Pay", exact=True).click()
+    page.goto("/#/credits")
+    expect(page.get_by_text("42 credits left")).to_be_visible()
+    expect(notice).to_have_count(0)
+
+
+def reloaded(page: Page, wanted: Locator) -> Locator:
+    """Reload until the event has come and something is shown."""
+    until(lambda: page.reload() is not None and wanted.count() > 0)
+    return wanted

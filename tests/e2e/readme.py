@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -79,7 +79,8 @@ class Selling:
 
     def close(self) -> None:
         for terminal in reversed(self._open):
-            os.killpg(terminal.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(terminal.pid, signal.SIGTERM)
             terminal.wait(20)
 
 

@@ -9,6 +9,7 @@ import {
   listPackages,
   listPlans,
   listTransactions,
+  listUnpaid,
   openPortal,
   startCheckout,
 } from "../supabase.js";
@@ -23,13 +24,15 @@ export function buying(app, outcome) {
   let expiring = [];
   let packages = [];
   let plans = [];
+  let unpaid = [];
 
   async function load() {
-    [transactions, expiring, packages, plans] = await Promise.all([
+    [transactions, expiring, packages, plans, unpaid] = await Promise.all([
       listTransactions(app.user.id, limit),
       listExpiring(app.user.id),
       listPackages(),
       listPlans(),
+      isSubscribed() ? listUnpaid(app.user.id, app.profile.stripe_subscription_id) : [],
     ]);
   }
 
@@ -59,7 +62,7 @@ export function buying(app, outcome) {
     <li class="card offer">
       <strong>${name}</strong>
       <span class="figure"
-        >${Number(price).toLocaleString(undefined, { style: "currency", currency: "USD" })}<small
+        >${money(price, "USD")}<small
           >${period}</small
         ></span
       >
@@ -91,6 +94,14 @@ export function buying(app, outcome) {
     <p class="facts">${credits(grant.remaining)} of them until ${dateTime(grant.expires_at)}</p>
   `;
 
+  const unpaidInvoice = ({ amount_due, currency, hosted_url, next_attempt_at }) => html`
+    <p class="notice low" role="alert">
+      <span>A payment of ${money(amount_due, currency)} failed.</span>
+      ${hosted_url ? html`<a href=${hosted_url}>Pay it now</a>` : nothing}
+      ${next_attempt_at ? html`<span>It is tried again on ${dateTime(next_attempt_at)}.</span>` : nothing}
+    </p>
+  `;
+
   const entry = (row) => {
     const change = row.balance_after - row.balance_before;
     return html`
@@ -112,7 +123,7 @@ export function buying(app, outcome) {
         <strong>${app.profile.credits_remaining}</strong> credit${app.profile.credits_remaining === 1 ? "" : "s"} left
       </p>
       ${outcome === "paid" ? html`<p class="notice">Thank you. What you paid for appears here in a moment.</p>` : nothing}
-      ${expiring.map(expiry)}
+      ${unpaid.map(unpaidInvoice)} ${expiring.map(expiry)}
       ${
         app.profile.credit_debt
           ? html`<p class="notice low">
@@ -168,6 +179,8 @@ export function buying(app, outcome) {
     `,
   };
 }
+
+const money = (amount, currency) => Number(amount).toLocaleString(undefined, { style: "currency", currency });
 
 /** What an entry was for. The ledger names operations by their type. */
 function words(row) {

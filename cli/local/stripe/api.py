@@ -190,7 +190,7 @@ class Api:
 
     def _list(self, path: str, kind: str, params: Object) -> Object:
         filters = dict(params)
-        limit, after = int(filters.pop("limit", 10)), filters.pop("starting_after", None)
+        limit, after = _whole(filters.pop("limit", 10), "limit"), filters.pop("starting_after", None)
         if not 0 < limit <= MOST:
             raise ApiError(f"Invalid integer: {limit}", code="parameter_invalid_integer", param="limit")
         since = int(filters.pop("created", {}).get("gte", 0))
