@@ -1,32 +1,18 @@
 """`dtf email list`, `show`, `retry` and `suppressions`, as an operator runs them against a project."""
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from cli.local.stack import StackStatus
-from tests.database.personas import Connection, People, Person, connect
+from tests.database.personas import People, Person
 from tests.e2e.test_operator import Operator
 
 
 @pytest.fixture(scope="module")
 def dtf(stack: StackStatus) -> Operator:
     return Operator(stack)
-
-
-@pytest.fixture(scope="module")
-def db(stack: StackStatus) -> Iterator[Connection]:
-    with connect(stack.db_url) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def people(db: Connection) -> Iterator[People]:
-    people = People(db)
-    yield people
-    people.remove()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from cli.local.stack import StackStatus
-from tests.database.personas import Connection, People, Person, connect
+from tests.database.personas import People, Person
 from tests.email.http_service import APP_URL, HttpService
 
 
@@ -15,19 +15,6 @@ from tests.email.http_service import APP_URL, HttpService
 def service(stack: StackStatus) -> Iterator[HttpService]:
     with HttpService(stack) as service:
         yield service
-
-
-@pytest.fixture(scope="module")
-def db(stack: StackStatus) -> Iterator[Connection]:
-    with connect(stack.db_url) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def people(db: Connection) -> Iterator[People]:
-    people = People(db)
-    yield people
-    people.remove()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cli.local.stack import StackStatus
 from services.email.events import TYPES
-from tests.database.personas import Connection, People, Person, Row, connect
+from tests.database.personas import Connection, People, Person, Row
 from tests.email.http_service import HttpService
 from tests.email.signer import Signer, event
 
@@ -26,19 +26,6 @@ NOW = int(time.time())
 def service(stack: StackStatus) -> Iterator[HttpService]:
     with HttpService(stack) as service:
         yield service
-
-
-@pytest.fixture(scope="module")
-def db(stack: StackStatus) -> Iterator[Connection]:
-    with connect(stack.db_url) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def people(db: Connection) -> Iterator[People]:
-    people = People(db)
-    yield people
-    people.remove()
 
 
 @pytest.fixture
