@@ -8,6 +8,7 @@ means `unknown`. Both block, and run in threads.
 import http.client
 import json
 import smtplib
+import socket
 import ssl
 import time
 import urllib.request
@@ -42,6 +43,7 @@ UNAVAILABLE = 503
 GATEWAY_ERRORS = frozenset({502, 504})
 
 SMTP_CLOSING = 421
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Folded lines would be cut within a long address.
 SMTP_POLICY = SMTP.clone(max_line_length=998)
 
@@ -281,6 +283,9 @@ class SmtpSender:
         self._settings = settings
         self._server = urlsplit(url.get_secret_value())
         self._context = ssl.create_default_context()
+        # Asked for once: smtplib asks the name service for every mail.
+        name = socket.getfqdn()
+        self._our_name = name if "." in name else "[127.0.0.1]"
 
     def send(self, mail: Mail) -> Answer:
         """Send one mail."""
@@ -307,14 +312,16 @@ class SmtpSender:
         host, port = self._server.hostname or "", self._server.port or 0
         smtp: smtplib.SMTP
         if self._server.scheme == "smtps":
-            smtp = smtplib.SMTP_SSL(host, port, timeout=SILENCE_TIMEOUT, context=self._context)
+            smtp = smtplib.SMTP_SSL(host, port, self._our_name, timeout=SILENCE_TIMEOUT, context=self._context)
         else:
-            smtp = smtplib.SMTP(host, port, timeout=SILENCE_TIMEOUT)
+            smtp = smtplib.SMTP(host, port, self._our_name, timeout=SILENCE_TIMEOUT)
         try:
             smtp.ehlo_or_helo_if_needed()
             if self._server.scheme == "smtp" and smtp.has_extn("starttls"):
                 smtp.starttls(context=self._context)
             if self._server.username:
+                if not isinstance(smtp.sock, ssl.SSLSocket) and host not in LOOPBACK:
+                    raise smtplib.SMTPNotSupportedError("it offers no encryption for the password; use smtps://")
                 smtp.login(unquote(self._server.username), unquote(self._server.password or ""))
         except (OSError, smtplib.SMTPException):
             smtp.close()
