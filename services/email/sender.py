@@ -85,8 +85,13 @@ class Pauses:
             self._trouble = answer.trouble
             self._metrics.paused(answer.trouble)
             tell = log.error if answer.trouble is Trouble.REFUSED else log.warning
-            tell("sending_paused", reason=answer.trouble, seconds=round(pause, 1), error=answer.error,
-                 next_step=NEXT_STEPS[answer.trouble])  # fmt: skip
+            tell(
+                "sending_paused",
+                reason=answer.trouble,
+                seconds=round(pause, 1),
+                error=answer.error,
+                next_step=NEXT_STEPS[answer.trouble],
+            )
 
 
 class Batch:
@@ -234,6 +239,9 @@ class EmailSender:
             mail = self._mail(email)
         except RenderingError as error:
             return Answer(Outcome.FAILED, error=f"The template cannot be rendered: {error}")
+        except Exception as error:
+            log.exception("rendering_crashed", email_id=str(email.id))
+            return Answer(Outcome.FAILED, error=f"{type(error).__name__} while the mail was made")
         try:
             return self._sender.send(mail)
         except Exception as error:
