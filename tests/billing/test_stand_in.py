@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, LocalStripe, Object
 from cli.local.stripe.account import RETRY_DAYS
 from services.billing.reader import API_VERSION
+from tests.billing import stripe_double
 from tests.billing.stripe_double import StripeDouble
 from tests.e2e.worker_process import until
 
@@ -22,6 +23,13 @@ def client(double: StripeDouble, key: str = SECRET_KEY) -> Any:
     """The official client, without its repetitions."""
     made = sdk.StripeClient(key, stripe_version=API_VERSION, base_addresses={"api": double.url}, max_network_retries=0)
     return made.v1
+
+
+@pytest.fixture(scope="module")
+def stripe() -> Iterator[StripeDouble]:
+    """One of its own: with those objects only that it makes itself."""
+    with stripe_double.serve() as double:
+        yield double
 
 
 @pytest.fixture
