@@ -5,10 +5,10 @@
 create table public.images (
     id uuid primary key default gen_random_uuid(),
     user_id uuid not null default auth.uid() references public.profiles (id) on delete cascade,
-    original_filename text not null check (char_length(original_filename) between 1 and 255),
-    original_file_size integer check (original_file_size >= 0),
-    original_file_type text check (char_length(original_file_type) <= 255),
-    original_url text check (char_length(original_url) <= 1024),
+    original_filename text not null,
+    original_file_size integer,
+    original_file_type text,
+    original_url text,
     processed_url text,
     thumbnail_url text,
     final_url text,
@@ -16,20 +16,11 @@ create table public.images (
     check (processing_status in ('pending', 'processing', 'completed', 'failed')),
     processing_error text,
     is_favorite boolean not null default false,
-    download_count integer not null default 0 check (download_count >= 0),
+    download_count integer not null default 0,
     metadata jsonb,
     expires_at timestamptz,
     created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
-    -- A worker reads this object with the service key, so it must be the owner's own. Empty and dot segments are
-    -- refused because some HTTP clients resolve them, which would lead out of the owner's folder; and with them what
-    -- some read as dots and slashes: an escape, a backslash, a control character that they drop. Storage takes none.
-    constraint images_original_url_is_the_owners
-    check (
-        starts_with(original_url, 'originals/' || user_id::text || '/')
-        and original_url !~ '(^|/)\.{0,2}(/|$)'
-        and original_url !~ '[%\\[:cntrl:]]'
-    )
+    updated_at timestamptz not null default now()
 );
 
 comment on table public.images is
@@ -44,12 +35,56 @@ comment on column public.images.final_url is 'bucket/key of the result that the 
 create index idx_images_user_id on public.images (user_id);
 create index idx_images_processing_status on public.images (processing_status);
 create index idx_images_created_at on public.images (created_at);
-create index idx_images_expires_at on public.images (expires_at);
+-- Most images have none, and each move of an operation writes every index of its image.
+create index idx_images_expires_at on public.images (expires_at)
+where expires_at is not null;
 -- Whether an uploaded object is in use. A hash, because a name of 1024 characters may be too long for a B-tree.
 create index idx_images_original_url on public.images using hash (original_url);
 
+-- Checks what a browser or a service may write. A trigger, because it runs when these columns are written; constraints
+-- would be checked whenever an operation moves.
+create function private.check_image()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_wrong constant text := case
+        when char_length(new.original_filename) not between 1 and 255
+            then 'The original_filename must have 1 to 255 characters'
+        when new.original_file_size < 0 then 'The original_file_size must be 0 or more'
+        when char_length(new.original_file_type) > 255 then 'The original_file_type is longer than 255 characters'
+        when char_length(new.original_url) > 1024 then 'The original_url is longer than 1024 characters'
+        -- A worker reads this object with the service key, so it must be the owner's own. Empty and dot segments are
+        -- refused because some HTTP clients resolve them, which would lead out of the owner's folder; and with them
+        -- what some read as dots and slashes: an escape, a backslash, a control character that they drop. Storage
+        -- takes none.
+        when not starts_with(new.original_url, 'originals/' || new.user_id::text || '/')
+            or new.original_url ~ '(^|/)\.{0,2}(/|$)'
+            or new.original_url ~ '[%\\[:cntrl:]]'
+            then 'The original_url must name an object in the owner''s folder: originals/<owner>/…'
+        when new.download_count < 0 then 'The download_count must be 0 or more'
+    end;
+begin
+    if v_wrong is not null then
+        perform private.refuse('PT400', v_wrong, jsonb_build_object('image_id', new.id), 'Mend it and try again.');
+    end if;
+    return new;
+end;
+$$;
+
+revoke execute on function private.check_image() from public;
+
+create trigger check_image
+before insert or update of user_id, original_filename, original_file_size, original_file_type, original_url,
+download_count on public.images
+for each row execute function private.check_image();
+
+-- Every column but those that operations write: their functions set updated_at themselves, which spares them the
+-- trigger.
 create trigger update_images_updated_at
-before update on public.images
+before update of id, user_id, original_filename, original_file_size, original_file_type, original_url, final_url,
+is_favorite, download_count, metadata, expires_at, created_at on public.images
 for each row execute function public.update_updated_at_column();
 
 alter table public.images enable row level security;

@@ -67,37 +67,58 @@ create table public.image_operations (
     id uuid primary key default gen_random_uuid(),
     image_id uuid not null references public.images (id) on delete cascade,
     user_id uuid not null references public.profiles (id) on delete cascade,
-    operation_type text not null
-    check (operation_type in ('upscale', 'background_removal', 'vectorize', 'generate')),
+    operation_type text not null,
     -- The worker decides which engine runs; until then it is not known.
     api_provider text not null default 'unassigned',
-    status text not null default 'pending'
-    check (status in ('pending', 'processing', 'completed', 'failed', 'cancelled')),
-    options jsonb not null default '{}' check (jsonb_typeof(options) = 'object'),
+    status text not null default 'pending',
+    options jsonb not null default '{}',
     input_data jsonb not null default '{}',
     output_data jsonb,
     error_message text,
-    processing_time decimal(10, 2) check (processing_time >= 0),
-    credits_used integer not null default 0 check (credits_used >= 0),
-    credits_refunded integer not null default 0 check (credits_refunded in (0, credits_used)),
-    api_cost decimal(10, 4) check (api_cost >= 0),
+    processing_time decimal(10, 2),
+    credits_used integer not null default 0,
+    credits_refunded integer not null default 0,
+    api_cost decimal(10, 4),
     idempotency_key text,
     priority smallint not null default 0,
     queue_tag bigint not null default 0,
-    attempts integer not null default 0 check (attempts >= 0),
-    max_attempts integer not null default 3 check (max_attempts > 0),
+    attempts integer not null default 0,
+    max_attempts integer not null default 3,
     run_after timestamptz not null default now(),
     worker_id text,
     lease_token uuid,
     lease_expires_at timestamptz,
     started_at timestamptz,
     created_at timestamptz not null default now(),
-    completed_at timestamptz,
-    constraint image_operations_lease_while_processing
-    check ((status = 'processing') = (lease_expires_at is not null)),
-    constraint image_operations_completed_at_when_finished
-    check ((status in ('completed', 'failed', 'cancelled')) = (completed_at is not null))
+    completed_at timestamptz
 );
+
+-- What every operation is. One constraint that calls a function, because Postgres parses a constraint's text anew in
+-- every statement that writes the table, and a function's once in a session.
+create function private.is_sound_operation(p_operation public.image_operations)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return
+        p_operation.operation_type in ('upscale', 'background_removal', 'vectorize', 'generate')
+        and p_operation.status in ('pending', 'processing', 'completed', 'failed', 'cancelled')
+        and jsonb_typeof(p_operation.options) = 'object'
+        and p_operation.credits_used >= 0 and p_operation.credits_refunded in (0, p_operation.credits_used)
+        and p_operation.attempts >= 0 and p_operation.max_attempts > 0
+        -- `least` passes over nulls: unknown is allowed.
+        and coalesce(least(p_operation.processing_time, p_operation.api_cost) >= 0, true)
+        and (p_operation.status = 'processing') = (p_operation.lease_expires_at is not null)
+        and (p_operation.status in ('completed', 'failed', 'cancelled')) = (p_operation.completed_at is not null);
+end;
+$$;
+
+revoke execute on function private.is_sound_operation(public.image_operations) from public;
+
+alter table public.image_operations
+add constraint image_operations_is_sound check (private.is_sound_operation(image_operations));
 
 comment on table public.image_operations is
 'The operations and their queue. Owners and admins read; everybody writes through the RPCs only.';
@@ -119,7 +140,10 @@ comment on column public.image_operations.lease_token is
 'takes it is the service role''s.';
 
 create index idx_image_operations_image_id on public.image_operations (image_id);
-create index idx_image_operations_status on public.image_operations (status);
+-- Each move of an operation writes every index that it is in. Those at work have indexes of their own below, and
+-- nobody finds the completed ones by their status.
+create index idx_image_operations_status on public.image_operations (status)
+where status in ('failed', 'cancelled');
 create index idx_image_operations_created_at on public.image_operations (created_at);
 create index idx_image_operations_user_id on public.image_operations (user_id);
 -- The order of claiming.
@@ -182,7 +206,7 @@ begin
         from operations as o
     )
     update public.images as i
-    set processing_status = o.status, processing_error = o.error
+    set processing_status = o.status, processing_error = o.error, updated_at = now()
     from outcomes as o
     where
         i.id = o.image_id

@@ -68,11 +68,11 @@ declare
     -- Far above what a person waits for, and it bounds what one account can put into the queue.
     c_most_unfinished constant integer := 1000;
     v_options constant jsonb := coalesce(p_options, '{}');
-    v_fingerprint constant bytea := sha256(convert_to(
-        jsonb_build_object('image_id', p_image_id, 'operation_type', p_operation_type, 'options', v_options)::text,
-        'UTF8'
-    ));
+    v_fingerprint bytea;
     v_profile public.profiles;
+    v_priority smallint;
+    v_unfinished integer;
+    v_last_tag bigint;
     v_price integer;
     v_image public.images;
     v_input_url text;
@@ -91,6 +91,10 @@ begin
     end if;
 
     if p_idempotency_key is not null then
+        v_fingerprint := sha256(convert_to(
+            jsonb_build_object('image_id', p_image_id, 'operation_type', p_operation_type, 'options', v_options)::text,
+            'UTF8'
+        ));
         v_operation := private.find_requested_operation(v_profile.id, p_idempotency_key, v_fingerprint);
         if v_operation.id is not null then
             return v_operation;
@@ -101,10 +105,11 @@ begin
         perform private.refuse(
             'PT403', 'This account is deactivated', '{}', 'Ask the support to activate it again.');
     end if;
-    if (
-        select count(*) from public.image_operations as o
-        where o.user_id = v_profile.id and o.status in ('pending', 'processing')
-    ) >= c_most_unfinished then
+    v_priority := case when v_profile.subscription_status in ('basic', 'starter') then 10 else 0 end;
+    select count(*), max(o.queue_tag) filter (where o.priority = v_priority) into v_unfinished, v_last_tag
+    from public.image_operations as o
+    where o.user_id = v_profile.id and o.status in ('pending', 'processing');
+    if v_unfinished >= c_most_unfinished then
         perform private.refuse(
             'PT429', format('You have %s unfinished operations, the most allowed', c_most_unfinished),
             jsonb_build_object('limit', c_most_unfinished), 'Wait until some are finished, or cancel some.');
@@ -134,30 +139,23 @@ begin
 
     insert into public.image_operations (
         id, image_id, user_id, operation_type, options, input_data, credits_used, idempotency_key, priority, queue_tag
-    )
-    select
+    ) values (
         v_operation.id, v_image.id, v_profile.id, p_operation_type, v_options,
-        jsonb_build_object('image_id', p_image_id, 'url', v_input_url), v_price, p_idempotency_key,
-        plan.priority,
-        greatest(
-            private.served_queue_tag(plan.priority),
-            1 + (
-                select max(o.queue_tag) from public.image_operations as o
-                where
-                    o.user_id = v_profile.id and o.status in ('pending', 'processing')
-                    and o.priority = plan.priority
-            )
-        )
-    from (
-        select (case when v_profile.subscription_status in ('basic', 'starter') then 10 else 0 end)::smallint
-    ) as plan (priority)
+        jsonb_build_object('image_id', p_image_id, 'url', v_input_url), v_price, p_idempotency_key, v_priority,
+        greatest(private.served_queue_tag(v_priority), 1 + v_last_tag)
+    )
     returning * into v_operation;
     if p_idempotency_key is not null then
         insert into private.operation_requests (user_id, idempotency_key, fingerprint, operation_id)
         values (v_profile.id, p_idempotency_key, v_fingerprint, v_operation.id);
     end if;
 
-    perform private.refresh_images(array[v_image.id]);
+    -- As private.refresh_images: an image with an operation at work shows that one already.
+    if v_image.processing_status not in ('pending', 'processing') then
+        update public.images as i
+        set processing_status = 'pending', processing_error = null, updated_at = now()
+        where i.id = v_image.id;
+    end if;
     perform private.record_activity(
         v_profile.id, 'request',
         jsonb_build_object('operation_id', v_operation.id, 'operation_type', p_operation_type, 'image_id', v_image.id));

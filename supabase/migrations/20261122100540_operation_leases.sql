@@ -177,7 +177,7 @@ revoke execute on function private.due_operations(integer, text[], uuid[]) from 
 -- makes a repeat wait for a first call that is still at work on a connection that its worker has given up.
 --
 -- p_completed_id is an operation that this transaction has completed. Its image shows it here, because all images are
--- locked in one order before the first is written, and are written by one statement after all operations.
+-- locked in one order before the first is written, and after the claim, which may be of another operation on it.
 --
 -- The settings keep one plan, on the indexes of waiting and running operations, whatever the statistics say:
 -- planning costs more than the claim, a table that grew since the last analyze turns it into a scan of all
@@ -207,7 +207,8 @@ declare
     v_lease_end timestamptz;
     v_is_repeat boolean;
     v_has_lost boolean;
-    v_passed_over uuid[];
+    v_running uuid[];
+    v_passed_over uuid[] := '{}';
     v_ids uuid[] := array[]::uuid[];
     v_swept_image_ids uuid[] := array[]::uuid[];
 begin
@@ -224,21 +225,17 @@ begin
     end if;
     v_lease_end := private.lease_end(p_lease_seconds);
 
-    select
-        coalesce(bool_or(r.is_repeat), false),
-        coalesce(bool_or(r.has_lost), false),
-        coalesce(array_agg(r.user_id) filter (where r.operations >= c_most_running), '{}')
-    into v_is_repeat, v_has_lost, v_passed_over
-    from (
-        select
-            o.user_id,
-            count(*) as operations,
-            bool_or(o.lease_token = p_claim_id) as is_repeat,
-            bool_or(o.lease_expires_at < now()) as has_lost
-        from public.image_operations as o
-        where o.status = 'processing'
-        group by o.user_id
-    ) as r;
+    select bool_or(o.lease_token = p_claim_id), bool_or(o.lease_expires_at < now()), array_agg(o.user_id)
+    into v_is_repeat, v_has_lost, v_running
+    from public.image_operations as o
+    where o.status = 'processing';
+    if cardinality(v_running) >= c_most_running then
+        v_passed_over := array(
+            select r.user_id from unnest(v_running) as r (user_id)
+            group by r.user_id
+            having count(*) >= c_most_running
+        );
+    end if;
     if v_is_repeat then
         -- `skip locked`, because whoever holds one of them is about to take it away: a cancellation, a sweep.
         v_ids := array(
@@ -268,51 +265,38 @@ begin
         end if;
     end if;
 
-    update public.image_operations as o
-    set
-        status = 'processing',
-        attempts = case when o.status = 'pending' then o.attempts + 1 else o.attempts end,
-        worker_id = p_worker_id,
-        lease_token = coalesce(p_claim_id, gen_random_uuid()),
-        lease_expires_at = v_lease_end,
-        started_at = case when o.status = 'pending' then clock_timestamp() else o.started_at end
-    where o.id = any (v_ids);
-
-    -- As private.show_completion: of the operations at work, `max` puts processing before pending.
     return query
-    with results as (
-        select
-            o.image_id,
-            max(o.output_data ->> 'url') filter (where o.id = p_completed_id) as url,
-            max(o.output_data ->> 'thumbnail_url') filter (where o.id = p_completed_id) as thumbnail_url
-        from public.image_operations as o
-        where o.id = any (p_completed_id || v_ids)
-        group by o.image_id
+    with claimed as (
+        update public.image_operations as o
+        set
+            status = 'processing',
+            attempts = case when o.status = 'pending' then o.attempts + 1 else o.attempts end,
+            worker_id = p_worker_id,
+            lease_token = coalesce(p_claim_id, gen_random_uuid()),
+            lease_expires_at = v_lease_end,
+            started_at = case when o.status = 'pending' then clock_timestamp() else o.started_at end
+        where o.id = any (v_ids)
+        returning
+            o.id, o.image_id, o.user_id, o.operation_type, o.options, o.input_data, o.attempts, o.max_attempts,
+            o.lease_token, o.lease_expires_at, o.created_at, o.priority, o.queue_tag
     ),
     shown as (
         update public.images as i
-        set
-            processed_url = coalesce(r.url, i.processed_url),
-            thumbnail_url = coalesce(r.thumbnail_url, i.thumbnail_url),
-            processing_status = coalesce(
-                (
-                    select max(o.status) from public.image_operations as o
-                    where o.image_id = i.id and o.status in ('pending', 'processing')
-                ),
-                'completed'
-            ),
-            processing_error = null
-        from results as r
-        where i.id = r.image_id
+        set processing_status = 'processing', processing_error = null, updated_at = now()
+        from claimed as c
+        where i.id = c.image_id
         returning i.id, i.original_filename
     )
     select
-        o.id, o.image_id, o.user_id, o.operation_type, o.options, o.input_data ->> 'url', i.original_filename,
-        o.attempts, o.max_attempts, o.lease_token, o.lease_expires_at, o.created_at
-    from public.image_operations as o
-    inner join shown as i on i.id = o.image_id
-    where o.id = any (v_ids)
-    order by o.priority desc, o.queue_tag, o.created_at;
+        c.id, c.image_id, c.user_id, c.operation_type, c.options, c.input_data ->> 'url', i.original_filename,
+        c.attempts, c.max_attempts, c.lease_token, c.lease_expires_at, c.created_at
+    from claimed as c
+    inner join shown as i on i.id = c.image_id
+    order by c.priority desc, c.queue_tag, c.created_at;
+
+    if p_completed_id is not null then
+        perform private.show_completion(o) from public.image_operations as o where o.id = p_completed_id;
+    end if;
 end;
 $$;
 

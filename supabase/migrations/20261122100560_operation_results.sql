@@ -36,8 +36,8 @@ $$;
 
 revoke execute on function private.check_operation_output(public.image_operations, jsonb) from public;
 
--- Records a result and the provider calls behind it; what its image shows is the caller's next step.
--- False when the same holder of the lease has completed the operation before.
+-- Records a result and the provider calls behind it, and returns the operation; what its image shows is the caller's
+-- next step. Null when the same holder of the lease has completed the operation before.
 create function private.record_completion(
     p_operation_id uuid,
     p_lease_token uuid,
@@ -46,7 +46,7 @@ create function private.record_completion(
     p_processing_time numeric,
     p_usage jsonb
 )
-returns boolean
+returns public.image_operations
 language plpgsql
 set search_path = ''
 set plan_cache_mode = force_generic_plan
@@ -73,7 +73,7 @@ begin
     for key share;
     v_operation := private.lock_leased_operation(p_operation_id, p_lease_token, '{completed}');
     if v_operation.status = 'completed' then
-        return false;
+        return null;
     end if;
     perform private.check_operation_output(v_operation, p_output);
 
@@ -82,12 +82,11 @@ begin
         v_cost := private.log_api_usage(v_operation, p_usage);
     else
         -- An engine of the worker's own: one call, which lasted as long as the processing.
+        v_cost := private.api_cost(p_api_provider, v_operation.operation_type);
         insert into public.api_usage_logs (user_id, operation_id, api_provider, operation_type, response_time, cost)
         values (
-            v_operation.user_id, p_operation_id, p_api_provider, v_operation.operation_type, p_processing_time,
-            private.api_cost(p_api_provider, v_operation.operation_type)
-        )
-        returning cost into v_cost;
+            v_operation.user_id, p_operation_id, p_api_provider, v_operation.operation_type, p_processing_time, v_cost
+        );
     end if;
 
     update public.image_operations as o
@@ -100,8 +99,9 @@ begin
         error_message = null,
         lease_expires_at = null,
         completed_at = clock_timestamp()
-    where o.id = p_operation_id;
-    return true;
+    where o.id = p_operation_id
+    returning o.* into v_operation;
+    return v_operation;
 end;
 $$;
 
@@ -110,7 +110,7 @@ revoke execute on function private.record_completion(uuid, uuid, text, jsonb, nu
 -- Shows a result on its image, which the caller has locked: of two operations that end at once, the second sees the
 -- first. The newest ended well, so only another operation at work can decide what private.refresh_images would show,
 -- and `max` puts processing before pending.
-create function private.show_completion(p_operation_id uuid)
+create function private.show_completion(p_operation public.image_operations)
 returns void
 language plpgsql
 set search_path = ''
@@ -121,22 +121,22 @@ as $$
 begin
     update public.images as i
     set
-        processed_url = o.output_data ->> 'url',
-        thumbnail_url = o.output_data ->> 'thumbnail_url',
+        processed_url = p_operation.output_data ->> 'url',
+        thumbnail_url = p_operation.output_data ->> 'thumbnail_url',
         processing_status = coalesce(
             (
-                select max(other.status) from public.image_operations as other
-                where other.image_id = i.id and other.status in ('pending', 'processing')
+                select max(o.status) from public.image_operations as o
+                where o.image_id = p_operation.image_id and o.status in ('pending', 'processing')
             ),
             'completed'
         ),
-        processing_error = null
-    from public.image_operations as o
-    where o.id = p_operation_id and i.id = o.image_id;
+        processing_error = null,
+        updated_at = now()
+    where i.id = p_operation.image_id;
 end;
 $$;
 
-revoke execute on function private.show_completion(uuid) from public;
+revoke execute on function private.show_completion(public.image_operations) from public;
 
 create function private.complete_image_operation(
     p_operation_id uuid,
@@ -155,17 +155,16 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-    v_operation public.image_operations;
+    v_operation public.image_operations := private.record_completion(
+        p_operation_id, p_lease_token, p_api_provider, p_output, p_processing_time, p_usage
+    );
 begin
-    if private.record_completion(
-        p_operation_id, p_lease_token, p_api_provider, p_output, p_processing_time, p_usage)
-    then
-        perform i.id from public.images as i
-        where i.id = (select o.image_id from public.image_operations as o where o.id = p_operation_id)
-        for no key update;
-        perform private.show_completion(p_operation_id);
+    if v_operation.id is null then
+        select o.* into v_operation from public.image_operations as o where o.id = p_operation_id;
+    else
+        perform i.id from public.images as i where i.id = v_operation.image_id for no key update;
+        perform private.show_completion(v_operation);
     end if;
-    select o.* into v_operation from public.image_operations as o where o.id = p_operation_id;
     return v_operation;
 end;
 $$;
@@ -191,14 +190,13 @@ security definer
 set search_path = ''
 as $$
 declare
-    v_is_new constant boolean := private.record_completion(
+    v_completed constant public.image_operations := private.record_completion(
         p_operation_id, p_lease_token, p_api_provider, p_output, p_processing_time, p_usage
     );
 begin
     return query
     select c.* from private.claim_image_operations(
-        p_worker_id, 1, p_operation_types, p_lease_seconds, p_claim_id,
-        case when v_is_new then p_operation_id end) as c;
+        p_worker_id, 1, p_operation_types, p_lease_seconds, p_claim_id, v_completed.id) as c;
 end;
 $$;
 

@@ -95,6 +95,8 @@ ALLOWED_VALUES = {
 CHECKING_FUNCTIONS = {
     "profiles.subscription_status": "private.check_profile",
     "credit_transactions.transaction_type": "private.is_sound_entry",
+    "image_operations.operation_type": "private.is_sound_operation",
+    "image_operations.status": "private.is_sound_operation",
 }
 
 INDEXES = {

@@ -217,7 +217,7 @@ def test_nobody_puts_a_strangers_image_into_a_collection(people: People) -> None
 )
 def test_an_image_points_into_its_owners_uploads_only(people: People, key: str) -> None:
     owner, stranger = people.new(), people.new()
-    with refused("23514"):
+    with refused("PT400", "The original_url"):
         owner.sql(
             "insert into public.images (original_filename, original_url) values ('a.png', %s)",
             key.format(owner=owner.id, stranger=stranger.id),

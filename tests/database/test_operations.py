@@ -70,6 +70,25 @@ def test_a_request_charges_the_price_and_queues_the_operation(people: People, db
     assert image_row(db, image)["processing_status"] == "pending"
 
 
+def test_each_move_of_an_operation_moves_updated_at_of_its_image(people: People, db: Connection) -> None:
+    user = people.new()
+    image = people.image(user)
+
+    def moved() -> bool:
+        is_new: bool = image_row(db, image)["updated_at"].year > 2000
+        db.execute("update public.images set updated_at = '2000-01-01' where id = %s", (image,))
+        return is_new
+
+    assert moved()
+    request(user, image)
+    job = claim(people)
+    assert moved()
+    complete(people.service, job)
+    assert moved()
+    request(user, image)
+    assert moved()
+
+
 def test_a_request_is_logged_as_the_users_activity(people: People) -> None:
     user = people.new()
     row = user.call("request_image_operation", p_image_id=people.image(user), p_operation_type="upscale")

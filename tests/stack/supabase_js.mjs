@@ -33,9 +33,9 @@ const refused = await supabase.rpc("request_image_operation", { p_image_id: null
 assert.equal(refused.status, 400);
 assert.equal(typeof JSON.parse(refused.error.details), "object");
 
-const empty = await supabase.from("images").insert({ user_id: user.id, original_filename: "" });
+const empty = await supabase.from("image_collections").insert({ name: "" });
 assert.deepEqual([empty.status, empty.error.code], [400, "23514"]);
-assert.match(empty.error.message, /violates check constraint "images_original_filename_check"$/);
+assert.match(empty.error.message, /violates check constraint "image_collections_name_check"$/);
 
 // Files: uploaded as a browser does (a form whose file has no name), replaced, listed, signed for up- and download.
 const key = `${user.id}/one.png`;
