@@ -43,7 +43,7 @@ def test_every_allowed_value_is_still_allowed(db: Connection, column: str) -> No
 def test_every_index_is_there_and_leads_with_its_column(db: Connection) -> None:
     rows = db.execute("select indexname, indexdef from pg_indexes where schemaname = 'public'").fetchall()
     actual = {
-        row["indexname"]: re.sub(r".* ON public\.(\w+) USING btree \((\w+).*", r"\1(\2)", row["indexdef"])
+        row["indexname"]: re.sub(r".* ON public\.(\w+) USING b(?:tree|rin) \((\w+).*", r"\1(\2)", row["indexdef"])
         for row in rows
     }
     assert actual | INDEXES == actual
