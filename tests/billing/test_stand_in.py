@@ -1,18 +1,23 @@
 """The stand-in for Stripe itself: what it refuses, what its pages do, and how it sends events."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
 import stripe as sdk
 from starlette.testclient import TestClient
 
-from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, LocalStripe, Object
+from cli.local.errors import StackError
+from cli.local.stack import Stack
+from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, LocalStripe, Object, server
 from cli.local.stripe.account import RETRY_DAYS
+from cli.project import take_billing_from_stack
 from services.billing.reader import API_VERSION
 from tests.billing import stripe_double
 from tests.billing.stripe_double import StripeDouble
@@ -270,3 +275,35 @@ def test_an_event_is_sent_signed_until_it_is_accepted() -> None:
     assert heard[0].id == heard[1].id
     assert told == [("customer.updated", "500"), ("customer.updated", "200")]
     assert missed == []
+
+
+# How commands find it.
+
+
+def test_it_is_taken_beside_the_local_stack_and_nowhere_else(
+    stripe: StripeDouble, local_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SUPABASE_URL", "SUPABASE_SECRET_KEY", "STRIPE_SECRET_KEY", "STRIPE_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DTF_DIRECTORY", str(local_stack.directory))
+    announced = local_stack.directory / "stripe.json"
+    announced.unlink(missing_ok=True)
+
+    def taken() -> str | None:
+        with patch.dict(os.environ):
+            take_billing_from_stack()
+            return os.environ.get("STRIPE_API_URL")
+
+    with pytest.raises(StackError, match="dtf stripe local"):
+        taken()
+    server.announce(stripe, local_stack.directory)
+    assert taken() == stripe.url
+    with patch.dict(os.environ, {"STRIPE_SECRET_KEY": "sk_test_own"}):
+        assert taken() is None
+    with patch.dict(os.environ, {"SUPABASE_URL": "https://hosted.supabase.co"}):
+        with pytest.raises(StackError) as refused:
+            taken()
+        assert "dtf stripe local" not in str(refused.value), "whoever buys there pays nothing"
+    server.announce(LocalStripe(stripe.url), local_stack.directory)
+    with pytest.raises(StackError, match="dtf stripe local"):
+        taken()

@@ -62,6 +62,17 @@ def three_periods_with_a_failed_payment(shop: Shop, buyer: Buyer) -> Iterator[No
     yield
 
 
+def paid_in_parts_that_are_refunded(shop: Shop, buyer: Buyer) -> Iterator[None]:
+    invoice = shop.account.renew(shop.subscribe(buyer), paid=False)
+    yield
+    first, second = shop.account.pay_in_parts(invoice, 400, 599)
+    yield
+    shop.account.refund(second, 599)
+    yield
+    shop.account.refund(first, 100)
+    yield
+
+
 def upgrade_in_mid_period_and_back(shop: Shop, buyer: Buyer) -> Iterator[None]:
     subscription = shop.subscribe(buyer)
     yield
@@ -95,6 +106,7 @@ STORIES: list[Story] = [
     pack_refunded_in_two_parts,
     pack_paid_late_and_its_refund_fails,
     three_periods_with_a_failed_payment,
+    paid_in_parts_that_are_refunded,
     upgrade_in_mid_period_and_back,
     dispute_won,
     dispute_lost_after_a_refund,

@@ -384,13 +384,10 @@ class Account(Store):
     def collect(self, invoice: Object, *, paid: bool = True) -> None:
         """A try to get the money of an open invoice, the first one or another."""
         invoice |= {"attempted": True, "attempt_count": invoice["attempt_count"] + 1}
-        subscription = self.subscription_of(invoice)
-        if not paid:
-            self._fail_invoice(invoice, subscription)
-        else:
+        if paid:
             self._pay_invoice(invoice)
-            if subscription["status"] in ("past_due", "unpaid"):
-                self.set_status(subscription, "active")
+        else:
+            self._fail_invoice(invoice)
 
     def _pay_invoice(self, invoice: Object) -> None:
         if invoice["amount_due"]:
@@ -409,9 +406,13 @@ class Account(Store):
         invoice["status_transitions"]["paid_at"] = self.time_of(invoice["customer"])
         self.tell("invoice.paid", invoice)
         self.tell("invoice.payment_succeeded", invoice)
+        subscription = self.subscription_of(invoice)
+        if subscription["status"] in ("past_due", "unpaid"):
+            self.set_status(subscription, "active")
 
-    def _fail_invoice(self, invoice: Object, subscription: Object) -> None:
+    def _fail_invoice(self, invoice: Object) -> None:
         self._invoice_payment(invoice)
+        subscription = self.subscription_of(invoice)
         attempt, goes_on = invoice["attempt_count"], invoice["attempt_count"] <= len(RETRY_DAYS)
         if goes_on:
             invoice["next_payment_attempt"] = self.time_of(invoice["customer"]) + RETRY_DAYS[attempt - 1] * DAY
