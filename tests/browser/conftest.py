@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from cli.local.chromium import launch
 from cli.local.stack import PROJECT, StackStatus
-from tests.browser.chromium import launch
 from tests.database.personas import connect
 from tests.e2e.worker_process import WorkerProcess
 

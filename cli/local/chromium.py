@@ -1,16 +1,23 @@
-"""The browser that the tests drive: the Chromium of an npm package, or the one that $BROWSER_EXECUTABLE names."""
+"""The browser that takes pictures of mails and that tests drive: the Chromium of an npm package, or the one that
+$BROWSER_EXECUTABLE names.
+"""
 
+import fcntl
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 from playwright.sync_api import Browser, Playwright
 
+from cli.local.errors import StackError
+from cli.local.gateway import NODE, node_environment
 from cli.local.stack import PROJECT
-from tests.node import run_node
 
 HOME = PROJECT / ".dtf" / "browser"
+UNPACK_SECONDS = 120
 # The package's own switches are for AWS Lambda and turn the same-origin policy off; these are all that is needed.
-# Without the sandbox it runs as root and inside containers; it only ever opens pages of the test stack.
+# Without the sandbox it runs as root and inside containers; it only ever opens pages of this machine.
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 # With one font the pages look the same on every machine.
 FONTS = f"""<?xml version="1.0"?>
@@ -20,7 +27,7 @@ FONTS = f"""<?xml version="1.0"?>
 
 
 def launch(playwright: Playwright) -> Browser:
-    """A headless browser. It is unpacked once; nothing is downloaded or installed."""
+    """A headless browser. It is unpacked once; nothing is downloaded or installed. Raises StackError."""
     named = os.environ.get("BROWSER_EXECUTABLE")
     return playwright.chromium.launch(
         executable_path=named or unpacked(),
@@ -31,14 +38,30 @@ def launch(playwright: Playwright) -> Browser:
 
 def unpacked() -> Path:
     """The executable of the package, with the libraries and the font that a bare machine lacks beside it."""
-    ready = HOME / "ready"
-    if not ready.exists():
-        HOME.mkdir(parents=True, exist_ok=True)
-        done = run_node(Path(__file__).with_name("unpack.mjs"), TMPDIR=str(HOME))
-        assert done.returncode == 0, done.stderr
-        (HOME / "fonts.conf").write_text(FONTS)
-        ready.touch()
+    HOME.parent.mkdir(exist_ok=True, mode=0o700)
+    with HOME.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not HOME.exists():
+            _unpack(HOME.with_suffix(".new"))
     return HOME / "chromium"
+
+
+def _unpack(draft: Path) -> None:
+    """Unpack into `draft` and move that into place, so that what is there is whole."""
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    done = subprocess.run(
+        [str(NODE), str(Path(__file__).with_name("unpack.mjs"))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=UNPACK_SECONDS,
+        env={**os.environ, **node_environment(), "TMPDIR": str(draft)},
+    )
+    if done.returncode != 0:
+        raise StackError(f"Chromium could not be unpacked: {done.stderr.strip()}")
+    (draft / "fonts.conf").write_text(FONTS)
+    draft.replace(HOME)
 
 
 def surroundings() -> dict[str, str]:

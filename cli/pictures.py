@@ -1,0 +1,63 @@
+"""Pictures of mails, as mail programs show them: in a window or on a phone, light or dark."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Route, sync_playwright
+
+from cli.local.chromium import launch
+
+SCALE = 2
+"""Device pixels per CSS pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A way to look at a mail; `width` in CSS pixels."""
+
+    name: str
+    width: int
+    is_dark: bool = False
+
+
+LIGHT = View("light", 680)
+DARK = View("dark", 680, is_dark=True)
+PHONE = View("phone", 375)
+VIEWS = (LIGHT, DARK, PHONE)
+
+
+class Camera:
+    """Takes pictures with one browser."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+
+    def take(self, html: str, view: View, path: Path) -> None:
+        """Write a PNG of the whole mail. Nothing is fetched and no script runs, as in most mail programs."""
+        context = self._browser.new_context(
+            viewport={"width": view.width, "height": 400},
+            color_scheme="dark" if view.is_dark else "light",
+            device_scale_factor=SCALE,
+            java_script_enabled=False,
+            offline=True,
+        )
+        page = context.new_page()
+        page.route("**/*", _refuse)
+        page.set_content(html, wait_until="load")
+        page.screenshot(path=path, full_page=True)
+        context.close()
+
+
+def _refuse(route: Route) -> None:
+    route.abort()
+
+
+@contextmanager
+def camera() -> Iterator[Camera]:
+    """A camera with a browser of its own while the block runs. Raises StackError."""
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield Camera(browser)
+        browser.close()
