@@ -16,7 +16,7 @@ class StripeSettings(ProjectSettings):
     stripe_secret_key: SecretStr = Field(validation_alias=AliasChoices("STRIPE_SECRET_KEY", "stripe_secret_key"))
 
     stripe_api_url: str | None = Field(default=None, validation_alias=AliasChoices("STRIPE_API_URL", "stripe_api_url"))
-    """Another server than Stripe's, for tests."""
+    """Another server than Stripe's: the stand-in of this machine."""
 
     currency: str = Field(default="usd", pattern="^[a-z]{3}$")
     """The currency of the catalogue's prices."""

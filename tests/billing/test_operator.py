@@ -108,6 +108,18 @@ def test_what_exists_at_stripe_is_adopted(catalogue: Operator, empty: StripeDoub
     assert len(empty.account.all("price")) == prices
 
 
+def test_the_catalogue_is_brought_to_another_stripe_anew(
+    catalogue: Operator, empty: StripeDouble, local_stack: Stack
+) -> None:
+    """As after a restart of the stand-in, or with the key of another account."""
+    catalogue.run("sync")
+    with stripe_double.serve() as other:
+        elsewhere = Operator(local_stack, other.url)
+        elsewhere.run("sync")
+        assert for_sale(other.account) == for_sale(empty.account)
+        assert elsewhere.json("sync") == []
+
+
 def test_what_is_not_sold_any_more_is_retired(catalogue: Operator, empty: StripeDouble, db: Connection) -> None:
     catalogue.run("sync")
     change = "update public.pay_as_you_go_packages set is_active = %s where name = '50 credits'"
