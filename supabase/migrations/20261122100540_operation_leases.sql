@@ -208,7 +208,7 @@ declare
     v_is_repeat boolean;
     v_has_lost boolean;
     v_running uuid[];
-    v_passed_over uuid[] := '{}';
+    v_passed_over uuid[] := array[]::uuid[];
     v_ids uuid[] := array[]::uuid[];
     v_swept_image_ids uuid[] := array[]::uuid[];
 begin

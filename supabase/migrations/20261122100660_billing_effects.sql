@@ -611,7 +611,7 @@ as $$
 declare
     v_fact jsonb;
     v_trouble text;
-    v_troubles text[] := '{}';
+    v_troubles text[] := array[]::text[];
 begin
     perform private.check_stripe_facts(p_facts, p_ticket);
     for v_fact in select jsonb_array_elements(p_facts)

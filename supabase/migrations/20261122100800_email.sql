@@ -192,8 +192,8 @@ declare
     v_token text;
     v_name text;
     -- The lines of the conditions that are open, the innermost last, and whether each has had its else.
-    v_open bigint[] := '{}';
-    v_has_else boolean[] := '{}';
+    v_open bigint[] := array[]::bigint[];
+    v_has_else boolean[] := array[]::boolean[];
 begin
     for v_line, v_token in
         select l.number, t.token[1]

@@ -325,7 +325,7 @@ declare
     v_pace interval;
     v_from timestamptz;
     v_taken uuid[];
-    v_ids uuid[] := '{}';
+    v_ids uuid[] := array[]::uuid[];
 begin
     for v_campaign in
         select
@@ -554,7 +554,6 @@ declare
     c_most_attempts constant integer := 8;
     v_ids uuid[];
     v_running_campaigns uuid[];
-    v_settled integer;
 begin
     perform private.check_email_results(p_lease_token, p_results);
     v_running_campaigns := private.hold_campaigns(array(

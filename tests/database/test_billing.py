@@ -1,12 +1,14 @@
 """Billing in the database: orders, facts from Stripe in any order, and reads that have become old."""
 
 import itertools
+import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from tests.database.outbox import mails_to
 from tests.database.personas import Connection, People, Person, Row, refused, together
 
 PACKAGE = "a0000000-0000-4000-8000-000000000010"
@@ -453,3 +455,29 @@ def test_a_comparison_shows_what_it_would_change_and_changes_it_only_when_told(p
     assert compare(apply=True)["differences"] == differences
     assert facts.credits == 7
     assert compare(apply=False)["differences"] == []
+
+
+# What the account's owner is told.
+
+
+def test_what_was_paid_or_not_is_told_by_mail_once_however_often_it_is_heard(facts: Facts, db: Connection) -> None:
+    now = int(time.time())
+    news = {"created": now, "paid_at": now}
+    for _ in range(2):
+        facts.apply(facts.checkout())
+        facts.apply(facts.subscription())
+        facts.apply(facts.invoice(0, line(), reason="subscription_create", **news))
+        facts.apply(facts.failed(1) | {"created": now})
+        facts.apply(facts.invoice(1, line(), **news))
+        facts.apply(facts.subscription() | {"cancel_at": now + 86400, "cancelled_at": now})
+        facts.apply(facts.subscription("canceled"))
+    told = {mail["type"]: mail["data"] for mail in mails_to(db, facts.user)}
+    assert sorted(mail["type"] for mail in mails_to(db, facts.user)) == sorted(told)
+    assert {kind: (data.get("amount"), data.get("credits")) for kind, data in told.items()} == {
+        "receipt": ("$7.99", "10 credits"),
+        "subscription_started": ("$9.99", "20 credits"),
+        "payment_failed": ("$9.99", None),
+        "subscription_renewed": ("$9.99", "20 credits"),
+        "subscription_cancelled": (None, None),
+    }
+    assert told["receipt"]["receipt_url"] == "https://pay.stripe.test/receipts/1"
