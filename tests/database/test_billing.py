@@ -462,7 +462,7 @@ def test_a_comparison_shows_what_it_would_change_and_changes_it_only_when_told(p
 
 def test_what_was_paid_or_not_is_told_by_mail_once_however_often_it_is_heard(facts: Facts, db: Connection) -> None:
     now = int(time.time())
-    news = {"created": now, "paid_at": now}
+    news: Row = {"created": now, "paid_at": now}
     for _ in range(2):
         facts.apply(facts.checkout())
         facts.apply(facts.subscription())
