@@ -8,7 +8,8 @@
 -- other ledger calls, and does not hold up inserts that merely reference the profile. Different accounts never wait
 -- for each other.
 
--- Checks what a caller may get wrong in a ledger request, before anything is locked.
+-- Checks what a caller may get wrong in a ledger request, before anything is locked. Returns the amount, because a
+-- call that is assigned costs half of what it does as a statement.
 create function private.check_credit_request(
     p_user_id uuid,
     p_amount integer,
@@ -18,7 +19,7 @@ create function private.check_credit_request(
     p_metadata jsonb,
     p_idempotency_key text
 )
-returns void
+returns integer
 language plpgsql
 set search_path = ''
 as $$
@@ -46,6 +47,7 @@ begin
     if p_description is not null or p_idempotency_key is not null then
         perform private.check_credit_note('p_description', p_description, p_idempotency_key);
     end if;
+    return p_amount;
 end;
 $$;
 
@@ -505,12 +507,11 @@ declare
     v_terms public.credit_grants;
     v_entry public.credit_transactions;
 begin
-    perform private.check_credit_request(
+    v_request.amount := private.check_credit_request(
         p_user_id, p_amount, p_transaction_type, '{purchase,refund,bonus}', p_description, p_metadata,
         p_idempotency_key);
     v_request.user_id := p_user_id;
     v_request.transaction_type := p_transaction_type;
-    v_request.amount := p_amount;
     v_request.description := p_description;
     v_request.metadata := p_metadata;
     v_request.idempotency_key := p_idempotency_key;
@@ -541,14 +542,13 @@ declare
     v_request public.credit_transactions;
     v_entry public.credit_transactions;
 begin
-    perform private.check_credit_request(
+    v_request.amount := private.check_credit_request(
         p_user_id, p_amount, p_transaction_type, '{usage,expiration}', p_description, p_metadata,
         p_idempotency_key);
     if p_idempotency_key is not null then
         perform private.lock_account(p_user_id);
         v_request.user_id := p_user_id;
         v_request.transaction_type := p_transaction_type;
-        v_request.amount := p_amount;
         v_request.description := p_description;
         v_request.metadata := p_metadata;
         v_request.idempotency_key := p_idempotency_key;
@@ -558,7 +558,7 @@ begin
         end if;
     end if;
     return private.spend_credits(
-        p_user_id, p_amount, p_transaction_type, p_description, p_metadata, p_idempotency_key);
+        p_user_id, v_request.amount, p_transaction_type, p_description, p_metadata, p_idempotency_key);
 end;
 $$;
 
@@ -634,7 +634,7 @@ declare
     v_entry public.credit_transactions;
     v_grant public.credit_grants;
 begin
-    perform private.check_credit_request(
+    v_request.amount := private.check_credit_request(
         p_user_id, p_amount, p_transaction_type, '{purchase,refund,bonus}', p_description, p_metadata,
         p_idempotency_key);
     perform private.check_grant_terms(
@@ -643,7 +643,6 @@ begin
 
     v_request.user_id := p_user_id;
     v_request.transaction_type := p_transaction_type;
-    v_request.amount := p_amount;
     v_request.description := p_description;
     v_request.metadata := p_metadata;
     v_request.idempotency_key := p_idempotency_key;

@@ -344,7 +344,7 @@ security definer
 set search_path = ''
 as $$
 begin
-    if not private.was_mailed(new.user_id, 'credits_low', '1 day'::interval) then
+    if new.balance_before >= 5 and not private.was_mailed(new.user_id, 'credits_low', '1 day'::interval) then
         perform private.queue_email(
             new.user_id, 'credits_low', 'credits_low:' || new.id,
             jsonb_build_object('balance', private.counted(new.balance_after, 'credit')));
@@ -355,9 +355,11 @@ $$;
 
 revoke execute on function private.mail_of_low_credits() from public;
 
+-- The conditions of the triggers on the ledger and the queue are short, because Postgres parses them anew in every
+-- statement that writes the table.
 create trigger mail_of_low_credits
 after insert on public.credit_transactions
-for each row when (new.balance_after < 5 and new.balance_before >= 5)
+for each row when (new.balance_after < 5)
 execute function private.mail_of_low_credits();
 
 create function private.queue_expiring_credit_emails(p_limit integer)
@@ -428,7 +430,7 @@ revoke execute on function private.mail_of_failed_operation() from public;
 
 create trigger mail_of_failed_operation
 after update of status on public.image_operations
-for each row when (new.status = 'failed' and old.status <> 'failed')
+for each row when (new.status = 'failed')
 execute function private.mail_of_failed_operation();
 
 create function private.queue_expiring_image_emails(p_limit integer)
