@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from tests.benchmarks.ledger import ANYBODY
-from tests.benchmarks.measure import Effort, Figure, Progress
+from tests.benchmarks.measure import Effort, Figure, Progress, in_turn
 from tests.benchmarks.server import Database
 
 UPDATES_PER_SECOND = 5200
@@ -24,7 +25,8 @@ NOTE = f"""\
 client runs at {UPDATES_PER_SECOND:,}/s, as on the disk where the goals were taken. {WITHOUT}: as this machine flushes,
 which may be hardly at all; then only the processor's part is compared, and there is no goal.\
 """
-_STEPS, _PROBES = 4, 8
+_TRIED = (50, 150)  # microseconds
+_PROBES = 8
 
 
 def labelled(figures: Iterator[Figure], *, flushed: bool) -> Iterator[Figure]:
@@ -47,14 +49,21 @@ def slow_flushes(database: Database, effort: Effort, report: Progress) -> Iterat
 
 
 def _calibrate(database: Database, effort: Effort, report: Progress) -> None:
+    """Find the delay on the line through two others, each at its best: what else the machine does only slows down."""
     script = ANYBODY.format(people=effort.people) + "update ceiling.rows set number = number + 1 where id = :n;"
     run = database.timed(script, effort.seconds / 2)
-    delay = 0
-    for _ in range(_STEPS):
-        rate = max(run() for _ in range(_PROBES))  # whatever else the machine does only slows it down
-        delay = max(0, round(delay + 1e6 / UPDATES_PER_SECOND - 1e6 / rate))
-        _delay_flushes(database, delay)
-    report(f"a flush waits for {delay} µs: {run():,.0f} one-row updates a second")
+
+    def with_delay(microseconds: int) -> float:
+        _delay_flushes(database, microseconds)
+        return run()
+
+    rates = in_turn({delay: partial(with_delay, delay) for delay in (0, *_TRIED)}, _PROBES)
+    none, low, high = (1e6 / max(rates[delay]) for delay in (0, *_TRIED))
+    wanted, delay = 1e6 / UPDATES_PER_SECOND, 0
+    if none < wanted:
+        delay = max(1, round(_TRIED[0] + (wanted - low) * (_TRIED[1] - _TRIED[0]) / max(high - low, 1)))
+    _delay_flushes(database, delay)
+    report(f"a flush waits for {delay} µs: {max(run() for _ in range(_PROBES)):,.0f} one-row updates a second")
 
 
 def _delay_flushes(database: Database, microseconds: int) -> None:
