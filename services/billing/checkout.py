@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import stripe
 import structlog
@@ -141,7 +142,7 @@ class Shop:
             return str(customer)
         # Asked for twice at once, the same key gives the same customer; after a deleted one, another key another.
         params: Any = {"metadata": {"user_id": user_id}} | ({"email": email} if email is not None else {})
-        made = await self._api.customers.create_async(params, _once(f"customer:{user_id}:{len(known)}", params))
+        made = await _create_once(self._api.customers.create_async, f"customer:{user_id}:{len(known)}", params)
         return await self._database.link_customer(user_id, made.id, email)
 
     async def _profile(self, user_id: str) -> Object:
@@ -174,7 +175,7 @@ class Shop:
 
         async def make(customer: str) -> Any:
             whole: Any = params | {"customer": customer}
-            return await self._api.checkout.sessions.create_async(whole, _once(f"checkout:{order['id']}", whole))
+            return await _create_once(self._api.checkout.sessions.create_async, f"checkout:{order['id']}", whole)
 
         return await self._with_customer(user_id, make)
 
@@ -219,11 +220,17 @@ class Shop:
         await self._database.reconcile(await self._reader.checkout(session_id), ticket, apply=True)
 
 
-def _once(key: str, params: Any) -> Any:
-    """Options by which the same request again, because an answer was lost, makes nothing new.
+async def _create_once(create: Callable[[Any, Any], Awaitable[T]], key: str, params: Any) -> T:
+    """Make an object, and nothing new where the same is asked again because an answer was lost.
 
     The key goes with the parameters: Stripe refuses a known key with others for a day, say after the address changed.
     A page or a customer that is made beside one whose answer was lost is known to nobody.
     """
     digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
-    return {"idempotency_key": f"{key}:{digest}"}
+    try:
+        return await create(params, {"idempotency_key": f"{key}:{digest}"})
+    except stripe.StripeError as error:
+        if (error.headers or {}).get("idempotent-replayed") != "true":
+            raise
+    # Stripe repeats failures as well, for a day, whatever has been mended since.
+    return await create(params, {"idempotency_key": f"{key}:{digest}:{uuid4()}"})

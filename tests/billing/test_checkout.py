@@ -329,3 +329,15 @@ def test_while_stripe_is_down_the_answer_says_so(page: Page, stripe: StripeDoubl
     stripe.faults["customers"] = 500
     answer = page.post(package=PACKAGE)
     assert (answer.status_code, answer.json()["message"]) == (503, "Payments are not available at the moment")
+
+
+def test_a_failure_at_stripe_bars_a_plan_no_longer_than_it_lasts(page: Page, shop: Shop) -> None:
+    price = shop.prices["basic"]
+    price["active"] = False
+    try:
+        assert page.post(plan="basic").status_code == 503
+    finally:
+        price["active"] = True
+    answer = page.post(plan="basic")
+    assert answer.status_code == 200, "Stripe repeats the failure of the first request with the key for a day"
+    assert page.post(plan="basic").json() == answer.json()

@@ -119,6 +119,17 @@ def test_a_key_gives_the_first_answer_and_only_to_the_same_request(stripe: Strip
         api.customers.create({"name": "Grace"}, options)
 
 
+def test_a_key_repeats_a_refusal_too(stripe: StripeDouble, customer: str, plan: Object) -> None:
+    api, options = client(stripe), {"idempotency_key": "refused"}
+    page: Any = {"mode": "subscription", "customer": customer, "line_items": [{"price": plan["id"], "quantity": 1}]}
+    plan["active"] = False
+    for is_repeated in (False, True):
+        with pytest.raises(sdk.InvalidRequestError, match="inactive") as refused:
+            api.checkout.sessions.create(page, options)
+        assert ("idempotent-replayed" in (refused.value.headers or {})) == is_repeated
+        plan["active"] = True
+
+
 def test_lists_come_in_pages(stripe: StripeDouble) -> None:
     made = [stripe.account.customer(email="many@example.test")["id"] for _ in range(25)]
     found = client(stripe).customers.list({"email": "many@example.test"})

@@ -64,7 +64,7 @@ class Api:
     def __init__(self, account: Account, secret_key: str) -> None:
         self._account = account
         self._secret_key = secret_key
-        self._answers: dict[str, tuple[str, bytes, Object]] = {}  # by idempotency key
+        self._answers: dict[str, tuple[str, bytes, int, Object]] = {}  # by idempotency key
         read = (
             *self._readable("customers", "customer", "email"),
             *self._readable("products", "product", "active"),
@@ -111,7 +111,7 @@ class Api:
     def _route(self, method: str, path: str, handler: Handler, *names: str) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                return JSONResponse(await self._answer(request, handler, set(names)))
+                return await self._answer(request, handler, set(names))
             except ApiError as error:
                 return error.answer()
 
@@ -130,7 +130,7 @@ class Api:
         )
         return ApiError(message, status=404).answer()
 
-    async def _answer(self, request: Request, handler: Handler, names: set[str]) -> Object:
+    async def _answer(self, request: Request, handler: Handler, names: set[str]) -> Response:
         self._check_key(request)
         body = await request.body()
         params = nested(parse_qsl(body.decode() if body else request.url.query, keep_blank_values=True))
@@ -140,10 +140,13 @@ class Api:
         key = request.headers.get("idempotency-key") if request.method == "POST" else None
         if key in self._answers:
             return self._first_answer(key, request.url.path, body)
-        answer = self._expanded(handler(Call(request.path_params.get("id", ""), params)), expand)
+        try:
+            status, answer = 200, self._expanded(handler(Call(request.path_params.get("id", ""), params)), expand)
+        except ApiError as error:
+            status, answer = error.status, error.body
         if key:
-            self._answers[key] = request.url.path, body, copy.deepcopy(answer)
-        return answer
+            self._answers[key] = request.url.path, body, status, copy.deepcopy(answer)
+        return JSONResponse(answer, status)
 
     def _check_key(self, request: Request) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -155,14 +158,15 @@ class Api:
         if given != self._secret_key:
             raise ApiError(f"Invalid API Key provided: {given[:8]}{'*' * 8}", status=401)
 
-    def _first_answer(self, key: str, path: str, body: bytes) -> Object:
-        first_path, first_body, answer = self._answers[key]
+    def _first_answer(self, key: str, path: str, body: bytes) -> Response:
+        """What the first request got, also where that was a refusal."""
+        first_path, first_body, status, answer = self._answers[key]
         if (first_path, first_body) != (path, body):
             raise ApiError(
                 f"Keys for idempotent requests can only be used with the same parameters as the first time: {key}",
                 kind="idempotency_error",
             )
-        return answer
+        return JSONResponse(answer, status, {"idempotent-replayed": "true"})
 
     def _expanded(self, answer: Object, paths: list[str]) -> Object:
         """A copy of an object or a list with the objects that some of its ids stand for."""
