@@ -188,6 +188,8 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+    -- Jinja2 makes Python of a template, and Python has a limit of about a hundred.
+    c_deepest constant integer := 20;
     v_line bigint;
     v_token text;
     v_name text;
@@ -212,6 +214,11 @@ begin
             if starts_with(v_token, '{%') then
                 v_open := v_open || v_line;
                 v_has_else := v_has_else || false;
+            end if;
+            if cardinality(v_open) > c_deepest then
+                perform private.refuse_template(
+                    p_field, v_line, format('more than %s conditions within each other', c_deepest), v_token,
+                    'Close some of them before.');
             end if;
         elsif v_token ~ '^\{% *else *%\}$' and not v_has_else[cardinality(v_open)] then
             v_has_else[cardinality(v_open)] := true;

@@ -23,6 +23,7 @@ INSERT = (
         "{%if first_name%}a{%else%}b{%endif%}",
         "{% if  not  first_name %}a{% if credits %}b{% else %}c{% endif %}{% else %}d{% endif %}",
         "{% if first_name %}\n{{ credits }}\n{% else %}\n{{ plan }}\n{% endif %}\n",
+        "{% if plan %}" * 20 + "{% endif %}" * 20,
         "<style>.a { color: red } .b { color: blue }</style> 100 % of {braces} } and {",
     ],
 )
@@ -63,6 +64,7 @@ def test_a_template_may_use_the_names_of_its_type_and_conditions(people: People,
         ("{% raw %}", 1, "is not part of the language"),
         ("{% if plan %", 1, "{% is not part of the language"),
         ("{%- if plan -%}{%- endif -%}", 1, "is not part of the language"),
+        ("{% if plan %}\n" * 21 + "{% endif %}" * 21, 21, "more than 20 conditions within each other"),
     ],
 )
 @pytest.mark.parametrize("field", ["html_content", "text_content"])
