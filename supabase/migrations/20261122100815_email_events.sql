@@ -182,7 +182,8 @@ begin
                 and lower(e.reason) in ('bounced address', 'spam reporting address', 'invalid') then 'dropped'
         end as reason
     ) as s
-    where s.reason is not null
+    -- What is no address must not keep the others from being heard.
+    where s.reason is not null and char_length(lower(trim(e.email))) between 3 and 320
     order by lower(e.email), s.reason
     on conflict (email, reason) do nothing;
 end;

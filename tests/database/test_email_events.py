@@ -206,6 +206,18 @@ def test_what_tells_against_an_address_suppresses_it(
     assert queue(db, user, "receipt") is not None
 
 
+@pytest.mark.parametrize("email", ["", " ", "x", "x" * 321, None])
+def test_what_is_no_address_keeps_no_other_event_from_being_heard(
+    people: People, db: Connection, email: str | None
+) -> None:
+    foreign = db.execute("insert into public.email_logs (status) values ('sent') returning id").fetchone()
+    assert foreign is not None
+    mail_id = sent(people, db)
+    assert record(people, event(foreign["id"], "bounce", email=email), event(mail_id, "delivered")) == (2, 0, 0)
+    assert (mail(db, foreign["id"])["status"], mail(db, mail_id)["status"]) == ("bounced", "delivered")
+    db.execute("delete from public.email_logs where id = %s", (foreign["id"],))
+
+
 def test_a_lifted_suppression_does_not_come_back_with_an_old_event(people: People, db: Connection) -> None:
     user = people.new()
     bounce = event(sent(people, db, user), "bounce", reason="550")
