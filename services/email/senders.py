@@ -39,6 +39,8 @@ LONGEST_PAUSE = 3600.0  # seconds, whatever a provider asks for
 
 TOO_MANY_REQUESTS = 429
 UNAVAILABLE = 503
+# The key, the account, or an address where no mail is taken. A redirect comes from a wrong address too.
+NOT_LET_IN = frozenset({401, 403, 404, 405, 407})
 # Of a gateway that got no answer: what is behind it may have taken the mail.
 GATEWAY_ERRORS = frozenset({502, 504})
 
@@ -233,7 +235,7 @@ def _refused(error: HTTPError) -> Answer:
     if status == TOO_MANY_REQUESTS:
         pause = _pause(error.headers)
         return Answer(Outcome.RETRY, error=text, trouble=Trouble.RATE_LIMITED, pause=pause, is_counted=False)
-    if status in (401, 403) or status < 400:  # a redirect comes from a wrong address
+    if status in NOT_LET_IN or status < 400:
         return Answer(Outcome.RETRY, error=text, trouble=Trouble.REFUSED, is_counted=False)
     if status in GATEWAY_ERRORS:
         return Answer(Outcome.UNKNOWN, error=text, trouble=Trouble.UNAVAILABLE)

@@ -131,5 +131,6 @@ def load_settings() -> EmailSettings:
 
 
 def _is_address(value: str) -> bool:
+    # Only the name of a sender may have other characters: SMTP carries no such address.
     name, _, domain = parseaddr(value)[1].rpartition("@")
-    return bool(name and domain) and "\n" not in value and "\r" not in value
+    return bool(name and domain) and (name + domain).isascii() and "\n" not in value and "\r" not in value

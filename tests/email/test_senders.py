@@ -108,10 +108,10 @@ def test_a_dynamic_template_gets_the_data(double: SendGridDouble) -> None:
     ("status", "outcome", "trouble", "is_counted"),
     [
         (400, Outcome.FAILED, None, True),
-        (404, Outcome.FAILED, None, True),
         (413, Outcome.FAILED, None, True),
         (302, Outcome.RETRY, Trouble.REFUSED, False),
         (401, Outcome.RETRY, Trouble.REFUSED, False),
+        (404, Outcome.RETRY, Trouble.REFUSED, False),
         (403, Outcome.RETRY, Trouble.REFUSED, False),
         (429, Outcome.RETRY, Trouble.RATE_LIMITED, False),
         (500, Outcome.RETRY, Trouble.UNAVAILABLE, True),

@@ -43,6 +43,7 @@ def test_the_sender_is_a_name_with_an_address_or_an_address_alone(monkeypatch: p
     [
         ("EMAIL_FROM", "nobody"),
         ("EMAIL_FROM", "a@b\nBcc: c@d"),
+        ("EMAIL_FROM", "Käthe <käthe@example.test>"),
         ("EMAIL_REPLY_TO", "@"),
         ("EMAIL_APP_URL", "app.example.test"),
         ("EMAIL_PUBLIC_URL", "https://mail.example.test/?a=b"),
