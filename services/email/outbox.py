@@ -129,8 +129,12 @@ def _as_json(result: Result) -> dict[str, Any]:
         "id": str(result.email_id),
         "outcome": result.outcome,
         "message_id": result.message_id,
-        # Postgres keeps no NUL.
-        "error": None if result.error is None else result.error.replace("\0", "")[:LONGEST_ERROR],
+        "error": None if result.error is None else _storable(result.error),
         "retry_seconds": None if result.retry_seconds is None else round(result.retry_seconds),
         "is_counted": result.is_counted,
     }
+
+
+def _storable(text: str) -> str:
+    """A text as Postgres can keep it: without NUL and halves of characters, which a provider's JSON may hold."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")[:LONGEST_ERROR]

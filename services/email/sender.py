@@ -151,11 +151,15 @@ class EmailSender:
     async def run(self) -> None:
         """Send until stopped. Raises ApiRefusedError when the first claim is refused."""
         campaigns = asyncio.create_task(self._expand_campaigns())
+        # It ends by a fault only, which must not pass for an outbox without campaigns.
+        campaigns.add_done_callback(lambda _: self.stop())
         try:
             while not self._stopping:
                 self._wake.clear()
                 await self._wait(await self._look())
             await self._drain()
+            if campaigns.done():
+                await campaigns
         finally:
             campaigns.cancel()
             for task in self._tasks:

@@ -117,3 +117,16 @@ def test_an_outbox_that_refuses_to_hear_stops_the_sending(
 
     asyncio.run(story())
     assert sendgrid.times_sent()[str(first)] == 1
+
+
+def test_a_fault_while_campaigns_are_expanded_ends_the_sender(stack: StackStatus, sendgrid: SendGridDouble) -> None:
+    class Broken(Outbox):
+        async def expand_campaigns(self, limit: int) -> int:
+            raise TypeError("a fault")
+
+    async def story() -> None:
+        async with sending(stack, sendgrid, Broken) as (sender, _):
+            await until(lambda: sender._stopping)
+
+    with pytest.raises(TypeError, match="a fault"):
+        asyncio.run(story())
