@@ -53,8 +53,8 @@ revoke execute on function private.find_requested_operation(uuid, text, bytea) f
 
 -- Requests an operation for the caller: checks, charges and queues in one transaction.
 -- Its cheap checks come first; from the profile's lock on, the caller's requests run one after the other.
--- The settings keep one plan on the indexes, as for private.claim_image_operations: a plan that was made while the queue
--- was empty would scan the whole table, in every session until the next analyze.
+-- The settings keep one plan on the indexes, as for private.claim_image_operations: one that a session made while the
+-- queue was empty would scan the whole table until the next analyze.
 create function private.request_image_operation(
     p_image_id uuid,
     p_operation_type text,
