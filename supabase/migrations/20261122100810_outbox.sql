@@ -132,6 +132,25 @@ using (user_id = (select auth.uid()) or (select private.is_admin()));
 grant select on public.email_logs to authenticated;
 grant select, insert, update on public.email_logs to service_role;
 
+-- The mails of an account that is deleted, locked in the order that all others keep; the cascade knows none.
+create function private.lock_mails_of_account()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    perform l.id from public.email_logs as l where l.user_id = old.id order by l.id for update;
+    return old;
+end;
+$$;
+
+revoke execute on function private.lock_mails_of_account() from public;
+
+create trigger lock_mails_of_account
+before delete on public.profiles
+for each row execute function private.lock_mails_of_account();
+
 -- Why somebody does not get a mail of a category; null when he does. Asked when a mail is queued and when claimed.
 create function private.email_refusal(p_profile public.profiles, p_category text)
 returns text

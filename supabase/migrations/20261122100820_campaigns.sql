@@ -486,6 +486,10 @@ begin
         update public.email_campaigns as c set status = 'cancelled', cancelled_at = now()
         where c.id = p_campaign_id
         returning c.* into v_campaign;
+        perform l.id from public.email_logs as l
+        where l.campaign_id = p_campaign_id and l.status = 'queued'
+        order by l.id
+        for no key update;
         update public.email_logs as l set status = 'cancelled'
         where l.campaign_id = p_campaign_id and l.status = 'queued';
         get diagnostics v_mails = row_count;

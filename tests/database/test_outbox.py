@@ -438,3 +438,44 @@ def test_a_claim_does_not_wait_for_an_account_that_is_being_deleted(
             db_url, [lambda c: people.service.on(c).rows("claim_emails", p_limit=9, p_claim_id=uuid4())]
         )
     assert [row["id"] for row in found] == [wanted]
+
+
+def test_accounts_are_deleted_while_their_mails_are_settled_and_heard_of(
+    people: People, db: Connection, db_url: str
+) -> None:
+    """The cascade would lock mails in another order than everybody else."""
+    leavers = [people.new() for _ in range(12)]
+    for leaver in leavers * 40:
+        queue(db, leaver)
+    token = uuid4()
+    db.execute(
+        "update public.email_logs set status = 'sending', lease_token = %s, lease_expires_at = now() + interval '1 h'"
+        " where status = 'queued'",
+        (token,),
+    )
+    mails = [row["id"] for row in db.execute("select id from public.email_logs where lease_token = %s", (token,))]
+
+    def settler(connection: Connection) -> None:
+        results = [{"id": str(mail_id), "outcome": "retry"} for mail_id in mails]
+        for _ in leavers:
+            people.service.on(connection).call("settle_emails", p_lease_token=token, p_results=results)
+
+    def hearer(connection: Connection) -> None:
+        for _ in leavers:
+            events = [
+                {
+                    "sg_event_id": str(uuid4()),
+                    "email_id": str(mail_id),
+                    "event_type": "open",
+                    "occurred_at": datetime.now(UTC).isoformat(),
+                }
+                for mail_id in mails
+            ]
+            people.service.on(connection).call("record_email_events", p_events=events)
+
+    def leave(connection: Connection) -> None:
+        for leaver in leavers:
+            leaver.on(connection).call("delete_account")
+
+    together(db_url, [settler, hearer, hearer, leave])
+    assert not db.execute("select from public.email_logs where id = any(%s)", (mails,)).fetchall()
