@@ -198,6 +198,8 @@ class Shop:
         if session.status == "open" and session.url:
             return session.url
         await self._settle(session.id)
+        if _is_under_way(session):
+            raise _under_way()
         raise WrongRequestError(409, "The payment page was used or has expired", "Reload, and try again in a moment.")
 
     async def _close(self, session_id: str) -> None:
@@ -208,6 +210,8 @@ class Shop:
             session = await self._api.checkout.sessions.retrieve_async(session_id)
             if session.status == "complete":
                 await self._settle(session_id)
+                if _is_under_way(session):
+                    raise _under_way() from error
                 raise WrongRequestError(
                     409, "A subscription has just been paid for", "Reload, and change it in the portal."
                 ) from error
@@ -218,6 +222,17 @@ class Shop:
         """Do now what the page's own event will do."""
         ticket, _ = await self._database.start_read()
         await self._database.reconcile(await self._reader.checkout(session_id), ticket, apply=True)
+
+
+def _is_under_way(session: Any) -> bool:
+    """Whether the money of a page that was used may take days to come."""
+    return bool(session.status == "complete" and session.payment_status == "unpaid")
+
+
+def _under_way() -> WrongRequestError:
+    return WrongRequestError(
+        409, "The payment of a subscription is under way", "It begins when the money has come, which may take days."
+    )
 
 
 async def _create_once(create: Callable[[Any, Any], Awaitable[T]], key: str, params: Any) -> T:

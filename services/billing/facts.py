@@ -15,6 +15,7 @@ from services.billing.money import to_units
 Object = dict[str, Any]
 Fact = dict[str, Any]
 
+UNBEGUN = frozenset({"incomplete", "incomplete_expired"})  # subscriptions whose first payment did not come, or not yet
 PAID = frozenset({"paid", "no_payment_required"})
 PAYMENT_FAILED = frozenset({"requires_payment_method", "canceled"})
 # Of a subscription's invoice: the customer's bank may want to ask him, who is not there.
@@ -44,11 +45,18 @@ def identifier(value: Any) -> str | None:
     return found
 
 
-def checkout(session: Object) -> Fact:
-    """A checkout session, with its payment intent and that one's charge expanded where there are any."""
+def checkout(session: Object, subscription: Fact | None, *, has_failed: bool) -> Fact:
+    """A checkout session, with its payment intent and that one's charge expanded where there are any.
+
+    One for a plan comes with the subscription that it made; `has_failed` tells whether a delayed payment came to
+    nothing.
+    """
     currency = session.get("currency") or "usd"
     intent = session.get("payment_intent")
     charge = intent.get("latest_charge") if isinstance(intent, dict) else None
+    is_complete = session.get("status") == "complete"
+    # A subscription's own invoices tell what was paid for it.
+    is_paid = subscription["status"] not in UNBEGUN if subscription else session["payment_status"] in PAID
     return {
         "kind": "checkout",
         "id": session["id"],
@@ -56,13 +64,8 @@ def checkout(session: Object) -> Fact:
         "customer": identifier(session.get("customer")),
         "mode": session["mode"],
         "status": session.get("status"),
-        # A subscription's own invoices tell what was paid for it.
-        "is_paid": session.get("status") == "complete"
-        and (session["mode"] == "subscription" or session["payment_status"] in PAID),
-        "has_failed": session.get("status") == "complete"
-        and session["payment_status"] == "unpaid"
-        and isinstance(intent, dict)
-        and intent.get("status") in PAYMENT_FAILED,
+        "is_paid": is_complete and is_paid,
+        "has_failed": is_complete and not is_paid and has_failed,
         "amount": str(to_units(session.get("amount_total") or 0, currency)),
         "currency": currency,
         "payment_intent": identifier(intent),

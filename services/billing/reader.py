@@ -77,7 +77,14 @@ class Reader:
         params: Any = {"expand": ["payment_intent.latest_charge"]}
         session = (await self._api.checkout.sessions.retrieve_async(session_id, params)).to_dict()
         subscription_id = facts.identifier(session.get("subscription"))
-        return [facts.checkout(session), *(await self.subscription(subscription_id) if subscription_id else [])]
+        if subscription_id is None:
+            intent = session.get("payment_intent") or {}
+            return [facts.checkout(session, None, has_failed=intent.get("status") in facts.PAYMENT_FAILED)]
+        (subscription,) = await self.subscription(subscription_id)
+        has_failed = subscription["status"] == "incomplete_expired" or (
+            subscription["status"] == "incomplete" and await self._has_failed(session)
+        )
+        return [facts.checkout(session, subscription, has_failed=has_failed), subscription]
 
     async def subscription(self, subscription_id: str) -> list[Fact]:
         """A subscription."""
@@ -157,10 +164,16 @@ class Reader:
 
     async def _needs_customer(self, invoice: Object) -> bool:
         """Whether the payment of an open invoice failed; one by bank debit may also be under way for days."""
-        for intent_id in await self._payments_of(invoice, "open"):
-            if (await self._api.payment_intents.retrieve_async(intent_id)).status in facts.NEEDS_CUSTOMER:
-                return True
-        return False
+        intent_ids = await self._payments_of(invoice, "open")
+        return any([await self._status_of(intent_id) in facts.NEEDS_CUSTOMER for intent_id in intent_ids])
+
+    async def _has_failed(self, session: Object) -> bool:
+        """Whether the first payment of a subscription that was begun by bank debit failed."""
+        intent_ids = await self._payments(str(facts.identifier(session["invoice"])), "open")
+        return any([await self._status_of(intent_id) in facts.PAYMENT_FAILED for intent_id in intent_ids])
+
+    async def _status_of(self, intent_id: str) -> str:
+        return str((await self._api.payment_intents.retrieve_async(intent_id)).status)
 
     async def _payments_of(self, invoice: Object, status: str) -> list[str]:
         """The payment intents of an invoice, the oldest first; none where a coupon or a balance paid it."""
@@ -190,7 +203,12 @@ class Reader:
         return [*await self.subscription(subscription_id), *await self.invoice(item["id"])]
 
     async def _of_subscription(self, item: Object) -> list[Fact]:
-        return await self.subscription(item["id"])
+        """A subscription; with the payment page that made it where its first payment never came."""
+        told = await self.subscription(item["id"])
+        if told[0]["status"] == "incomplete_expired":
+            for session in (await self._api.checkout.sessions.list_async({"subscription": item["id"]})).data:
+                return await self.checkout(session.id)
+        return told
 
     async def _of_return(self, item: Object) -> list[Fact]:
         intent_id = facts.identifier(item.get("payment_intent"))

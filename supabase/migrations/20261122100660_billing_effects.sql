@@ -56,11 +56,11 @@ declare
     v_status text;
 begin
     -- The order is found before its account is locked; what is decided by, is read again after.
-    select o.* into v_order from public.billing_orders as o
-    where o.id::text = p_fact ->> 'order_id' or o.stripe_checkout_session_id = v_session_id
-    order by o.stripe_checkout_session_id = v_session_id desc nulls last
-    limit 1;
-    if not found then
+    select o.* into v_order from public.billing_orders as o where o.stripe_checkout_session_id = v_session_id;
+    if not found and p_fact ->> 'order_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+        select o.* into v_order from public.billing_orders as o where o.id = (p_fact ->> 'order_id')::uuid;
+    end if;
+    if v_order.id is null then
         return 'No order of this project has the checkout session';
     end if;
     perform private.lock_account(v_order.user_id);

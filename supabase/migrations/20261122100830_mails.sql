@@ -114,7 +114,8 @@ after update of email_confirmed_at on auth.users
 for each row when (old.email_confirmed_at is null and new.email_confirmed_at is not null)
 execute function private.mail_welcome();
 
--- Payments. What Stripe is compared with may be years old: only what is news is told.
+-- Payments. What Stripe is compared with may be years old: only what is news is told. That a plan is paid is told with
+-- its first invoice.
 
 create function private.mail_of_order()
 returns trigger
@@ -126,7 +127,7 @@ declare
     c_news constant interval := '30 days'::interval;
     v_product constant text := coalesce((
         select s.name from public.pay_as_you_go_packages as s where s.id = new.pay_as_you_go_package_id
-    ), '');
+    ), 'Plan ' || private.printed_plan(new.subscription_plan_id));
 begin
     if new.created_at < now() - c_news then
         return null;
@@ -154,7 +155,8 @@ revoke execute on function private.mail_of_order() from public;
 create trigger mail_of_order
 after update of status on public.billing_orders
 for each row when (
-    new.status in ('paid', 'failed') and old.status <> new.status and new.pay_as_you_go_package_id is not null
+    old.status <> new.status
+    and (new.status = 'failed' or (new.status = 'paid' and new.pay_as_you_go_package_id is not null))
 )
 execute function private.mail_of_order();
 

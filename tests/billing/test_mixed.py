@@ -207,3 +207,53 @@ def test_a_deeply_nested_token_is_refused(service: ServiceProcess) -> None:
     for token in (f"{header}.e30.x", f"e30.{header}.x"):
         answer = service.http.post("/checkout", json={}, headers={"authorization": f"Bearer {token}"})
         assert answer.status_code == 401, answer.text
+
+
+# Subscriptions whose first payment takes days.
+
+
+@pytest.mark.parametrize("plan", ["basic", "starter"])
+def test_a_plan_whose_payment_is_under_way_keeps_the_next_page_shut(
+    shop: Shop, post: Post, service: ServiceProcess, local_stack: Stack, stripe: StripeDouble, plan: str
+) -> None:
+    buyer = shop.buyer()
+    session = shop.order(buyer, shop.prices["basic"])
+    shop.account.pay(session, delayed=True)
+    post.deliver(buyer)
+    page = page_of(service, buyer.person, local_stack)
+    for _ in range(2):
+        answer = page.post(plan=plan)
+        assert (answer.status_code, "under way" in answer.json()["message"]) == (409, True), answer.text
+    assert len(stripe.account.all("checkout.session", customer=buyer.customer)) == 1
+    shop.account.settle(session, paid=True)
+    post.deliver(buyer)
+    assert post.worth(buyer) == 22
+    assert [row["status"] for row in shop.holdings(buyer)["orders"]] == ["paid"]
+    assert page.post(plan=plan).json()["message"] == "The account already has a subscription"
+
+
+def test_a_plan_whose_payment_does_not_come_is_sold_again(
+    shop: Shop, post: Post, service: ServiceProcess, local_stack: Stack, db: Connection
+) -> None:
+    buyer = shop.buyer()
+    session = shop.order(buyer, shop.prices["basic"])
+    shop.account.pay(session, delayed=True)
+    post.deliver(buyer)
+    shop.account.settle(session, paid=False)
+    post.deliver(buyer)
+    assert [row["status"] for row in shop.holdings(buyer)["orders"]] == ["failed"]
+    (mail,) = db.execute(
+        "select data from public.email_logs where user_id = %s and dedupe_key like 'payment_failed:%%'", (buyer.id,)
+    ).fetchall()
+    assert (mail["data"]["product"], mail["data"]["amount"]) == ("Plan Basic", "$9.99")
+    assert page_of(service, buyer.person, local_stack).post(plan="basic").status_code == 200
+
+
+def test_a_plan_that_stripe_has_given_up_is_sold_again(shop: Shop, post: Post) -> None:
+    buyer = shop.buyer()
+    session = shop.order(buyer, shop.prices["basic"])
+    subscription = shop.account.pay(session, delayed=True)
+    post.deliver(buyer)
+    shop.account.give_up(subscription)
+    post.deliver(buyer, "customer.subscription.updated")
+    assert [row["status"] for row in shop.holdings(buyer)["orders"]] == ["failed"]

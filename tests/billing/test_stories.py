@@ -49,6 +49,16 @@ def pack_paid_late_and_its_refund_fails(shop: Shop, buyer: Buyer) -> Iterator[No
     yield
 
 
+def plan_paid_late(shop: Shop, buyer: Buyer) -> Iterator[None]:
+    session = shop.order(buyer, shop.prices["basic"])
+    subscription = shop.account.pay(session, delayed=True)
+    yield
+    shop.account.settle(session, paid=True)
+    yield
+    shop.account.renew(subscription)
+    yield
+
+
 def three_periods_with_a_failed_payment(shop: Shop, buyer: Buyer) -> Iterator[None]:
     subscription = shop.subscribe(buyer)
     yield
@@ -105,6 +115,7 @@ def dispute_lost_after_a_refund(shop: Shop, buyer: Buyer) -> Iterator[None]:
 STORIES: list[Story] = [
     pack_refunded_in_two_parts,
     pack_paid_late_and_its_refund_fails,
+    plan_paid_late,
     three_periods_with_a_failed_payment,
     paid_in_parts_that_are_refunded,
     upgrade_in_mid_period_and_back,

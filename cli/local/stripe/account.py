@@ -10,6 +10,7 @@ from cli.local.stripe.store import Object, Store
 
 DAY = 24 * 3600
 MONTH = 30 * DAY
+ENDED = ("canceled", "incomplete_expired")
 RETRY_DAYS = (3, 5, 7)  # after a failed attempt to collect an invoice; then the subscription ends
 
 
@@ -37,7 +38,7 @@ class Account(Store):
     def delete_customer(self, customer: Object) -> None:
         """The customer is deleted, and his subscriptions end at once."""
         for subscription in self.all("subscription", customer=customer["id"]):
-            if subscription["status"] != "canceled":
+            if subscription["status"] not in ENDED:
                 self.cancel(subscription)
         self.tell("customer.deleted", customer)
         customer["deleted"] = True
@@ -102,7 +103,7 @@ class Account(Store):
         session = self.objects[session_id]
         session |= {"status": "complete", "url": None}
         if session["mode"] == "subscription":
-            return self._begin_subscription(session)
+            return self._begin_subscription(session, delayed=delayed)
         intent = self._intent(session["customer"], session["amount_total"], session["currency"])
         if delayed:
             intent["status"] = "processing"
@@ -115,12 +116,14 @@ class Account(Store):
     def settle(self, session_id: str, *, paid: bool) -> None:
         """The money of a delayed payment comes, or does not."""
         session = self.objects[session_id]
-        intent = self.objects[session["payment_intent"]]
-        if paid:
-            self._charge(intent)
-            session["payment_status"] = "paid"
+        if session["mode"] == "subscription":
+            (invoice,) = self.invoices(self.objects[session["subscription"]])
+            self.collect(invoice, paid=paid)
+        elif paid:
+            self._charge(self.objects[session["payment_intent"]])
         else:
-            intent["status"] = "requires_payment_method"
+            self.objects[session["payment_intent"]]["status"] = "requires_payment_method"
+        session["payment_status"] = "paid" if paid else "unpaid"
         self.tell(f"checkout.session.async_payment_{'succeeded' if paid else 'failed'}", session)
 
     def expire(self, session_id: str) -> Object:
@@ -218,17 +221,19 @@ class Account(Store):
 
     # Subscriptions.
 
-    def _begin_subscription(self, session: Object) -> Object:
-        session["payment_status"] = "paid"
+    def _begin_subscription(self, session: Object, *, delayed: bool) -> Object:
         data, (line,) = session["subscription_data"], session["line_items"]
+        trial_days = int(data.get("trial_period_days", 0))
         subscription = self._subscription(
-            session["customer"], self.objects[line["price"]], int(data.get("trial_period_days", 0)), data
+            session["customer"], self.objects[line["price"]], trial_days, data, delayed=delayed
         )
+        session["payment_status"] = "no_payment_required" if trial_days else "unpaid" if delayed else "paid"
         session["subscription"] = subscription["id"]
+        session["invoice"] = self.invoices(subscription)[0]["id"]
         self.tell("checkout.session.completed", session)
         return subscription
 
-    def _subscription(self, customer: str, price: Object, trial_days: int, data: Object) -> Object:
+    def _subscription(self, customer: str, price: Object, trial_days: int, data: Object, *, delayed: bool) -> Object:
         now = self.time_of(customer)
         end = now + (trial_days * DAY or MONTH)
         item = {
@@ -253,12 +258,17 @@ class Account(Store):
             metadata=data.get("metadata", {}),
             pause_collection=None,
             start_date=now,
-            status="trialing" if trial_days else "active",
+            status="trialing" if trial_days else "incomplete" if delayed else "active",
             trial_end=end if trial_days else None,
         )
         self.tell("customer.subscription.created", subscription)
         line = self._line(item, 0 if trial_days else price["unit_amount"])
-        self._pay_invoice(self._invoice(subscription, "subscription_create", [line]))
+        invoice = self._invoice(subscription, "subscription_create", [line])
+        if delayed and not trial_days:
+            payment = self._invoice_payment(invoice)
+            self.objects[payment["payment"]["payment_intent"]]["status"] = "processing"
+        else:
+            self._pay_invoice(invoice)
         return subscription
 
     def renew(self, subscription: Object, *, paid: bool = True) -> Object:
@@ -277,8 +287,13 @@ class Account(Store):
         return invoice
 
     def pass_period(self, subscription: Object) -> None:
-        """The current period is over: the next one begins, paid if the customer's card works, or the end has come."""
-        if subscription["cancel_at_period_end"]:
+        """The current period is over: the next one begins, paid if the customer's card works, or the end has come.
+
+        One whose first payment failed is given up.
+        """
+        if subscription["status"] == "incomplete":
+            self.give_up(subscription)
+        elif subscription["cancel_at_period_end"]:
             self.cancel(subscription)
         else:
             self.renew(subscription, paid=subscription["customer"] not in self.declined)
@@ -310,6 +325,14 @@ class Account(Store):
         else:
             subscription["ended_at"] = now
             self.set_status(subscription, "canceled")
+
+    def give_up(self, subscription: Object) -> None:
+        """The first payment did not come in time."""
+        for invoice in self.invoices(subscription):
+            invoice |= {"status": "void", "next_payment_attempt": None}
+            self.tell("invoice.voided", invoice)
+        subscription["ended_at"] = self.time_of(subscription["customer"])
+        self.set_status(subscription, "incomplete_expired")
 
     def keep(self, subscription: Object) -> None:
         """The customer has thought better of it before the end came."""
@@ -407,12 +430,16 @@ class Account(Store):
         self.tell("invoice.paid", invoice)
         self.tell("invoice.payment_succeeded", invoice)
         subscription = self.subscription_of(invoice)
-        if subscription["status"] in ("past_due", "unpaid"):
+        if subscription["status"] in ("past_due", "unpaid", "incomplete"):
             self.set_status(subscription, "active")
 
     def _fail_invoice(self, invoice: Object) -> None:
-        self._invoice_payment(invoice)
+        payment = self._invoice_payment(invoice)
+        self.objects[payment["payment"]["payment_intent"]]["status"] = "requires_payment_method"
         subscription = self.subscription_of(invoice)
+        if subscription["status"] == "incomplete":
+            self.tell("invoice.payment_failed", invoice)
+            return
         attempt, goes_on = invoice["attempt_count"], invoice["attempt_count"] <= len(RETRY_DAYS)
         if goes_on:
             invoice["next_payment_attempt"] = self.time_of(invoice["customer"]) + RETRY_DAYS[attempt - 1] * DAY

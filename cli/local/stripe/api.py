@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cli.local.stripe.account import Account
+from cli.local.stripe.account import ENDED, Account
 from cli.local.stripe.store import Object, shown
 
 MOST = 100  # objects of a page of a list
@@ -69,7 +69,9 @@ class Api:
             *self._readable("customers", "customer", "email"),
             *self._readable("products", "product", "active"),
             *self._readable("prices", "price", "product", "lookup_keys", "active"),
-            *self._readable("checkout/sessions", "checkout.session", "payment_intent", "customer", "status"),
+            *self._readable(
+                "checkout/sessions", "checkout.session", "payment_intent", "subscription", "customer", "status"
+            ),
             *self._readable("subscriptions", "subscription", "customer", "status"),
             *self._readable("invoices", "invoice", "customer", "subscription", "status"),
             *self._readable("invoice_payments", "invoice_payment", "invoice", "payment", "status"),
@@ -217,7 +219,7 @@ class Api:
             return True
         if name == "payment":
             return bool(item["payment"]["payment_intent"] == value["payment_intent"])
-        if name == "subscription":
+        if name == "subscription" and item["object"] == "invoice":
             return bool(self._account.subscription_of(item)["id"] == value)
         if name == "lookup_keys":
             return bool(item["lookup_key"] in value)
@@ -317,7 +319,7 @@ class Api:
 
     def _running(self, subscription_id: str) -> Object:
         subscription = self._find("subscription", subscription_id)
-        if subscription["status"] == "canceled":
+        if subscription["status"] in ENDED:
             raise missing("subscription", subscription_id)
         return subscription
 

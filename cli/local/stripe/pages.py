@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from cli.local.stripe.account import Account
+from cli.local.stripe.account import ENDED, Account
 from cli.local.stripe.store import Object
 from services.billing.money import to_units
 
@@ -68,7 +68,7 @@ class Pages:
             <p class="soft">{f"{_text(trial)} days free, then paid." if trial else ""} {self._who(session)}</p>
             {f'<p class="notice" role="alert">{notice}</p>' if notice else ""}
             {_button("pay", "Pay", main=True)}
-            {_button("pay_later", "Pay by bank debit, which takes days") if session["mode"] == "payment" else ""}
+            {_button("pay_later", "Pay by bank debit, which takes days") if not trial else ""}
             {_button("decline", "Pay with a card that is declined")}
             {_button("cancel", "Go back without paying")}</section>"""
 
@@ -258,7 +258,7 @@ class Pages:
 
 
 def _runs(subscription: Object) -> bool:
-    return bool(subscription["status"] != "canceled")
+    return subscription["status"] not in ENDED
 
 
 def _page(title: str, body: str, status: int = 200, *, width: str = "28rem") -> Response:

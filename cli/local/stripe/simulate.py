@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from cli.local.stripe.account import Account
+from cli.local.stripe.account import ENDED, Account
 from cli.local.stripe.api import ApiError, missing
 from cli.local.stripe.store import Object, shown
 
@@ -50,7 +50,7 @@ class Simulation:
 
     def _renew(self, subscription: Object, _: dict[str, str]) -> Object:
         """The period is over."""
-        if subscription["status"] == "canceled":
+        if subscription["status"] in ENDED:
             raise ApiError("The subscription has ended.")
         self._account.pass_period(subscription)
         return subscription
