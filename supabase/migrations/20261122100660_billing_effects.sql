@@ -333,7 +333,9 @@ begin
         end if;
         v_known := true;
         if v_line.is_proration then
-            v_prorated := v_prorated + v_plan.credits_per_month * v_line.amount / nullif(v_line.unit_amount, 0);
+            -- A price of nothing has no parts.
+            v_prorated := v_prorated
+                + coalesce(v_plan.credits_per_month * v_line.amount / nullif(v_line.unit_amount, 0), 0);
             if v_line.amount > 0 and v_upgrade is null then
                 v_upgrade := v_line.line;
             end if;
@@ -531,7 +533,7 @@ declare
     v_subscription record;
     v_profile record;
 begin
-    select h.stripe_subscription_id, s.name, h.status in ('active', 'past_due') as gives_access into v_subscription
+    select s.name, h.status in ('active', 'past_due') as gives_access into v_subscription
     from public.subscription_history as h
     inner join public.subscription_plans as s on s.id = h.subscription_plan_id
     where h.user_id = p_user_id and h.status <> 'cancelled' and coalesce(h.ended_at > now(), true)
@@ -546,17 +548,27 @@ begin
             when exists (select 1 from public.subscription_history as h where h.user_id = p_user_id) then 'cancelled'
             else 'free'
         end as status,
-        case when v_subscription.gives_access then v_subscription.name else 'free' end as plan
+        case when v_subscription.gives_access then v_subscription.name else 'free' end as plan,
+        -- Whatever gift there is beside it: as long as it is named, no second one is sold.
+        (
+            select h.stripe_subscription_id
+            from public.subscription_history as h
+            where
+                h.user_id = p_user_id and h.stripe_subscription_id is not null
+                and h.status <> 'cancelled' and coalesce(h.ended_at > now(), true)
+            order by h.status in ('active', 'past_due') desc, h.started_at desc, h.id desc
+            limit 1
+        ) as stripe_subscription_id
     into v_profile;
     update public.profiles as p
     set
         subscription_status = v_profile.status,
         subscription_plan = v_profile.plan,
-        stripe_subscription_id = v_subscription.stripe_subscription_id
+        stripe_subscription_id = v_profile.stripe_subscription_id
     where
         p.id = p_user_id
         and (p.subscription_status, p.subscription_plan, p.stripe_subscription_id)
-        is distinct from (v_profile.status, v_profile.plan, v_subscription.stripe_subscription_id);
+        is distinct from (v_profile.status, v_profile.plan, v_profile.stripe_subscription_id);
 end;
 $$;
 

@@ -190,7 +190,13 @@ begin
     elsif new.reason = 'subscription_create' then
         perform private.queue_email(
             new.user_id, 'subscription_started', 'subscription_started:' || new.stripe_subscription_id,
-            v_common || jsonb_build_object('is_trial', new.amount_paid = 0, 'is_gift', false));
+            v_common || jsonb_build_object(
+                -- A balance or a coupon may have paid for a period too: then that brought its credits.
+                'is_trial', new.amount_paid = 0 and not exists (
+                    select from public.credit_transactions as t
+                    where t.user_id = new.user_id and starts_with(t.idempotency_key, 'invoice:' || new.id || ':')
+                ),
+                'is_gift', false));
     elsif new.reason = 'subscription_cycle' then
         perform private.queue_email(
             new.user_id, 'subscription_renewed', 'subscription_renewed:' || new.id,

@@ -257,3 +257,95 @@ def test_a_plan_that_stripe_has_given_up_is_sold_again(shop: Shop, post: Post) -
     shop.account.give_up(subscription)
     post.deliver(buyer, "customer.subscription.updated")
     assert [row["status"] for row in shop.holdings(buyer)["orders"]] == ["failed"]
+
+
+# Gifts beside what is paid for.
+
+
+def test_a_gift_does_not_hide_a_subscription_that_is_heard_of_later(
+    shop: Shop, post: Post, service: ServiceProcess, local_stack: Stack
+) -> None:
+    buyer = shop.buyer()
+    subscription = shop.subscribe(buyer)
+    subscription["start_date"] -= 24 * 3600
+    shop.people.service.call(
+        "admin_comp_subscription", p_user_id=buyer.person.id, p_plan="starter", p_months=1, p_reason="Sorry."
+    )
+    post.deliver(buyer)
+    answer = page_of(service, buyer.person, local_stack).post(plan="starter")
+    assert answer.status_code == 409, "a second subscription beside the one that runs"
+
+
+# Mails of payments.
+
+
+def mails(db: Connection, buyer: Buyer) -> list[tuple[str, dict[str, object]]]:
+    """What a buyer is told of his payments, in the order in which it was queued."""
+    rows = db.execute(
+        "select t.type, l.data from public.email_logs as l join public.email_templates as t on t.id = l.template_id"
+        " where l.user_id = %s and t.type in ('receipt', 'payment_failed') or l.user_id = %s and t.type like"
+        " 'subscription_%%' order by l.created_at, l.id",
+        (buyer.id, buyer.id),
+    ).fetchall()
+    return [(row["type"], row["data"]) for row in rows]
+
+
+def test_a_plan_that_a_balance_pays_is_no_trial(shop: Shop, post: Post, db: Connection) -> None:
+    buyer = shop.buyer()
+    subscription = shop.subscribe(buyer)
+    (invoice,) = shop.account.invoices(subscription)
+    invoice |= {"amount_due": 0, "amount_paid": 0}
+    post.deliver(buyer)
+    assert post.worth(buyer) == 22
+    ((name, told),) = mails(db, buyer)
+    assert (name, told["is_trial"], told["amount"]) == ("subscription_started", False, "")
+
+
+def test_a_trial_that_is_paid_for_then_is_told_as_such(shop: Shop, post: Post, db: Connection) -> None:
+    buyer = shop.buyer()
+    subscription = shop.subscribe(buyer, trial_period_days="7")
+    post.deliver(buyer)
+    shop.account.renew(subscription)
+    post.deliver(buyer)
+    shop.account.cancel(subscription, at_period_end=True)
+    post.deliver(buyer)
+    shop.account.pass_period(subscription)
+    post.deliver(buyer)
+    told = mails(db, buyer)
+    assert [name for name, _ in told] == ["subscription_started", "subscription_renewed", "subscription_cancelled"]
+    assert (told[0][1]["is_trial"], told[1][1]["amount"]) == (True, "$9.99")
+
+
+def test_a_renewal_that_fails_thrice_and_an_upgrade_are_told_once_each(shop: Shop, post: Post, db: Connection) -> None:
+    buyer = shop.buyer()
+    subscription = shop.subscribe(buyer)
+    invoice = shop.account.renew(subscription, paid=False)
+    post.deliver(buyer)
+    for paid in (False, False, True):
+        shop.account.collect(invoice, paid=paid)
+        post.deliver(buyer)
+    shop.account.change(subscription, shop.prices["starter"], 0.5)
+    post.deliver(buyer)
+    shop.account.refund(shop.account.payment_of(invoice), 999)
+    post.deliver(buyer)
+    told = mails(db, buyer)
+    assert [name for name, _ in told] == [
+        "subscription_started",
+        *["payment_failed"] * 3,
+        "subscription_renewed",
+        "receipt",
+    ]
+    assert told[-1][1] | {"receipt_url": "", "date": ""} == {
+        "product": "Plan Starter", "credits": "20 credits", "amount": "$7.50", "balance": "62 credits",
+        "date": "", "receipt_url": "",
+    }  # fmt: skip
+
+
+def test_a_price_of_nothing_does_not_keep_an_upgrade_from_bringing_credits(shop: Shop, post: Post) -> None:
+    buyer = shop.buyer()
+    free = shop.account.price(0, product=shop.prices["basic"]["product"], recurring=True)
+    subscription = shop.account._subscription(buyer.customer, free, 0, {}, delayed=False)
+    post.deliver(buyer)
+    shop.account.change(subscription, shop.prices["starter"], 0.5)
+    post.deliver(buyer)
+    assert post.worth(buyer) == 2 + 30
