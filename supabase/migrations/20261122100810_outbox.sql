@@ -235,7 +235,7 @@ $$;
 revoke execute on function private.counted(bigint, text) from public;
 
 -- A first name as a mail may say it. Whoever signs up with somebody else's address could otherwise have us send that
--- person what he likes: no links.
+-- person what he likes: no links, also with the other signs that browsers take for a dot.
 create function private.printable_name(p_name text)
 returns text
 language plpgsql
@@ -243,7 +243,7 @@ immutable
 set search_path = ''
 as $$
 begin
-    return case when p_name ~ '^[^/:@<>[:cntrl:]]{1,40}$' and p_name !~ '[.][^ ]' then p_name else '' end;
+    return case when p_name ~ '^[^/:@<>[:cntrl:]\u2028-\u202e]{1,40}$' and p_name !~ '[.․。．｡][^ ]' then p_name else '' end;
 end;
 $$;
 
@@ -423,6 +423,8 @@ set jit = off
 as $$
 declare
     c_marked_per_claim constant integer := 100;
+    c_rounds constant integer := 4;
+    c_swept_per_round constant integer := 3000;
     v_lease_end timestamptz;
     v_campaign_ids uuid[];
     v_due uuid[];
@@ -448,7 +450,9 @@ begin
         -- Before any mail is locked: whoever holds a campaign may be waiting for somebody who waits for his mails.
         v_campaign_ids := private.lock_due_campaigns();
         perform private.mark_lost_emails(c_marked_per_claim);
-        -- Mails that nobody wants any more must not make the outbox look empty.
+        -- Mails that nobody wants any more must not make the outbox look empty. There may be 100,000 of them, where a
+        -- template was switched off: a claim sets some aside and leaves the rest to the next, or it would never end.
+        for v_round in 1 .. c_rounds
         loop
             v_due := array(
                 select l.id from public.email_logs as l
@@ -461,7 +465,14 @@ begin
                 v_due := v_due || private.due_campaign_emails(v_campaign_ids, p_limit - cardinality(v_due));
             end if;
             v_ids := private.sendable_emails(v_due);
-            exit when v_ids <> '{}' or v_due = '{}';
+            exit when v_ids <> '{}' or v_due = '{}' or v_round = c_rounds;
+            perform private.sendable_emails(array(
+                select l.id from public.email_logs as l
+                where l.status = 'queued' and l.campaign_id is null and l.next_attempt_at <= now()
+                order by l.next_attempt_at
+                limit c_swept_per_round
+                for no key update skip locked
+            ));
         end loop;
     end if;
 

@@ -93,6 +93,21 @@ def test_a_template_that_was_switched_off_holds_its_mails_back(people: People, d
         assert mail(db, waiting)["error"] == "template inactive"
 
 
+def test_a_crowd_of_mails_that_nobody_gets_holds_no_other_up_for_long(people: People, db: Connection) -> None:
+    user = people.new()
+    db.execute(
+        "insert into public.email_logs (user_id, template_id, recipient, status, sent_at, next_attempt_at)"
+        " select %s, t.id, 'x', 'queued', null, now() - interval '1 h' from public.email_templates as t,"
+        " generate_series(1, 12000) where t.name = 'credits_low'",
+        (user.id,),
+    )
+    wanted = queue(db, user, "receipt")
+    decline(people, db, user, "notification_emails")
+    claims = [[row["id"] for row in claim(people, limit=5)] for _ in range(2)]
+    assert claims == [[], [wanted]], "each claim sets some aside, and none all of them"
+    db.execute("delete from public.email_logs where user_id = %s", (user.id,))
+
+
 def test_a_mail_goes_to_the_address_that_the_account_has_at_the_claim(people: People, db: Connection) -> None:
     user = people.new()
     queue(db, user)
@@ -107,6 +122,7 @@ def test_a_mail_goes_to_the_address_that_the_account_has_at_the_claim(people: Pe
     [
         (None, ""), ("Ada", "Ada"), ("Dr. Ada", "Dr. Ada"), ("Łukasz", "Łukasz"), ("a" * 41, ""), ("a\nb", ""),
         ("see http://x.test", ""), ("x.test", ""), ("<b>", ""), ("me@x", ""),
+        ("x。test", ""), ("x\uff0etest", ""), ("a\u2028b", ""), ("a\u202eb", ""), ("Ada ❤", "Ada ❤"),
     ],
 )  # fmt: skip
 def test_a_first_name_carries_no_link_into_a_mail(people: People, db: Connection, name: str | None, said: str) -> None:
