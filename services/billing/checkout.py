@@ -83,15 +83,14 @@ class Shop:
         url = self._way_back(request.return_url)
 
         async def make(customer: str) -> str:
-            params: Any = {"customer": customer} | ({"return_url": url} if url is not None else {})
-            return (await self._api.billing_portal.sessions.create_async(params)).url
+            return (await self._api.billing_portal.sessions.create_async({"customer": customer, "return_url": url})).url
 
         return await self._with_customer(user_id, make)
 
-    def _way_back(self, url: str | None) -> str | None:
+    def _way_back(self, url: str | None) -> str:
         """A return address, if it leads to one of the configured origins."""
         if url is None:
-            return f"{self._settings.origins[0]}/" if self._settings.origins else None
+            return f"{self._settings.origins[0]}/"
         try:
             parts = urlsplit(url)
         except ValueError:  # half an IPv6 address, or characters that browsers read as / or @
@@ -161,15 +160,15 @@ class Shop:
         await self._database.reconcile(told, ticket, apply=True)
         return all(fact["is_deleted"] for fact in told)
 
-    async def _session(self, user_id: str, order: Object, success: str | None, cancel: str | None) -> Any:
+    async def _session(self, user_id: str, order: Object, success: str, cancel: str) -> Any:
         params: Any = {
             "mode": "subscription" if order["subscription_plan_id"] else "payment",
             "client_reference_id": order["id"],
             "line_items": [{"price": order["stripe_price_id"], "quantity": 1}],
             "metadata": {"order_id": order["id"], "user_id": user_id},
+            "success_url": success,
+            "cancel_url": cancel,
         }
-        if success is not None:
-            params |= {"success_url": success, "cancel_url": cancel}
         if order["subscription_plan_id"]:
             params["subscription_data"] = await self._subscription_data(user_id, order)
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.settings import ProjectSettings, load
@@ -16,15 +16,23 @@ class StripeSettings(ProjectSettings):
     stripe_secret_key: SecretStr = Field(validation_alias=AliasChoices("STRIPE_SECRET_KEY", "stripe_secret_key"))
 
     stripe_api_url: str | None = Field(default=None, validation_alias=AliasChoices("STRIPE_API_URL", "stripe_api_url"))
-    """Another server than Stripe's: the stand-in of this machine."""
+    """Another server than Stripe's: the stand-in of this machine. Real payments are not known there."""
 
     currency: str = Field(default="usd", pattern="^[a-z]{3}$")
     """The currency of the catalogue's prices."""
 
+    @field_validator("stripe_api_url")
+    @classmethod
+    def _refuse_live_key(cls, url: str | None, info: ValidationInfo) -> str | None:
+        key = info.data.get("stripe_secret_key")
+        if url and key is not None and _is_live(key):
+            raise ValueError("a live key is for Stripe alone: unset one of the two")
+        return url
+
     @property
     def is_live(self) -> bool:
         """Whether the key moves real money."""
-        return "_live_" in self.stripe_secret_key.get_secret_value()
+        return _is_live(self.stripe_secret_key)
 
 
 class BillingSettings(StripeSettings):
@@ -40,8 +48,11 @@ class BillingSettings(StripeSettings):
     )
     """For projects that sign users' tokens with a shared secret; others publish their keys (JWKS)."""
 
-    origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Comma-separated: where pages may call this from, and users are sent back to, by default to the first."""
+    origins: Annotated[tuple[str, ...], NoDecode]
+    """Comma-separated: where pages may call this from, and users are sent back to, by default to the first.
+
+    Stripe makes no payment page without a way back.
+    """
 
     requests_per_minute: int = Field(default=20, ge=1)
     """Payment pages and portals that one user may ask for."""
@@ -66,11 +77,17 @@ class BillingSettings(StripeSettings):
     @field_validator("origins")
     @classmethod
     def _require_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not origins:
+            raise ValueError("it is empty")
         for origin in origins:
             scheme, _, host = origin.partition("://")
             if scheme not in ("http", "https") or not host or "/" in host:
                 raise ValueError("an origin is like https://app.example.com, without a path")
         return origins
+
+
+def _is_live(key: SecretStr) -> bool:
+    return "_live_" in key.get_secret_value()
 
 
 def load_settings() -> BillingSettings:

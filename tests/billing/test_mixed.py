@@ -187,6 +187,7 @@ def test_forged_tokens_leave_threads_to_others() -> None:
                 "supabase_secret_key": "x",
                 "stripe_secret_key": "sk_test_x",
                 "webhook_secrets": "whsec_x",
+                "origins": ORIGIN,
             }
         )
 

@@ -52,6 +52,16 @@ def plan(stripe: StripeDouble) -> Object:
     return stripe.account.price(999, recurring=True)
 
 
+def checkout(customer: str, price: Object) -> Any:
+    """What a payment page is made of."""
+    return {
+        "mode": "subscription" if price["recurring"] else "payment",
+        "customer": customer,
+        "line_items": [{"price": price["id"], "quantity": 1}],
+        "success_url": "https://app.example.test/paid",
+    }
+
+
 def page(double: StripeDouble, url: str, action: str) -> httpx.Response:
     """Press a button."""
     assert httpx.get(url).status_code == httpx.codes.OK
@@ -84,11 +94,12 @@ def test_what_billing_does_not_use_is_refused(stripe: StripeDouble) -> None:
 
 def test_what_is_missing_or_not_there_is_named(stripe: StripeDouble, customer: str, pack: Object) -> None:
     api = client(stripe)
-    page: Any = {"mode": "payment", "customer": customer, "line_items": [{"price": pack["id"], "quantity": 1}]}
+    page = checkout(customer, pack)
     for params, code, param in (
         ({**page, "customer": "cus_nobody"}, "resource_missing", "customer"),
         ({**page, "line_items": [{"price": "price_of_nothing"}]}, "resource_missing", "line_items[0][price]"),
-        ({"mode": "payment", "customer": customer}, "parameter_missing", "line_items"),
+        ({**page, "line_items": ""}, "parameter_missing", "line_items"),
+        ({**page, "success_url": ""}, "parameter_missing", "success_url"),
         ({**page, "mode": "subscription"}, None, "mode"),
     ):
         with pytest.raises(sdk.InvalidRequestError) as refused:
@@ -106,7 +117,7 @@ def test_what_is_missing_or_not_there_is_named(stripe: StripeDouble, customer: s
 def test_what_is_archived_is_not_sold(stripe: StripeDouble, customer: str, pack: Object) -> None:
     api = client(stripe)
     api.products.update(pack["product"], {"active": False})
-    page: Any = {"mode": "payment", "customer": customer, "line_items": [{"price": pack["id"], "quantity": 1}]}
+    page = checkout(customer, pack)
     with pytest.raises(sdk.InvalidRequestError, match="inactive"):
         api.checkout.sessions.create(page)
 
@@ -121,7 +132,7 @@ def test_a_key_gives_the_first_answer_and_only_to_the_same_request(stripe: Strip
 
 def test_a_key_repeats_a_refusal_too(stripe: StripeDouble, customer: str, plan: Object) -> None:
     api, options = client(stripe), {"idempotency_key": "refused"}
-    page: Any = {"mode": "subscription", "customer": customer, "line_items": [{"price": plan["id"], "quantity": 1}]}
+    page = checkout(customer, plan)
     plan["active"] = False
     for is_repeated in (False, True):
         with pytest.raises(sdk.InvalidRequestError, match="inactive") as refused:

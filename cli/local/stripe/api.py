@@ -275,7 +275,7 @@ class Api:
         )
 
     def _create_session(self, call: Call) -> Object:
-        params = _required(call, "mode", "customer", "line_items")
+        params = _required(call, "mode", "customer", "line_items", "success_url")
         customer = self._account.objects.get(params["customer"])
         if customer is None or customer.get("deleted"):
             raise missing("customer", params["customer"], "customer")
