@@ -12,6 +12,7 @@ from services.api import ApiUnavailableError
 from services.billing.facts import IDENTIFIER, Fact, Object
 
 ATTEMPTS = 3
+PAGE = 1000  # rows
 RETRY_SECONDS = 5.0
 
 
@@ -109,6 +110,19 @@ class Database:
 
         found: list[Object] = await _repeated(select)
         return found
+
+    async def running_subscriptions(self) -> list[str]:
+        """The subscriptions in Stripe that have not ended here."""
+        column, found = "stripe_subscription_id", [""]
+
+        async def more() -> list[str]:
+            query = self._client.table("subscription_history").select(column).neq("status", "cancelled")
+            data: Any = (await query.gt(column, found[-1]).order(column).limit(PAGE).execute()).data
+            return [row[column] for row in data]
+
+        while page := await _repeated(more):
+            found += page
+        return found[1:]
 
     async def update(self, table: str, row_id: str, values: Object) -> None:
         """Change a row by its id."""

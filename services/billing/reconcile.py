@@ -13,7 +13,7 @@ from services.billing import facts
 from services.billing.database import Database, Event, RefusedError
 from services.billing.facts import Fact, Object
 from services.billing.reader import PAGE, Reader, every
-from services.billing.webhook import FailedError, Webhook
+from services.billing.webhook import UNKNOWN_SHAPE, FailedError, Webhook
 
 
 class Books:
@@ -56,7 +56,7 @@ class Books:
     async def differences(self, since: int, *, apply: bool) -> AsyncIterator[Object]:
         """What differs for objects made since a time: {source, id, what, is, should_be} or {source, id, trouble}.
 
-        With `apply` it is made to agree.
+        And for subscriptions that run here, however old they are. With `apply` it is made to agree.
         """
         created: Any = {"created": {"gte": since}, "limit": PAGE}
         # In this order, so that what pays for something comes before what gives it back.
@@ -67,11 +67,17 @@ class Books:
             ("refund", self._api.refunds.list_async(created), self._of_return),
             ("dispute", self._api.disputes.list_async(created), self._of_return),
         ]
+        heard_of: set[str] = set()
         for source, page, read in lists:
             # Stripe's lists have the newest first.
             for item in reversed([item async for item in every(await page)]):
+                heard_of.add(item["id"])
                 async for difference in self._compare(item, read, apply=apply):
                     yield {"source": source, "id": item["id"]} | difference
+        for subscription_id in await self._database.running_subscriptions():
+            if subscription_id not in heard_of:
+                async for difference in self._compare({"id": subscription_id}, self._of_subscription, apply=apply):
+                    yield {"source": "subscription", "id": subscription_id} | difference
 
     async def _compare(
         self, item: Object, read: Callable[[Object], Awaitable[list[Fact]]], *, apply: bool
@@ -81,6 +87,12 @@ class Books:
             found = await self._database.reconcile(await read(item), ticket, apply=apply)
         except RefusedError as error:
             yield {"trouble": str(error)}
+            return
+        except stripe.InvalidRequestError as error:
+            yield {"trouble": f"Stripe refused a read: {error.user_message or error}"}
+            return
+        except UNKNOWN_SHAPE as error:
+            yield {"trouble": f"{type(error).__name__}: {error}"}
             return
         for difference in found["differences"] or []:
             yield difference

@@ -10,6 +10,7 @@ from services.api import ApiUnavailableError
 from services.billing.database import Database, Event, RefusedError
 from services.billing.reader import Reader
 
+UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, ArithmeticError)  # what reading an object may end in
 TOLERANCE = 300  # seconds that a signature is valid
 
 
@@ -87,7 +88,7 @@ class Webhook:
             raise await self._failed(event, 500, f"Stripe refused a read: {error.user_message or error}") from error
         except (stripe.StripeError, httpx.HTTPError) as error:
             raise await self._failed(event, 503, f"Stripe could not be read: {type(error).__name__}") from error
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except UNKNOWN_SHAPE as error:
             # An object of a shape that nobody has seen: kept for the replay, once the code knows it.
             raise await self._failed(event, 500, f"{type(error).__name__}: {error}") from error
 

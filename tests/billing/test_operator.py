@@ -139,6 +139,8 @@ def test_what_is_not_sold_any_more_is_retired(catalogue: Operator, empty: Stripe
 def market(catalogue: Operator, empty: StripeDouble, people: People, db: Connection) -> Shop:
     """Sells at that Stripe until the test is over."""
     db.execute("delete from public.stripe_events where status = 'failed'")
+    # Those that other tests began at a Stripe of theirs.
+    db.execute("update public.subscription_history set status = 'cancelled' where stripe_subscription_id is not null")
     return Shop(people, empty.account)
 
 
@@ -182,6 +184,32 @@ def test_the_books_are_compared_and_mended(catalogue: Operator, market: Shop) ->
     market.account.delivered |= {event["id"] for event in market.account.events()}
     assert catalogue.json("reconcile") == []
     assert "agrees with Stripe" in catalogue.run("reconcile").stderr
+
+
+def test_an_old_subscription_whose_end_got_lost_is_found(catalogue: Operator, market: Shop) -> None:
+    member = market.buyer()
+    subscription = market.subscribe(member)
+    catalogue.run("reconcile", "--apply")
+    market.account.cancel(subscription)
+    for item in market.account.objects.values():
+        item["created"] -= 60 * 24 * 3600
+    market.account.delivered |= {event["id"] for event in market.account.events()}
+    (found,) = [row for row in catalogue.json("reconcile", status=1) if row["what"].startswith("subscription")]
+    assert (found["id"], found["should_be"]["status"]) == (subscription["id"], "cancelled")
+    catalogue.run("reconcile", "--apply")
+    assert market.holdings(member)["subscription_status"] == "cancelled"
+    assert catalogue.json("reconcile") == []
+
+
+def test_an_object_that_cannot_be_read_is_trouble_and_no_more(catalogue: Operator, market: Shop) -> None:
+    member, buyer = market.buyer(), market.buyer()
+    (invoice,) = market.account.invoices(market.subscribe(member))
+    del invoice["lines"]["data"][0]["period"]
+    hidden = market.account.objects.pop(market.order(buyer, market.pack))
+    troubles = [row for row in catalogue.json("reconcile", "--apply", status=1) if "trouble" in row]
+    assert {row["source"] for row in troubles} == {"invoice", "checkout"}
+    assert f"No such checkout.session: '{hidden['id']}'" in str(troubles)
+    assert market.holdings(member)["subscription_status"] == "basic"
 
 
 def test_trouble_is_told_and_does_not_stop_the_rest(catalogue: Operator, market: Shop) -> None:
