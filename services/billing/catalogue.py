@@ -80,7 +80,7 @@ class Catalogue:
             if not self._dry_run:
                 await self._api.products.update_async(product["id"], {"name": row["name"], "active": True})
 
-        wanted = (to_smallest(amount, self._currency), self._currency, table.recurring is not None)
+        wanted = (to_smallest(amount, self._currency), self._currency, table.recurring and ("month", 1))
         current = next((price for price in found if price["active"] and _terms(price) == wanted), None)
         if current is None:
             yield Step("create price", table.kind, row["name"], f"{amount} {self._currency.upper()}")
@@ -160,7 +160,7 @@ def _lookup_key(table: Table, row: Object) -> str:
     return f"{table.kind}:{row['id']}"
 
 
-def _terms(price: Object) -> tuple[int | None, str, bool]:
-    recurring = price.get("recurring") or {}
-    monthly = (recurring.get("interval"), int(recurring.get("interval_count") or 1)) == ("month", 1)
-    return price.get("unit_amount"), price["currency"], monthly
+def _terms(price: Object) -> tuple[int | None, str, tuple[str, int] | None]:
+    recurring = price.get("recurring")
+    rhythm = (recurring["interval"], int(recurring.get("interval_count") or 1)) if recurring else None
+    return price.get("unit_amount"), price["currency"], rhythm

@@ -11,7 +11,7 @@ from cli.local.stack import Stack
 from cli.local.stripe import SECRET_KEY, Account
 from cli.main import app
 from tests.billing import stripe_double
-from tests.billing.shop import Shop
+from tests.billing.shop import PACKAGE, Shop
 from tests.billing.stripe_double import StripeDouble
 from tests.database.personas import Connection, People
 
@@ -118,6 +118,19 @@ def test_the_catalogue_is_brought_to_another_stripe_anew(
         elsewhere.run("sync")
         assert for_sale(other.account) == for_sale(empty.account)
         assert elsewhere.json("sync") == []
+
+
+def test_a_price_of_another_rhythm_is_not_adopted(catalogue: Operator, empty: StripeDouble, db: Connection) -> None:
+    product = empty.account.product("10 credits")["id"]
+    yearly = {"interval": "year", "interval_count": 1, "usage_type": "licensed"}
+    price = empty.account.price(799, product=product, recurring=True) | {"recurring": yearly}
+    empty.account.objects[price["id"]].update(price)
+    db.execute("update public.pay_as_you_go_packages set stripe_product_id = %s where id = %s", (product, PACKAGE))
+    catalogue.run("sync")
+    (row,) = db.execute(
+        "select stripe_price_id from public.pay_as_you_go_packages where id = %s", (PACKAGE,)
+    ).fetchall()
+    assert empty.account.objects[row["stripe_price_id"]]["recurring"] is None
 
 
 def test_what_is_not_sold_any_more_is_retired(catalogue: Operator, empty: StripeDouble, db: Connection) -> None:
