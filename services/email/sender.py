@@ -232,7 +232,9 @@ class EmailSender:
         call = asyncio.get_running_loop().run_in_executor(self._threads, self._try, email)
         began_at = time.monotonic()
         if not (await asyncio.wait({call}, timeout=SEND_DEADLINE))[0]:
-            silence = Answer(Outcome.UNKNOWN, error=f"No answer within {SEND_DEADLINE:g} s")
+            silence = Answer(
+                Outcome.UNKNOWN, error=f"No answer within {SEND_DEADLINE:g} s", trouble=Trouble.UNAVAILABLE
+            )
             await batch.tell(self._conclude(email, silence, began_at))
         # The thread keeps its slot until it ends; what it then says is news.
         return self._conclude(email, await call, began_at)
@@ -250,7 +252,8 @@ class EmailSender:
             return self._sender.send(mail)
         except Exception as error:
             log.exception("send_crashed", email_id=mail.id)
-            return Answer(Outcome.UNKNOWN, error=f"{type(error).__name__} while the mail was sent")
+            text = f"{type(error).__name__} while the mail was sent"
+            return Answer(Outcome.UNKNOWN, error=text, trouble=Trouble.UNAVAILABLE)
 
     def _mail(self, email: ClaimedEmail) -> Mail:
         settings = self._settings

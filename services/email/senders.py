@@ -225,7 +225,9 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _unknown(error: object) -> Answer:
-    return Answer(Outcome.UNKNOWN, error=f"No answer after the mail was sent: {type(error).__name__} {error}".strip())
+    """Others would get no answer either: the pause keeps most of them out of doubt."""
+    text = f"No answer after the mail was sent: {type(error).__name__} {error}".strip()
+    return Answer(Outcome.UNKNOWN, error=text, trouble=Trouble.UNAVAILABLE)
 
 
 def _refused(error: HTTPError) -> Answer:

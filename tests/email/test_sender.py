@@ -132,6 +132,20 @@ def test_a_connection_cut_after_the_mail_leaves_it_unknown_until_an_event_tells(
     assert post.row(mails[1])["status"] == "unknown"
 
 
+@pytest.mark.parametrize("fault", [UNANSWERED, Fault(502)])
+def test_an_outage_without_answers_leaves_few_mails_in_doubt(
+    post: Post, sendgrid: SendGridDouble, run: Run, fault: Fault
+) -> None:
+    mails = post.mails(60)
+    sendgrid.faulty(fault)
+    run()
+    until(lambda: len(sendgrid.requests) >= 11)
+    waiting = [email_id for email_id in mails if post.row(email_id)["status"] == "queued"]
+    assert len(waiting) >= 60 - 12, "the first ten, and then one for each longer pause"
+    sendgrid.faulty(fault, 0)
+    until(lambda: post.statuses(*waiting) == {"sent"})
+
+
 def test_no_more_mails_are_on_their_way_than_there_are_slots(post: Post, sendgrid: SendGridDouble, run: Run) -> None:
     mails = post.mails(12)
     sendgrid.delay = 0.2

@@ -157,7 +157,7 @@ def test_the_wait_that_is_asked_for_is_read() -> None:
 def test_no_answer_after_the_mail_was_sent_leaves_it_unknown(double: SendGridDouble, fault: Fault) -> None:
     double.faulty(fault)
     answer = sendgrid(double).send(mail())
-    assert (answer.outcome, answer.trouble) == (Outcome.UNKNOWN, None)
+    assert (answer.outcome, answer.trouble) == (Outcome.UNKNOWN, Trouble.UNAVAILABLE)
     assert len(double.accepted) == 1
 
 

@@ -141,7 +141,8 @@ def test_a_strange_farewell_does_not_undo_a_mail(server: MailServer, address: st
 @pytest.mark.parametrize("is_silent", [True, False])
 def test_no_answer_after_the_mail_leaves_it_unknown(server: MailServer, address: str, is_silent: bool) -> None:
     server.is_silent, server.cuts = is_silent, not is_silent
-    assert send(address).outcome is Outcome.UNKNOWN
+    answer = send(address)
+    assert (answer.outcome, answer.trouble) == (Outcome.UNKNOWN, Trouble.UNAVAILABLE)
     assert len(server.accepted) == 1
 
 
