@@ -232,9 +232,8 @@ class EmailSender:
         call = asyncio.get_running_loop().run_in_executor(self._threads, self._try, email)
         began_at = time.monotonic()
         if not (await asyncio.wait({call}, timeout=SEND_DEADLINE))[0]:
-            silence = Answer(
-                Outcome.UNKNOWN, error=f"No answer within {SEND_DEADLINE:g} s", trouble=Trouble.UNAVAILABLE
-            )
+            # No trouble of all: a pause would wait for this call to end before the next mail.
+            silence = Answer(Outcome.UNKNOWN, error=f"No answer within {SEND_DEADLINE:g} s")
             await batch.tell(self._conclude(email, silence, began_at))
         # The thread keeps its slot until it ends; what it then says is news.
         return self._conclude(email, await call, began_at)
