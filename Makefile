@@ -63,5 +63,5 @@ clean: ## Stop the stack and remove all that was installed or made
 	for directory in .dtf .dtf/test .dtf/test-15 .dtf/test-18; do \
 		test ! -x $(BIN)/dtf || DTF_DIRECTORY=$$directory $(BIN)/dtf down; done
 	test ! -x $(BIN)/dtf || DTF_DIRECTORY=.dtf/bench $(BIN)/dtf down
-	rm -rf .venv node_modules $(PEERS)/node_modules .dtf demo-output bench-output screenshots supabase/.temp .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv node_modules $(PEERS)/node_modules .dtf demo-output email-preview bench-output screenshots supabase/.temp .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import campaigns, outbox
+from cli import campaigns, outbox, templates
 from cli.output import readable_errors
 from cli.project import take_project_from_stack
 from services.email import __main__ as service
@@ -13,6 +13,9 @@ app.command()(outbox.show)
 app.command()(outbox.retry)
 app.add_typer(outbox.suppressions, name="suppressions")
 app.add_typer(campaigns.app, name="campaign")
+app.command("templates")(templates.templates)
+app.command()(templates.preview)
+app.command("test")(templates.send_test)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Route, sync_playwright
+from playwright.sync_api import Browser, Error, Route, sync_playwright
 
 from cli.local.chromium import launch
 
@@ -46,7 +46,10 @@ class Camera:
         page = context.new_page()
         page.route("**/*", _refuse)
         page.set_content(html, wait_until="load")
-        page.screenshot(path=path, full_page=True)
+        try:
+            page.screenshot(path=path, full_page=True)
+        except Error:  # on a busy machine a browser that has only just started may have no frame to show yet
+            page.screenshot(path=path, full_page=True)
         context.close()
 
 

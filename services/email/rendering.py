@@ -26,6 +26,9 @@ OUTLOOK_PADDING = (
 )
 BLOCKS = frozenset({"blockquote", "div", "h1", "h2", "h3", "h4", "hr", "li", "ol", "p", "table", "tr", "ul"})
 CELLS = frozenset({"td", "th"})
+UNREAD = frozenset({"script", "style", "title"})
+# Line breaks, other control characters and those that turn the direction of writing.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
 class RenderingError(ValueError):
@@ -63,10 +66,11 @@ class Rendered:
 def render(content: Content, data: Mapping[str, Any], letterhead: Letterhead) -> Rendered:
     """Fill in a template. `data` holds the common variables too: `email`, `app_url`, for marketing `unsubscribe_url`.
 
-    Values are escaped in the HTML and stand as they are in subject and text. Raises RenderingError, for example where
-    the template names something that `data` lacks.
+    Values are escaped in the HTML and stand as they are in subject and text, each on one line. Raises RenderingError,
+    for example where the template names something that `data` lacks.
     """
-    # A line break in a name would otherwise end the header.
+    data = {name: UNPRINTABLE.sub(" ", value) if isinstance(value, str) else value for name, value in data.items()}
+    # A line break would end the header.
     subject = " ".join(_fill("subject", content.subject, data).split())
     inner = _fill("html_content", content.html_content, data)
     blocks = _blocks(inner)
@@ -86,6 +90,14 @@ def render(content: Content, data: Mapping[str, Any], letterhead: Letterhead) ->
         content=Markup(BUTTON.sub(OUTLOOK_PADDING, inner)),  # noqa: S704
     )
     return Rendered(subject, _inliner().inline(html), f"{text}\n\n{_text_foot(surroundings)}\n")
+
+
+def links(html: str) -> list[str]:
+    """Where the links of a mail lead, in their order."""
+    reader = _Reader()
+    reader.feed(html)
+    reader.close()
+    return reader.links
 
 
 def _fill(field: str, source: str, data: Mapping[str, Any]) -> str:
@@ -147,12 +159,14 @@ class _Reader(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
+        self.links: list[str] = []
         self._blocks: list[tuple[str, str]] = []
         self._tag = "p"
         self._text = ""
         self._href = ""
         self._link_start = 0
         self._cells = 0
+        self._is_unread = False
 
     def ended(self) -> list[tuple[str, str]]:
         """The blocks, lines of one table or list as one block."""
@@ -171,19 +185,24 @@ class _Reader(HTMLParser):
             self._tag = tag
             self._text = "- " if tag == "li" else ""
         elif tag in CELLS:
-            self._text += ": " if self._cells else ""
+            self._text = self._text.rstrip() + (": " if self._cells else "")
             self._cells += 1
         elif tag == "br":
             self._text += "\n"
         elif tag == "a":
             self._href = dict(attrs).get("href") or ""
+            self.links.append(self._href)
             self._link_start = len(self._text)
         elif tag == "img":
             self._text += dict(attrs).get("alt") or ""
+        elif tag in UNREAD:
+            self._is_unread = True
 
     def handle_endtag(self, tag: str) -> None:
         if tag in BLOCKS:
             self._end_block()
+        elif tag in UNREAD:
+            self._is_unread = False
         elif tag == "a" and self._href:
             words = self._text[self._link_start :].strip()
             if words != self._href:
@@ -191,6 +210,8 @@ class _Reader(HTMLParser):
             self._href = ""
 
     def handle_data(self, data: str) -> None:
+        if self._is_unread:
+            return
         text = re.sub(r"\s+", " ", data)
         self._text += text.lstrip() if not self._text or self._text.endswith((" ", "\n")) else text
 

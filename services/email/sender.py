@@ -13,13 +13,11 @@ import structlog
 
 from services.api import ApiRefusedError, ApiUnavailableError
 from services.email.health import Metrics
-from services.email.links import unsubscribe_url
+from services.email.mails import compose
 from services.email.outbox import Claim, ClaimedEmail, Outbox, Outcome, Result
-from services.email.rendering import Content, Letterhead, RenderingError, render
-from services.email.senders import Answer, Mail, Sender, Trouble
+from services.email.rendering import RenderingError
+from services.email.senders import Answer, Sender, Trouble
 from services.email.settings import EmailSettings
-
-MARKETING, ESSENTIAL = "marketing", "essential"
 
 UNRECORDED_PER_SLOT = 2  # mails that are on their way or not recorded yet
 SEND_DEADLINE = 45.0  # seconds, after which the fate of a mail is unknown; late news are told
@@ -131,7 +129,6 @@ class EmailSender:
         self._sender = sender
         self._metrics = metrics
         self._pauses = Pauses(metrics)
-        self._letterhead = Letterhead(settings.sender_name, settings.postal_address)
         self._threads = ThreadPoolExecutor(settings.concurrency, "send")
         self._wake = asyncio.Event()
         self._stopping = False
@@ -241,7 +238,7 @@ class EmailSender:
     def _try(self, email: ClaimedEmail) -> Answer:
         """Make the mail and send it; blocks."""
         try:
-            mail = self._mail(email)
+            mail = compose(email, self._settings)
         except RenderingError as error:
             return Answer(Outcome.FAILED, error=f"The template cannot be rendered: {error}")
         except Exception as error:
@@ -253,28 +250,6 @@ class EmailSender:
             log.exception("send_crashed", email_id=mail.id)
             text = f"{type(error).__name__} while the mail was sent"
             return Answer(Outcome.UNKNOWN, error=text, trouble=Trouble.UNAVAILABLE)
-
-    def _mail(self, email: ClaimedEmail) -> Mail:
-        settings = self._settings
-        data = {"first_name": ""} | email.data | {"email": email.recipient, "app_url": settings.app_url}
-        link = None
-        if email.category == MARKETING:
-            link = unsubscribe_url(settings.public_url, settings.link_secret, str(email.user_id))
-            data["unsubscribe_url"] = link
-        content = Content(email.category, email.subject, email.html_content, email.text_content)
-        rendered = render(content, data, self._letterhead)
-        return Mail(
-            id=str(email.id),
-            recipient=email.recipient,
-            type=email.type,
-            is_essential=email.category == ESSENTIAL,
-            subject=rendered.subject,
-            html=rendered.html,
-            text=rendered.text,
-            unsubscribe_url=link,
-            template_id=email.sendgrid_template_id,
-            data=data,
-        )
 
     def _conclude(self, email: ClaimedEmail, answer: Answer, began_at: float) -> Result:
         """Log and count an answer, and let it pause the sending where it should."""
