@@ -184,6 +184,8 @@ def print_status(stack: StackStatus, as_json: bool) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
     if stack.web_url:
         table.add_row("Web client", stack.web_url)
+    if stack.mail_url:
+        table.add_row("Mailbox", stack.mail_url)
     table.add_row("Project URL", stack.api_url)
     table.add_row("Database", stack.db_url.replace(f":{urlsplit(stack.db_url).password}@", ":•••@"))
     table.add_row("Publishable key", stack.publishable_key)

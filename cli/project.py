@@ -1,5 +1,7 @@
 """The Supabase project as operators act on it: with the secret key, which row level security does not hold."""
 
+import hashlib
+import hmac
 import json
 import os
 from collections.abc import Iterator
@@ -13,8 +15,10 @@ from storage3.exceptions import StorageApiError
 from supabase import Client, ClientOptions, create_client
 
 from cli.local.errors import StackError
-from cli.local.stack import default_directory, running_stack
+from cli.local.stack import StackStatus, default_directory, running_stack
 from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, server
+
+EMAIL_HTTP_PORT = "8081"
 
 
 class RefusedError(StackError):
@@ -46,6 +50,24 @@ def take_project_from_stack() -> None:
             os.environ.setdefault("SUPABASE_JWT_SECRET", stack.jwt_secret)
         if stack.web_url:
             os.environ.setdefault("BILLING_ORIGINS", stack.web_url)
+        port = os.environ.setdefault("EMAIL_HTTP_PORT", EMAIL_HTTP_PORT)
+        for name, value in email_settings(stack, port).items():
+            # Who has a key for SendGrid wants to try it.
+            if name != "EMAIL_SMTP_URL" or not os.environ.get("SENDGRID_API_KEY"):
+                os.environ.setdefault(name, value)
+
+
+def email_settings(stack: StackStatus, http_port: str) -> dict[str, str]:
+    """What the e-mail service needs on this machine: it sends to the stack's mailbox, and listens on `http_port`."""
+    settings = {
+        "EMAIL_FROM": "DTF Editor <hello@example.com>",
+        "EMAIL_APP_URL": stack.web_url,
+        "EMAIL_PUBLIC_URL": f"http://127.0.0.1:{http_port}",
+        # The same as long as the stack has its keys, so that links in old mails go on working.
+        "EMAIL_LINK_SECRET": hmac.new(stack.secret_key.encode(), b"links to unsubscribe", hashlib.sha256).hexdigest(),
+        "EMAIL_SMTP_URL": stack.smtp_url,
+    }
+    return {name: value for name, value in settings.items() if value}
 
 
 def take_billing_from_stack() -> None:

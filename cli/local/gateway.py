@@ -90,6 +90,7 @@ class Gateway:
         email = config["auth"].get("email", {})
         if "enabled" in email:  # the CLI's newer name, which @supabase/lite does not know
             email["enable_signup"] = email.pop("enabled")
+        config.pop("local_smtp", None)  # the mailbox of `supabase start`; @supabase/lite knows it by an older name only
         config["studio"] = {"enabled": False}  # its pages would answer every unknown path
         config["auth"] |= {
             "jwt_secret": self.state.jwt_secret,

@@ -6,6 +6,7 @@ there and does what is missing, so it can be repeated at any time, also after an
 
 import fcntl
 import os
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ import psycopg
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.gateway import Gateway
+from cli.local.mailbox.process import Mailbox
 from cli.local.postgres import BINARIES, Postgres
 from cli.local.realtime.process import Realtime
 from cli.local.state import StackState, port_is_free
@@ -31,7 +33,7 @@ class StackStatus:
     """Where a running stack answers, and its keys; `kind` is `embedded` or `supabase`.
 
     `web_url` is where the web client is served, None where it is not; `jwt_secret` signs users' tokens where they are
-    not signed with a key that the stack publishes.
+    not signed with a key that the stack publishes. A mailbox takes mails at `smtp_url` and shows them at `mail_url`.
     """
 
     kind: str
@@ -41,6 +43,8 @@ class StackStatus:
     secret_key: str
     web_url: str | None = None
     jwt_secret: str | None = None
+    mail_url: str | None = None
+    smtp_url: str | None = None
 
     def as_dict(self) -> dict[str, str | None]:
         """The fields by name, as `dtf status --json` prints them."""
@@ -76,6 +80,7 @@ class Stack:
         self.state = StackState.load(self._state_path)
         self.postgres = Postgres(self.directory, self.state, self.binaries)
         self.realtime = Realtime(self.directory, self.state)
+        self.mailbox = Mailbox(self.directory, self.state)
         self.gateway = Gateway(self.directory, self.project, self.state)
 
     @property
@@ -84,7 +89,12 @@ class Stack:
 
     def logs(self) -> dict[str, Path]:
         """Log files by the part that writes them."""
-        return {"postgres": self.postgres.log, "realtime": self.realtime.log, "gateway": self.gateway.log}
+        return {
+            "postgres": self.postgres.log,
+            "realtime": self.realtime.log,
+            "mailbox": self.mailbox.log,
+            "gateway": self.gateway.log,
+        }
 
     def up(
         self, api_port: int | None = None, billing_url: str | None = None, report: Report = lambda _: None
@@ -121,6 +131,9 @@ class Stack:
                 self.realtime.start()
                 if self.state.realtime_port != realtime_port_before:
                     self.gateway.stop()  # it would go on looking for Realtime at the old port
+            if not self.mailbox.running():
+                report("Starting the mailbox")
+                self.mailbox.start()
             # The gateway reads the schema and its settings when it starts.
             is_changed = is_billed_elsewhere or before != self._schema_version()
             moves = api_port is not None and api_port != self.state.api_port
@@ -134,14 +147,14 @@ class Stack:
         """Stop everything that belongs to this directory. The data stays."""
         with self._locked():
             self.gateway.stop()
+            self.mailbox.stop()
             self.realtime.stop()
             self.postgres.stop()
 
     def status(self) -> StackStatus | None:
         """The running stack, or None where a part of it does not answer."""
-        if self.gateway.running() and self.realtime.running() and self.postgres.running():
-            return self._status()
-        return None
+        parts = (self.gateway, self.mailbox, self.realtime, self.postgres)
+        return self._status() if all(part.running() for part in parts) else None
 
     def _status(self) -> StackStatus:
         state = self.state
@@ -154,6 +167,8 @@ class Stack:
             state.secret_key,
             state.api_url,
             state.jwt_secret,
+            state.mail_url,
+            state.smtp_url,
         )
 
     def _check_port(self, api_port: int | None) -> None:
@@ -208,9 +223,17 @@ class DockerStack:
                 variables.get("PUBLISHABLE_KEY") or variables["ANON_KEY"],
                 variables.get("SECRET_KEY") or variables["SERVICE_ROLE_KEY"],
                 jwt_secret=variables.get("JWT_SECRET"),
+                mail_url=variables.get("MAILPIT_URL"),
+                smtp_url=self._smtp_url(),
             )
         except KeyError as missing:
             raise StackError(f"`supabase status` does not tell {missing}. Is the whole stack started?") from missing
+
+    def _smtp_url(self) -> str | None:
+        """Where its Mailpit takes mails from outside Docker: at a port that supabase/config.toml has to open."""
+        with (self.project / "supabase" / "config.toml").open("rb") as file:
+            port = tomllib.load(file).get("local_smtp", {}).get("smtp_port")
+        return f"smtp://127.0.0.1:{port}" if port else None
 
     def up(self) -> StackStatus | None:
         """Apply what is missing of the migrations and the seed to the running stack; None where there is none."""

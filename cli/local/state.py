@@ -21,6 +21,8 @@ class StackState:
     postgres_port: int = 0
     api_port: int = 0
     realtime_port: int = 0
+    smtp_port: int = 0
+    mail_port: int = 0
     billing_url: str = ""
     admin_password: str = field(default_factory=_secret)
     postgres_password: str = field(default_factory=_secret)
@@ -57,13 +59,23 @@ class StackState:
         """The project URL."""
         return f"http://127.0.0.1:{self.api_port}"
 
+    @property
+    def smtp_url(self) -> str:
+        """Where the mailbox takes mails."""
+        return f"smtp://127.0.0.1:{self.smtp_port}"
 
-def write_private(path: Path, text: str) -> None:
+    @property
+    def mail_url(self) -> str:
+        """Where the mailbox shows them."""
+        return f"http://127.0.0.1:{self.mail_port}"
+
+
+def write_private(path: Path, content: str | bytes) -> None:
     """Replace the file at `path` in one step; only its owner can read it."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

@@ -324,6 +324,8 @@ class TestSupabaseStart:
         self.script(tools / "docker", "exit 0")
         monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
         (tmp_path / "node_modules" / ".bin").mkdir(parents=True)
+        (tmp_path / "supabase").mkdir()
+        (tmp_path / "supabase" / "config.toml").write_text("[local_smtp]\nsmtp_port = 54325\n")
         return tmp_path
 
     def script(self, path: Path, body: str) -> None:
@@ -334,13 +336,16 @@ class TestSupabaseStart:
         self.script(project / "node_modules" / ".bin" / "supabase", body)
 
     def test_the_running_stack_is_used(self, docker_project: Path) -> None:
-        self.cli(docker_project, f"echo 'Stopped services: []' >&2; echo '{json.dumps(self.STATUS)}'")
+        told = self.STATUS | {"MAILPIT_URL": "http://127.0.0.1:54324"}
+        self.cli(docker_project, f"echo 'Stopped services: []' >&2; echo '{json.dumps(told)}'")
         assert DockerStack(docker_project).status() == StackStatus(
             "supabase",
             self.STATUS["API_URL"],
             self.STATUS["DB_URL"],
             self.STATUS["PUBLISHABLE_KEY"],
             self.STATUS["SECRET_KEY"],
+            mail_url="http://127.0.0.1:54324",
+            smtp_url="smtp://127.0.0.1:54325",
         )
 
     def test_people_see_the_password_only_as_dots(self, capsys: pytest.CaptureFixture[str]) -> None:
