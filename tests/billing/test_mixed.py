@@ -350,3 +350,25 @@ def test_a_price_of_nothing_does_not_keep_an_upgrade_from_bringing_credits(shop:
     shop.account.change(subscription, shop.prices["starter"], 0.5)
     post.deliver(buyer)
     assert post.worth(buyer) == 2 + 30
+
+
+def test_a_change_that_is_invoiced_with_the_renewal_brings_both(shop: Shop, post: Post, db: Connection) -> None:
+    buyer = shop.buyer()
+    account, subscription = shop.account, shop.subscribe(buyer)
+    (item,) = subscription["items"]["data"]
+    lines = [
+        account._line(item, -500, proration=True),
+        account._line(item, 1250, price=shop.prices["starter"], proration=True),
+    ]
+    item["price"] = shop.prices["starter"]
+    lines.append(account._line(item, 2499))
+    account._pay_invoice(account._invoice(subscription, "subscription_cycle", lines))
+    post.deliver(buyer)
+    # 20 of the first period, half of 40 more, and 60; rounding takes from the parts.
+    assert post.worth(buyer) == 2 + 20 + 20 + 60
+    (money,) = db.execute(
+        "select sum(money_amount) as sum from public.credit_grants where user_id = %s and source = 'subscription'",
+        (buyer.id,),
+    ).fetchall()
+    assert str(money["sum"]) == "42.48"
+    assert [name for name, _ in mails(db, buyer)] == ["subscription_started", "subscription_renewed"]

@@ -243,6 +243,27 @@ def test_a_cancelled_subscription_ends_with_its_period(stripe: StripeDouble, cus
     assert (subscription["status"], len(stripe.account.invoices(subscription))) == ("canceled", 1)
 
 
+def test_a_subscription_by_bank_debit_begins_with_the_money(stripe: StripeDouble, customer: str, plan: Object) -> None:
+    def bought() -> tuple[Object, Object, str]:
+        session = stripe.account.session(customer, plan)
+        httpx.post(session["url"], data={"action": "pay_later"})
+        simulation = f"{stripe.url}/simulate/checkout/sessions/{session['id']}/settle"
+        return session, stripe.account.objects[session["subscription"]], simulation
+
+    session, subscription, settle = bought()
+    assert (session["payment_status"], subscription["status"]) == ("unpaid", "incomplete")
+    assert httpx.post(settle, data={"paid": "false"}).status_code == httpx.codes.OK
+    assert subscription["status"] == "incomplete"
+    assert httpx.post(settle, data={"paid": "true"}).json()["payment_status"] == "paid"
+    assert subscription["status"] == "active"
+
+    _, subscription, settle = bought()
+    httpx.post(f"{stripe.url}/simulate/subscriptions/{subscription['id']}/renew")
+    assert subscription["status"] == "incomplete_expired"
+    assert [invoice["status"] for invoice in stripe.account.invoices(subscription)] == ["void"]
+    assert httpx.post(settle, data={"paid": "true"}).status_code == httpx.codes.BAD_REQUEST
+
+
 def test_one_page_shows_everything(stripe: StripeDouble, customer: str, plan: Object, pack: Object) -> None:
     subscription = subscribe(stripe, customer, plan)
     intent = stripe.account.pay(stripe.account.session(customer, pack)["id"])["payment_intent"]

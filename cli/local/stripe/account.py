@@ -317,6 +317,9 @@ class Account(Store):
 
     def cancel(self, subscription: Object, *, at_period_end: bool = False) -> None:
         """The customer cancels, or Stripe has given up."""
+        if subscription["status"] == "incomplete":
+            self.give_up(subscription)
+            return
         now = self.time_of(subscription["customer"])
         subscription["canceled_at"] = subscription["canceled_at"] or now
         if at_period_end:

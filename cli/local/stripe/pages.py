@@ -238,7 +238,7 @@ class Pages:
             f"{_text(item['id'])}<br>{self._name(line['price'])}, {_text(item['status'])}",
             self._who(item),
             _date(line["current_period_end"]),
-            "".join(acts) if _runs(item) else "",
+            "".join(acts) if item["status"] not in ENDED else "",
         )
 
     def _paid(self, intent: Object) -> tuple[str, ...]:
@@ -258,7 +258,7 @@ class Pages:
 
 
 def _runs(subscription: Object) -> bool:
-    return subscription["status"] not in ENDED
+    return subscription["status"] not in (*ENDED, "incomplete")
 
 
 def _page(title: str, body: str, status: int = 200, *, width: str = "28rem") -> Response:

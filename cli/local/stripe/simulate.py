@@ -50,7 +50,7 @@ class Simulation:
 
     def _renew(self, subscription: Object, _: dict[str, str]) -> Object:
         """The period is over."""
-        if subscription["status"] in ENDED:
+        if self._has_ended(subscription["id"]):
             raise ApiError("The subscription has ended.")
         self._account.pass_period(subscription)
         return subscription
@@ -65,7 +65,8 @@ class Simulation:
 
     def _settle(self, session: Object, fields: dict[str, str]) -> Object:
         """`paid`: whether the money of a delayed payment comes."""
-        if (session["status"], session["payment_status"]) != ("complete", "unpaid"):
+        is_waiting = (session["status"], session["payment_status"]) == ("complete", "unpaid")
+        if not is_waiting or (session["subscription"] and self._has_ended(session["subscription"])):
             raise ApiError("The session waits for no money.")
         self._account.settle(session["id"], paid=_choice(fields, "paid", "true", "false") == "true")
         return session
@@ -97,6 +98,9 @@ class Simulation:
             raise ApiError("The refund has not succeeded.")
         self._account.update_refund(refund, "failed")
         return refund
+
+    def _has_ended(self, subscription_id: str) -> bool:
+        return self._account.objects[subscription_id]["status"] in ENDED
 
     def _charge(self, intent: Object) -> Object:
         charge = self._account.objects.get(intent["latest_charge"] or "")
