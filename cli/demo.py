@@ -1,7 +1,8 @@
 """`dtf demo`: the whole path of a picture, as a browser and an operator would drive it.
 
 A new user signs up, uploads two pictures, asks for four operations and for one that cannot work; a worker process
-does them; the results and a page that shows them are written to a folder; the ledger is printed and checked.
+does them, another sends the welcome mail to the stack's mailbox; the results and a page that shows them are written to
+a folder; the ledger is printed and checked.
 """
 
 import html
@@ -11,8 +12,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +28,9 @@ from supabase import Client, create_client
 from cli.local.errors import StackError
 from cli.local.processes import last_line
 from cli.local.stack import StackStatus, default_directory
+from cli.local.state import free_port
+from cli.pictures import DARK, LIGHT, camera
+from cli.project import email_settings
 
 SAMPLES = Path(__file__).with_name("samples")
 WAIT_SECONDS = 180
@@ -68,25 +73,32 @@ def run(stack: StackStatus, output: Path, console: Console) -> None:
     """Play the demonstration on a running stack; raises StackError where anything is not as it should be."""
     started = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
-    with worker(stack) as process:
+    with worker(stack) as process, sender(stack) as post, ThreadPoolExecutor(1) as aside:
         user = sign_up(stack, console)
+        # Beside the operations: the browser that takes the pictures is unpacked first, which takes seconds.
+        mail = aside.submit(receive, stack, user, post, output)
         images = upload(user, console)
         todo = steps()
         for step in todo:
             request(user, step, images)
         watch(user, todo, process, console)
+        welcome = mail.result()
+    console.print(f"[green]✓[/green] Received by mail: {welcome.subject}", highlight=False)
+    if welcome.trouble:
+        console.print(f"[yellow]![/yellow] There is no picture of it. {welcome.trouble}", highlight=False)
     files = download(user, todo, output)
-    write_page(output, todo, files)
+    write_page(output, todo, files, welcome)
     print_ledger(stack, user, console)
     seconds = time.monotonic() - started
     console.print(
         f"\n[green]✓[/green] Done in {seconds:.0f} s. Look at the results: [bold]{output / 'index.html'}[/bold]"
     )
-    for file in files.values():
+    for file in (*files.values(), *welcome.files):
         console.print(f"  {file}", highlight=False, soft_wrap=True)
     console.print("The stack is still running: .venv/bin/dtf status tells where, .venv/bin/dtf down stops it.")
     if stack.web_url:
         console.print(f"Try it yourself, with .venv/bin/dtf worker beside it: [bold]{stack.web_url}[/bold]")
+    console.print(f"The mailbox, for mails that .venv/bin/dtf email serve sends: [bold]{stack.mail_url}[/bold]")
 
 
 def worker_log() -> Path:
@@ -94,15 +106,34 @@ def worker_log() -> Path:
     return default_directory() / "demo-worker.log"
 
 
-@contextmanager
-def worker(stack: StackStatus) -> Iterator[subprocess.Popen[bytes]]:
+def sender_log() -> Path:
+    """Where the demonstration's e-mail service writes its log."""
+    return default_directory() / "demo-email.log"
+
+
+def worker(stack: StackStatus) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """A worker process of its own while the block runs."""
-    log = worker_log()
+    return service("services.images", stack, worker_log(), {})
+
+
+def sender(stack: StackStatus) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """A process that sends mails to the stack's mailbox while the block runs."""
+    port = str(free_port())
+    # What the environment says of real mails stays out of it.
+    settings = email_settings(stack, port) | {"EMAIL_HTTP_PORT": port, "SENDGRID_API_KEY": ""}
+    return service("services.email", stack, sender_log(), settings)
+
+
+@contextmanager
+def service(
+    module: str, stack: StackStatus, log: Path, settings: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A service as a process of its own while the block runs."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
+    environment = {**os.environ, "SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key, **settings}
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.images"], stdout=sink, stderr=subprocess.STDOUT, env=environment
+            [sys.executable, "-m", module], stdout=sink, stderr=subprocess.STDOUT, env=environment
         )
     try:
         yield process
@@ -141,6 +172,38 @@ def sign_up(stack: StackStatus, console: Console) -> User:
     balance = operator.rpc("add_user_credits", gift).execute().data
     console.print(f"[green]✓[/green] The operator added {GIFT}: {balance} credits", highlight=False)
     return User(reply.user.id, email, client)
+
+
+@dataclass(frozen=True)
+class Received:
+    """A mail in the mailbox: its HTML and pictures of it, in files; `trouble` tells why there is no picture."""
+
+    subject: str
+    files: list[Path]
+    trouble: str = ""
+
+
+def receive(stack: StackStatus, user: User, process: subprocess.Popen[bytes], output: Path) -> Received:
+    """Wait for the welcome mail in the mailbox, and take pictures of it."""
+    if not stack.mail_url:
+        raise StackError("This stack has no mailbox. Switch [local_smtp] on in supabase/config.toml and restart it.")
+    api = f"{stack.mail_url}/api/v1"
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (found := httpx.get(f"{api}/search", params={"query": f"to:{user.email}"}).json()["messages"]):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise StackError(f"No mail came: {last_line(sender_log())} The sender's log is {sender_log()}.")
+        time.sleep(POLL_SECONDS)
+    mail = httpx.get(f"{api}/message/{found[0]['ID']}").json()
+    page = output / "5-welcome-mail.html"
+    page.write_text(mail["HTML"])
+    pictures = {view: output / f"5-welcome-mail-{view.name}.png" for view in (LIGHT, DARK)}
+    try:
+        with camera() as one:
+            for view, path in pictures.items():
+                one.take(mail["HTML"], view, path)
+    except StackError as error:
+        return Received(mail["Subject"], [page], str(error))
+    return Received(mail["Subject"], [page, *pictures.values()])
 
 
 def upload(user: User, console: Console) -> dict[str, str]:
@@ -231,8 +294,8 @@ def download(user: User, todo: list[Step], output: Path) -> dict[str, Path]:
     return files
 
 
-def write_page(output: Path, todo: list[Step], files: dict[str, Path]) -> None:
-    """A page with each picture before and after, on a checkerboard that shows transparency."""
+def write_page(output: Path, todo: list[Step], files: dict[str, Path], welcome: Received) -> None:
+    """A page with each picture before and after, on a checkerboard that shows transparency, and with the mail."""
     figures = []
     for step in todo:
         before = ""
@@ -248,6 +311,10 @@ def write_page(output: Path, todo: list[Step], files: dict[str, Path]) -> None:
             after = f"<p>Refused and refunded: {html.escape(step.row['error_message'])}</p>"
         title = f"{step.title}: {step.options['prompt']}" if "prompt" in step.options else step.title
         figures.append(f"<section><h2>{html.escape(title)}</h2><div>{before}{after}</div></section>")
+    page_of_mail, *pictures = (file.name for file in welcome.files)
+    shown = "".join(f'<figure><img src="{name}" alt="The mail"></figure>' for name in pictures)
+    link = f'<p><a href="{page_of_mail}">{html.escape(welcome.subject)}</a></p>'
+    figures.append(f"<section><h2>The welcome mail</h2>{link}<div>{shown}</div></section>")
     page = (Path(__file__).with_name("demo.html").read_text()).replace("<!-- results -->", "\n".join(figures))
     (output / "index.html").write_text(page)
 

@@ -101,7 +101,7 @@ def status(as_json: AsJson = False) -> None:
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
 ) -> None:
-    """Play everything in one go: sign-up, upload, four operations, one refund, the ledger."""
+    """Play everything in one go: sign-up with its mail, upload, four operations, one refund, the ledger."""
     with readable_errors():
         scenario.run(start_stack(), output.resolve(), console)
 

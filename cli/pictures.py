@@ -8,6 +8,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Error, Route, sync_playwright
 
 from cli.local.chromium import launch
+from cli.local.errors import StackError
 
 SCALE = 2
 """Device pixels per CSS pixel."""
@@ -61,6 +62,11 @@ def _refuse(route: Route) -> None:
 def camera() -> Iterator[Camera]:
     """A camera with a browser of its own while the block runs. Raises StackError."""
     with sync_playwright() as playwright:
-        browser = launch(playwright)
+        try:
+            browser = launch(playwright)
+        except Error as error:
+            raise StackError(
+                f"Chromium does not start here: {error.message.splitlines()[0]} Name another with BROWSER_EXECUTABLE."
+            ) from error
         yield Camera(browser)
         browser.close()

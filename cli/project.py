@@ -61,7 +61,7 @@ def email_settings(stack: StackStatus, http_port: str) -> dict[str, str]:
     """What the e-mail service needs on this machine: it sends to the stack's mailbox, and listens on `http_port`."""
     settings = {
         "EMAIL_FROM": "DTF Editor <hello@example.com>",
-        "EMAIL_APP_URL": stack.web_url,
+        "EMAIL_APP_URL": stack.web_url or stack.api_url,
         "EMAIL_PUBLIC_URL": f"http://127.0.0.1:{http_port}",
         # The same as long as the stack has its keys, so that links in old mails go on working.
         "EMAIL_LINK_SECRET": hmac.new(stack.secret_key.encode(), b"links to unsubscribe", hashlib.sha256).hexdigest(),

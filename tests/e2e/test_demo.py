@@ -10,7 +10,7 @@ from PIL import Image
 from cli.local.stack import PROJECT, Stack, StackStatus
 
 
-def test_the_demonstration_leaves_four_good_results_and_a_ledger_that_adds_up(
+def test_the_demonstration_leaves_four_good_results_a_mail_and_a_ledger_that_adds_up(
     local_stack: Stack, stack: StackStatus, tmp_path: Path
 ) -> None:
     output = tmp_path / "demo-output"
@@ -31,6 +31,10 @@ def test_the_demonstration_leaves_four_good_results_and_a_ledger_that_adds_up(
     with Image.open(output / "4-lettering.png") as lettering:
         assert lettering.mode == "RGBA"
     assert (output / "3-vectorized.svg").read_text().startswith("<svg")
+    assert "Received by mail: Welcome to DTF Editor" in done.stdout
+    for name in ("light", "dark"):
+        with Image.open(output / f"5-welcome-mail-{name}.png") as mail:
+            assert mail.width == 1360
     page = (output / "index.html").read_text()
     for picture in output.glob("*.*g"):
         assert picture.name in page
