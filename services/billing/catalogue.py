@@ -14,6 +14,7 @@ import stripe
 from services.billing.database import Database
 from services.billing.facts import Object, identifier
 from services.billing.money import to_smallest
+from services.billing.once import create_once
 from services.billing.reader import PAGE, every
 
 
@@ -127,9 +128,7 @@ class Catalogue:
         if self._dry_run:
             return {"id": None}
         params: Any = {"name": row["name"], "metadata": {table.kind: row["id"]}}
-        # A product that was made when the answer got lost is found by the key.
-        options: Any = {"idempotency_key": f"product:{row['id']}:{row['name']}"}
-        return (await self._api.products.create_async(params, options)).to_dict()
+        return (await create_once(self._api.products.create_async, f"product:{row['id']}", params)).to_dict()
 
     async def _create_price(self, table: Table, row: Object, product: Object, amount: int) -> Object:
         if self._dry_run:

@@ -1,11 +1,8 @@
 """Payment pages and the portal, which Stripe hosts."""
 
-import hashlib
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import stripe
 import structlog
@@ -13,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.billing.database import Database, RefusedError
 from services.billing.facts import Object
+from services.billing.once import create_once
 from services.billing.reader import Reader
 from services.billing.settings import BillingSettings
 from services.http import WrongRequestError
@@ -141,7 +139,7 @@ class Shop:
             return str(customer)
         # Asked for twice at once, the same key gives the same customer; after a deleted one, another key another.
         params: Any = {"metadata": {"user_id": user_id}} | ({"email": email} if email is not None else {})
-        made = await _create_once(self._api.customers.create_async, f"customer:{user_id}:{len(known)}", params)
+        made = await create_once(self._api.customers.create_async, f"customer:{user_id}:{len(known)}", params)
         return await self._database.link_customer(user_id, made.id, email)
 
     async def _profile(self, user_id: str) -> Object:
@@ -174,7 +172,7 @@ class Shop:
 
         async def make(customer: str) -> Any:
             whole: Any = params | {"customer": customer}
-            return await _create_once(self._api.checkout.sessions.create_async, f"checkout:{order['id']}", whole)
+            return await create_once(self._api.checkout.sessions.create_async, f"checkout:{order['id']}", whole)
 
         return await self._with_customer(user_id, make)
 
@@ -232,19 +230,3 @@ def _under_way() -> WrongRequestError:
     return WrongRequestError(
         409, "The payment of a subscription is under way", "It begins when the money has come, which may take days."
     )
-
-
-async def _create_once(create: Callable[[Any, Any], Awaitable[T]], key: str, params: Any) -> T:
-    """Make an object, and nothing new where the same is asked again because an answer was lost.
-
-    The key goes with the parameters: Stripe refuses a known key with others for a day, say after the address changed.
-    A page or a customer that is made beside one whose answer was lost is known to nobody.
-    """
-    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
-    try:
-        return await create(params, {"idempotency_key": f"{key}:{digest}"})
-    except stripe.StripeError as error:
-        if (error.headers or {}).get("idempotent-replayed") != "true":
-            raise
-    # Stripe repeats failures as well, for a day, whatever has been mended since.
-    return await create(params, {"idempotency_key": f"{key}:{digest}:{uuid4()}"})

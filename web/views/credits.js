@@ -122,7 +122,13 @@ export function buying(app, outcome) {
       <p class="big-balance">
         <strong>${app.profile.credits_remaining}</strong> credit${app.profile.credits_remaining === 1 ? "" : "s"} left
       </p>
-      ${outcome === "paid" ? html`<p class="notice">Thank you. What you paid for appears here in a moment.</p>` : nothing}
+      ${
+        outcome === "paid"
+          ? html`<p class="notice">
+              Thank you. What you paid for appears here when the money has come: in a moment with a card.
+            </p>`
+          : nothing
+      }
       ${unpaid.map(unpaidInvoice)} ${expiring.map(expiry)}
       ${
         app.profile.credit_debt
