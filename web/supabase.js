@@ -81,7 +81,7 @@ export async function deleteAccount() {
 /** How many of the user's operations have not ended. */
 export async function countUnfinished(userId) {
   const all = supabase.from("image_operations").select("id", { count: "exact", head: true }).eq("user_id", userId);
-  return (await answer(all.in("status", ["pending", "processing"]))).count;
+  return (await answer(all.is("completed_at", null))).count;
 }
 
 // ---- Credits

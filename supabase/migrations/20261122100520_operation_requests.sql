@@ -114,7 +114,7 @@ begin
     v_priority := case when v_profile.subscription_status in ('basic', 'starter') then 10 else 0 end;
     select count(*), max(o.queue_tag) filter (where o.priority = v_priority) into v_unfinished, v_last_tag
     from public.image_operations as o
-    where o.user_id = v_profile.id and o.status in ('pending', 'processing');
+    where o.user_id = v_profile.id and o.completed_at is null;
     if v_unfinished >= c_most_unfinished then
         perform private.refuse(
             'PT429', format('You have %s unfinished operations, the most allowed', c_most_unfinished),
@@ -194,8 +194,9 @@ begin
         return v_image;
     end if;
 
+    -- `is true` keeps the plan from going through all images of the owner.
     select i.* into v_image from public.images as i
-    where i.id = p_image_id and i.user_id = p_user_id
+    where i.id = p_image_id and (i.user_id = p_user_id) is true
     for no key update;
     if not found then
         perform private.refuse(
@@ -253,7 +254,7 @@ declare
 begin
     perform p.id from public.profiles as p where p.id = p_user_id for no key update;
     select o.* into v_operation from public.image_operations as o
-    where o.id = p_operation_id and o.user_id = p_user_id
+    where o.id = p_operation_id and (o.user_id = p_user_id) is true -- as in private.find_operation_image
     for no key update;
     if not found then
         perform private.refuse(

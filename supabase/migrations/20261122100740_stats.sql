@@ -276,7 +276,7 @@ begin
         count(*) filter (where o.status = 'processing'),
         count(*) filter (where o.status = 'processing' and o.lease_expires_at < now())
     from public.image_operations as o
-    where o.status in ('pending', 'processing')
+    where o.completed_at is null
     group by o.operation_type
     order by o.operation_type;
 end;

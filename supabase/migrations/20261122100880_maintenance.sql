@@ -103,7 +103,7 @@ begin
             count(*) filter (where o.status = 'processing') as running,
             count(*) filter (where o.status = 'processing' and o.lease_expires_at < now()) as lost
         from public.image_operations as o
-        where o.status in ('pending', 'processing')
+        where o.completed_at is null
     ) as queue
     cross join (
         select
