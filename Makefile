@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test bench matrix lint format types install lock clean
 
-demo: install ## Everything in one go: sign up, upload, four operations, the ledger
+demo: install ## Everything in one go: sign up and its mail, upload, four operations, the ledger
 	$(BIN)/dtf demo
 
 test: lint ## Every test, on a stack of its own
