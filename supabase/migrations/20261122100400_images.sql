@@ -84,12 +84,17 @@ before insert or update of user_id, original_filename, original_file_size, origi
 download_count on public.images
 for each row execute function private.check_image();
 
--- Every column but those that operations write: their functions set updated_at themselves, which spares them the
--- trigger.
+-- Every column but those that operations write: their functions set updated_at themselves, and the second trigger is
+-- for a service that writes the columns directly.
 create trigger update_images_updated_at
 before update of id, user_id, original_filename, original_file_size, original_file_type, original_url, final_url,
 is_favorite, download_count, metadata, expires_at, created_at on public.images
 for each row execute function public.update_updated_at_column();
+
+create trigger update_images_updated_at_with_results
+before update of processed_url, thumbnail_url, processing_status, processing_error on public.images
+for each row when (new.updated_at = old.updated_at)
+execute function public.update_updated_at_column();
 
 alter table public.images enable row level security;
 
