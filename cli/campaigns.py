@@ -32,7 +32,7 @@ def create(
     name: Annotated[str, typer.Argument(help="What it is called here; nobody else reads it.")],
     template: Annotated[str, typer.Option(help="Name of a template whose type is campaign.")],
     audience: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Who gets it, see the README. Default: everybody.")
+        str | None, typer.Option(metavar="JSON", help="Who gets it, see docs/email.md. Default: everybody.")
     ] = None,
     per_minute: Annotated[int, typer.Option(min=1, max=100_000, help="Mails a minute, at most.")] = 600,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""Buying on the page, with billing and the stand-in for Stripe running as the README tells."""
+"""Buying on the page, with billing and the stand-in for Stripe running as the manual tells."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from cli.local.stack import Stack
 from cli.local.stripe import SECRET_KEY
 from tests.browser.conftest import OpenPage, keep_screenshot
 from tests.browser.steps import balance, sign_up
-from tests.e2e.readme import Selling, selling
+from tests.e2e.manual import Selling, selling
 from tests.e2e.worker_process import until
 
 

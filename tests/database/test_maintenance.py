@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from cli.local.stack import PROJECT
 from tests.database.personas import Connection, People, Person, Row, refused, together
+from tests.e2e.manual import manual
 
 pytestmark = pytest.mark.usefixtures("empty_queue")
 
@@ -213,9 +213,8 @@ def test_old_logs_go_in_batches(people: People, db: Connection) -> None:
         assert left == {"rows": 3}
 
 
-def test_pg_cron_can_run_what_the_readme_schedules(db: Connection) -> None:
-    readme = (PROJECT / "README.md").read_text()
-    (schedules,) = [block for block in re.findall(r"```sql\n(.*?)```", readme, re.DOTALL) if "cron.schedule" in block]
+def test_pg_cron_can_run_what_the_manual_schedules(db: Connection) -> None:
+    (schedules,) = [block for block in re.findall(r"```sql\n(.*?)```", manual(), re.DOTALL) if "cron.schedule" in block]
     with db.transaction(force_rollback=True):
         db.execute("create schema cron")
         db.execute("create table cron.job (jobname text, schedule text, command text)")

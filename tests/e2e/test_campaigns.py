@@ -1,4 +1,4 @@
-"""`dtf email campaign`: the README's commands one after the other, with a sender that empties the outbox between."""
+"""`dtf email campaign`: the manual's commands one after the other, with a sender that empties the outbox between."""
 
 import json
 import re
@@ -12,8 +12,9 @@ import pytest
 from supabase import Client
 from typer.testing import CliRunner, Result
 
-from cli.local.stack import PROJECT, StackStatus
+from cli.local.stack import StackStatus
 from cli.main import app
+from tests.e2e.manual import manual
 from tests.e2e.people import operator, sign_up
 
 
@@ -62,18 +63,18 @@ def expand(api: Client) -> None:
         pass
 
 
-def readme_commands() -> list[list[str]]:
-    """The arguments of each command in the README's example, after `dtf email campaign`."""
-    text = (PROJECT / "README.md").read_text().replace("\\\n", " ")
+def manual_commands() -> list[list[str]]:
+    """The arguments of each command in the manual's example, after `dtf email campaign`."""
+    text = manual().replace("\\\n", " ")
     commands = [
         shlex.split(line, comments=True) for line in re.findall(r"^\.venv/bin/dtf email campaign .*", text, re.M)
     ]
     return [command[3:] for command in commands]
 
 
-def test_a_campaign_lives_as_the_readme_says(dtf: Operator, stack: StackStatus, api: Client) -> None:
+def test_a_campaign_lives_as_the_manual_says(dtf: Operator, stack: StackStatus, api: Client) -> None:
     people = [sign_up(stack) for _ in range(3)]
-    create, plan, schedule, send, report, cancel = readme_commands()
+    create, plan, schedule, send, report, cancel = manual_commands()
     dtf.run(*create)
     shown = dtf.run(*plan).stdout
     assert "Recipients" in shown

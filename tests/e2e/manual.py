@@ -1,4 +1,4 @@
-"""The README's way to sell without a Stripe account, as one who follows it has it running."""
+"""What the manual (the README and docs/) tells to type, and its way to sell without a Stripe account."""
 
 import os
 import re
@@ -16,13 +16,19 @@ from cli.local.state import free_port
 from tests.database.personas import connect
 from tests.e2e.worker_process import until
 
-SECTION = "### Without a Stripe account"
+SECTION = "## Without a Stripe account"
 CATALOGUE = ("subscription_plans", "pay_as_you_go_packages")
 
 
+def manual() -> str:
+    """The README and the pages that it leads to."""
+    pages = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+    return "\n".join(page.read_text() for page in pages)
+
+
 def snippets(section: str, language: str) -> list[str]:
-    """The pieces of code in a section of the README."""
-    text = (PROJECT / "README.md").read_text().split(f"\n{section}\n", 1)[1]
+    """The pieces of code in a section of the manual."""
+    text = manual().split(f"\n{section}\n", 1)[1]
     return re.findall(rf"```{language}\n(.*?)```", re.split(r"\n##+ ", text)[0], re.DOTALL)
 
 

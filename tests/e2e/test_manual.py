@@ -1,4 +1,4 @@
-"""The README's snippets are run as they stand, against the stack and what else they tell to start."""
+"""The manual's snippets are run as they stand, against the stack and what else they tell to start."""
 
 import signal
 import uuid
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cli.demo import SAMPLES
 from cli.local.stack import PROJECT, Stack, StackStatus
-from tests.e2e.readme import SECTION, selling, snippets
+from tests.e2e.manual import SECTION, selling, snippets
 from tests.e2e.worker_process import WorkerProcess
 from tests.node import run_node
 
@@ -22,7 +22,7 @@ const show = async (url) => console.log((await fetch(url)).headers.get("content-
 
 
 def test_the_snippet_for_browsers_shows_a_result(stack: StackStatus, tmp_path: Path) -> None:
-    snippet, *_ = snippets("## From the browser", "js")
+    snippet, *_ = snippets("# From the browser", "js")
     page = PAGE.format(
         url=stack.api_url,
         key=stack.publishable_key,
