@@ -220,7 +220,8 @@ after insert or update of status on public.billing_invoices
 for each row when (new.status = 'paid')
 execute function private.mail_of_paid_invoice();
 
--- The first payment of a subscription fails under the eyes of who pays.
+-- Once for an invoice, however often Stripe tries again. The first payment of a subscription fails under the eyes of
+-- who pays.
 create function private.mail_of_failed_invoice()
 returns trigger
 language plpgsql
@@ -232,7 +233,7 @@ declare
 begin
     if new.created_at > now() - c_news then
         perform private.queue_email(
-            new.user_id, 'payment_failed', format('payment_failed:%s:%s', new.id, new.failed_attempt),
+            new.user_id, 'payment_failed', 'payment_failed:' || new.id,
             jsonb_build_object(
                 'product', private.printed_plan(new.subscription_plan_id),
                 'amount', private.printed_money(new.amount_due, new.currency),

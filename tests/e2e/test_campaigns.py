@@ -37,11 +37,6 @@ class Operator:
 def dtf(stack: StackStatus) -> Iterator[Operator]:
     """No campaign of another test is there."""
     _remove_campaigns(stack)
-    with psycopg.connect(stack.db_url, autocommit=True) as connection:
-        connection.execute(
-            "insert into public.email_templates (name, type, subject, html_content)"
-            " values ('newsletter', 'campaign', 'Hello', 'Hello') on conflict do nothing"
-        )
     yield Operator(stack)
     _remove_campaigns(stack)
 
