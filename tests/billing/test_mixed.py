@@ -332,7 +332,7 @@ def test_a_renewal_that_fails_thrice_and_an_upgrade_are_told_once_each(shop: Sho
     told = mails(db, buyer)
     assert [name for name, _ in told] == [
         "subscription_started",
-        *["payment_failed"] * 3,
+        "payment_failed",
         "subscription_renewed",
         "receipt",
     ]
