@@ -103,13 +103,17 @@ def kill_realtime(stack: Stack) -> None:
     processes.stop(stack.realtime.processes(), signal.SIGKILL)
 
 
+def kill_mailbox(stack: Stack) -> None:
+    processes.stop(stack.mailbox.processes(), signal.SIGKILL)
+
+
 def kill_everything(stack: Stack) -> None:
     kill_gateway(stack)
     for process in processes_of(stack.directory):
         process.kill()
 
 
-@pytest.mark.parametrize("kill", [kill_gateway, kill_realtime, kill_postgres, kill_everything])
+@pytest.mark.parametrize("kill", [kill_gateway, kill_realtime, kill_mailbox, kill_postgres, kill_everything])
 def test_up_mends_a_stack_whose_parts_were_killed(own_stack: Stack, kill: Callable[[Stack], None]) -> None:
     own_stack.up()
     kill(own_stack)

@@ -124,3 +124,10 @@ def test_the_mailbox_comes_back_with_its_mails(local_stack: Stack, stack: StackS
     assert local_stack.status() is None
     local_stack.up()
     assert only(stack, to)
+
+
+def test_a_mail_that_is_too_large_is_refused(stack: StackStatus, to: str) -> None:
+    with pytest.raises(smtplib.SMTPSenderRefused) as raised:
+        send(stack, b"Subject: large\r\n\r\n" + b"x" * 70 * 1024 * 160, to)
+    assert raised.value.smtp_code == 552
+    assert httpx.get(f"{stack.mail_url}/api/v1/search", params={"query": f"to:{to}"}).json()["total"] == 0
