@@ -158,6 +158,8 @@ def local(
     No money moves, and it forgets everything when it stops. Its own page shows all there is and lets time pass.
     """
     with readable_errors():
+        if running := server.find(default_directory()):
+            raise StackError(f"A stand-in runs already, at {running}. Stop it first; it forgets everything then.")
         try:
             listener = socket.create_server(("127.0.0.1", port or free_port(LOCAL_PORT)))
         except OSError as error:

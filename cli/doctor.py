@@ -102,7 +102,7 @@ def check_admin(client: Client) -> Finding:
     """Whether somebody may administer the project."""
     if count(client.table("profiles").select("id", count="exact").eq("is_admin", True).eq("is_active", True)):  # type: ignore[arg-type]
         return ok("Admin", "there is one.")
-    return warning("Admin", "there is none.", "Make one: dtf users promote ada@example.com --reason founder")
+    return warning("Admin", "there is none.", "Once somebody has signed up: dtf users promote ADDRESS --reason founder")
 
 
 def check_queue(client: Client) -> Finding:
@@ -124,7 +124,7 @@ def check_maintenance(client: Client) -> Finding:
             client.table("system_metrics").select("recorded_at").order("recorded_at", desc=True).limit(1).execute().data
         )
     if newest and datetime.now(UTC) - datetime.fromisoformat(newest[0]["recorded_at"]) < LONGEST_SILENCE:
-        return ok("Maintenance", "it runs.")
+        return ok("Maintenance", "it ran a short while ago.")
     when = f"last ran at {newest[0]['recorded_at']}" if newest else "never ran"
     return warning("Maintenance", f"it {when}.", "Start it: dtf maintain, or pg_cron")
 
@@ -136,7 +136,8 @@ def check_catalogue(client: Client) -> Finding:
         query = client.table(table).select("id", count="exact")  # type: ignore[arg-type]
         unsold += count(query.eq("is_active", True).gt(price, 0).is_("stripe_price_id", "null"))
     if unsold:
-        return warning("Catalogue", f"{unsold} plans and packages cannot be bought.", "Run: dtf stripe sync")
+        advice = "To sell them, with Stripe or dtf stripe local: dtf stripe sync"
+        return warning("Catalogue", f"{unsold} plans and packages cannot be bought.", advice)
     return ok("Catalogue", "everything in it is for sale.")
 
 

@@ -17,14 +17,11 @@ Operation = Annotated[UUID, typer.Argument(metavar="OPERATION", help="Id: dtf op
 COLUMNS = {
     "operation_type": "Operation",
     "status": "Status",
-    "api_provider": "Engine",
-    "attempts": "Attempts",
-    "processing_time": "Seconds",
-    "credits_used": "Credits",
     "email": "User",
-    "created_at": "Requested",
-    "error_message": "Error",
     "id": "Id",
+    "created_at": "Requested",
+    "credits_used": "Credits",
+    "error_message": "Error",
 }
 
 

@@ -22,8 +22,8 @@ LIST_COLUMNS = {
     "status": "Status",
     "recipient": "To",
     "attempts": "Attempts",
-    "error": "Error",
     "id": "Id",
+    "error": "Error",
 }
 EVENT_COLUMNS = {"occurred_at": "When", "event_type": "Event", "sg_event_id": "Id"}
 SUPPRESSION_COLUMNS = {"email": "Address", "reason": "Reason", "detail": "Detail", "created_at": "Since"}

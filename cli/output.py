@@ -19,6 +19,8 @@ errors = Console(stderr=True)
 # As PostgREST writes it: 2026-11-22T08:34:04.71+00:00
 TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)\S*")
 
+LONGEST_LINE = 10_000  # characters
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -55,11 +57,22 @@ def plain(value: Any) -> str:
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> None:
-    """Print rows as a table; `columns` maps their keys to headings."""
-    table = Table(*columns.values(), box=None, pad_edge=False, header_style="bold")
+    """Print rows as a table; `columns` maps their keys to headings.
+
+    Nothing is cut, because the next command needs an id as a whole: a narrow terminal breaks the lines.
+    """
+    if not rows:
+        errors.print("None.", style="dim")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in columns.values():
+        table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row[key]) for key in columns))
-    console.print(table)
+    uncut = Console(width=LONGEST_LINE)
+    with uncut.capture() as captured:
+        uncut.print(table)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def print_facts(facts: dict[str, Any]) -> None:

@@ -119,7 +119,10 @@ def send_test(
         answer = sender.send(replace(mail, type="test", subject=f"{TEST_MARK}{mail.subject}"))
         if answer.outcome is not Outcome.SENT:
             raise StackError(f"The mail was not accepted ({answer.outcome}): {answer.error}")
-    done(f"Sent to {to}: {TEST_MARK}{mail.subject}")
+    smtp = settings.smtp_url and urlsplit(settings.smtp_url.get_secret_value())
+    # The mailbox of the local stack takes every mail and delivers none.
+    carrier = f"the mail server {smtp.hostname}:{smtp.port}" if smtp else "SendGrid"
+    done(f"Handed to {carrier} for {to}: {TEST_MARK}{mail.subject}")
     _warn_of_sendgrid(row)
 
 
