@@ -12,11 +12,13 @@ import httpx
 import pytest
 import stripe as sdk
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from cli.local.errors import StackError
 from cli.local.stack import Stack
 from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, LocalStripe, Object, server
 from cli.local.stripe.account import RETRY_DAYS
+from cli.main import app
 from cli.project import take_billing_from_stack
 from services.billing.reader import API_VERSION
 from tests.billing import stripe_double
@@ -341,6 +343,8 @@ def test_it_is_taken_beside_the_local_stack_and_nowhere_else(
         taken()
     server.announce(stripe, local_stack.directory)
     assert taken() == stripe.url
+    second = CliRunner().invoke(app, ("stripe", "local"))
+    assert (second.exit_code, f"runs already, at {stripe.url}" in second.stderr) == (1, True)
     with patch.dict(os.environ, {"STRIPE_SECRET_KEY": "sk_test_own"}):
         assert taken() is None
     with patch.dict(os.environ, {"SUPABASE_URL": "https://hosted.supabase.co"}):
