@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from services.api import ApiRefusedError, ApiUnavailableError
+from services.claims import Claims, wait_for
 from services.email.health import Metrics
 from services.email.mails import compose
 from services.email.outbox import Claim, ClaimedEmail, Outbox, Outcome, Result
@@ -132,13 +133,11 @@ class EmailSender:
         self._threads = ThreadPoolExecutor(settings.concurrency, "send")
         self._wake = asyncio.Event()
         self._stopping = False
-        self._has_claimed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending = 0
         self._held_until = 0.0
-        self._trouble: str | None = None
+        self._claims = Claims(*UNREACHABLE_WAIT)
         self._idle_wait = FIRST_WAIT
-        self._trouble_wait = UNREACHABLE_WAIT[0]
 
     def stop(self) -> None:
         """Claim nothing more, and end when what is on its way has its answer."""
@@ -153,7 +152,7 @@ class EmailSender:
         try:
             while not self._stopping:
                 self._wake.clear()
-                await self._wait(await self._look())
+                await wait_for(self._wake, await self._look())
             await self._drain()
             if campaigns.done():
                 await campaigns
@@ -175,17 +174,11 @@ class EmailSender:
         try:
             claim = await self._outbox.claim(free)
         except ApiUnavailableError as error:
-            self._report_trouble("api_unreachable", error)
-            wait, longest = self._trouble_wait, UNREACHABLE_WAIT[1]
-            self._trouble_wait = min(2 * wait, longest)
-            return _jittered(wait)
+            return _jittered(self._claims.unanswered(error))
         except ApiRefusedError as error:
-            if not self._has_claimed:
-                raise
-            self._report_trouble("claim_refused", error)
+            self._claims.refused(error)
             return REFUSED_WAIT
-        self._report_trouble(None)
-        self._has_claimed = True
+        self._claims.answered()
         self._metrics.looked()
         self._start(claim)
         self._idle_wait = FIRST_WAIT if claim.emails else min(2 * self._idle_wait, self._settings.poll_seconds)
@@ -273,23 +266,6 @@ class EmailSender:
             retry_seconds=self._pauses.seconds_left if answer.trouble else None,
             is_counted=answer.is_counted,
         )
-
-    def _report_trouble(self, trouble: str | None, error: Exception | None = None) -> None:
-        """Log a change of state, and only the change."""
-        if trouble != self._trouble:
-            if trouble is None:
-                log.info("api_back")
-                self._trouble_wait = UNREACHABLE_WAIT[0]
-            else:
-                log.warning(trouble, error=str(error))
-            self._trouble = trouble
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
 
     async def _drain(self) -> None:
         """Wait until what is on its way has its answer, and the outbox knows."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import structlog
 
 from services.api import ApiRefusedError, ApiUnavailableError
+from services.claims import Claims, wait_for
 from services.images.health import Metrics
 from services.images.job import Job, Outcome
 from services.images.pool import Pool
@@ -49,9 +50,7 @@ class Worker:
         self._hand_back = asyncio.Event()
         self._stopping = False
         self._jobs: set[asyncio.Task[None]] = set()
-        self._trouble: str | None = None
-        self._trouble_wait = UNREACHABLE_WAIT[0]
-        self._has_claimed = False
+        self._claims = Claims(*UNREACHABLE_WAIT)
 
     def stop(self) -> None:
         """Stop claiming and finish what runs; called again, hand it back at once."""
@@ -65,7 +64,7 @@ class Worker:
         try:
             while not self._stopping:
                 self._wake.clear()
-                await self._wait(await self._look())
+                await wait_for(self._wake, await self._look())
             await self._drain()
         finally:
             for job in self._jobs:
@@ -83,17 +82,11 @@ class Worker:
         try:
             leases = await self._queue.claim(free, self._operation_types())
         except ApiUnavailableError as error:
-            self._report_trouble("api_unreachable", error)
-            wait, longest = self._trouble_wait, UNREACHABLE_WAIT[1]
-            self._trouble_wait = min(2 * wait, longest)
-            return wait * random.uniform(0.6, 1.4)  # noqa: S311 - jitter
+            return self._claims.unanswered(error) * random.uniform(0.6, 1.4)  # noqa: S311 - jitter
         except ApiRefusedError as error:
-            if not self._has_claimed:
-                raise
-            self._report_trouble("claim_refused", error)
+            self._claims.refused(error)
             return REFUSED_WAIT
-        self._report_trouble(None)
-        self._has_claimed = True
+        self._claims.answered()
         self._metrics.looked()
         for lease in leases:
             self._start(lease)
@@ -150,23 +143,6 @@ class Worker:
             outcome = Outcome.CRASHED
         finally:
             self._metrics.finished(operation.operation_type, outcome, time.monotonic() - started)
-
-    def _report_trouble(self, trouble: str | None, error: Exception | None = None) -> None:
-        """Log a change of state, and only the change."""
-        if trouble != self._trouble:
-            if trouble is None:
-                log.info("api_back")
-                self._trouble_wait = UNREACHABLE_WAIT[0]
-            else:
-                log.warning(trouble, error=str(error))
-            self._trouble = trouble
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
 
     async def _drain(self) -> None:
         """Let running jobs finish within the grace, then have them handed back."""

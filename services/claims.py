@@ -1,0 +1,55 @@
+"""What services that claim work have in common: how they wait, and what they say while the API does not answer."""
+
+import asyncio
+
+import structlog
+
+from services.api import ApiRefusedError, ApiUnavailableError
+
+log = structlog.get_logger(__name__)
+
+
+class Claims:
+    """What became of a service's claims. Logs a change of state, and only the change. Times in seconds."""
+
+    def __init__(self, first_wait: float, longest_wait: float) -> None:
+        self._first_wait = first_wait
+        self._longest_wait = longest_wait
+        self._wait = first_wait
+        self._trouble: str | None = None
+        self._has_claimed = False
+
+    def answered(self) -> None:
+        """A claim was answered."""
+        self._has_claimed = True
+        self._wait = self._first_wait
+        if self._trouble is not None:
+            log.info("api_back")
+            self._trouble = None
+
+    def unanswered(self, error: ApiUnavailableError) -> float:
+        """A claim got no answer; returns how long to wait, twice as long each time."""
+        self._report("api_unreachable", error)
+        wait = self._wait
+        self._wait = min(2 * wait, self._longest_wait)
+        return wait
+
+    def refused(self, error: ApiRefusedError) -> None:
+        """A claim was refused. Raises the error where none was ever answered."""
+        if not self._has_claimed:
+            raise error
+        self._report("claim_refused", error)
+
+    def _report(self, trouble: str, error: Exception) -> None:
+        if trouble != self._trouble:
+            log.warning(trouble, error=str(error))
+            self._trouble = trouble
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait until the event is set, or so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
