@@ -12,7 +12,7 @@ import { readFileSync } from "node:fs";
 import { chdir } from "node:process";
 import { serve } from "@hono/node-server";
 import { createApi } from "@supabase/lite/cli";
-import { connect, mended } from "./mends.mjs";
+import { connect, mailer, mended } from "./mends.mjs";
 import { forward, forwardUpgrades } from "./realtime.mjs";
 import { webClient } from "./web.mjs";
 
@@ -26,6 +26,7 @@ async function createApp() {
   api.project.local.readConfig = async (path) => ({
     ...(await readConfig(path)),
     connection: connect(settings.database_url, settings.database_connections),
+    options: { drivers: { email: mailer(settings.smtp_port) } },
   });
   return api.project.local.createApp(undefined, { admin: false });
 }

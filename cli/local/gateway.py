@@ -92,7 +92,11 @@ class Gateway:
             email["enable_signup"] = email.pop("enabled")
         config.pop("local_smtp", None)  # the mailbox of `supabase start`; @supabase/lite knows it by an older name only
         config["studio"] = {"enabled": False}  # its pages would answer every unknown path
+        redirects = [config["auth"]["site_url"], *config["auth"].get("additional_redirect_urls", [])]
         config["auth"] |= {
+            # Where the links in Auth's mails lead: /auth/v1/verify below it, and from there to the web client.
+            "site_url": self.state.api_url,
+            "additional_redirect_urls": redirects,
             "jwt_secret": self.state.jwt_secret,
             "publishable_key": self.state.publishable_key,
             "secret_key": self.state.secret_key,
@@ -104,6 +108,7 @@ class Gateway:
             "database_connections": DATABASE_CONNECTIONS,
             "port": self.state.api_port,
             "realtime_port": self.state.realtime_port,
+            "smtp_port": self.state.smtp_port,
             "publishable_key": self.state.publishable_key,
             "billing_url": self.state.billing_url,
         }

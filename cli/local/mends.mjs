@@ -13,8 +13,11 @@
 //   - several URLs can be signed in one request;
 //   - what is opened by itself, such as a stored document, runs no script: here it would be on the web client's own
 //     origin. That goes for every answer, because the server reads paths more leniently than is worth repeating here;
+//   - the links in Auth's mails lead to the redirect_to of the request, and a code may be of the type `email`;
 //   - signed URLs are also named `signedURL` (`url` for uploads) and are relative to /storage/v1.
 
+import { AsyncLocalStorage } from "node:async_hooks";
+import { SmtpEmailDriver } from "@supabase/lite";
 import { createPostgresConnection } from "@supabase/lite/postgres";
 
 const isoTimestamp = (text) => text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00");
@@ -53,6 +56,20 @@ export function connect(url, max) {
   return connection;
 }
 
+const redirectTo = new AsyncLocalStorage();
+
+/** What sends Auth's mails: wherever the project sends them elsewhere, on this machine to the stack's mailbox. */
+export function mailer(port) {
+  const smtp = new SmtpEmailDriver({ host: "127.0.0.1", port, from: "Auth <auth@example.com>" });
+  return { send: (mail) => smtp.send({ ...mail, text: redirected(mail.text), html: redirected(mail.html) }) };
+}
+
+// Whether it may lead there is decided when the link is opened.
+function redirected(text) {
+  const target = redirectTo.getStore();
+  return target ? text?.replace(/(?<=[?&;]redirect_to=)[^"&<\s]+/g, () => encodeURIComponent(target)) : text;
+}
+
 /** Answer a request through `fetch`, the server's own handler. */
 export async function mended(request, fetch) {
   if (request.method === "OPTIONS" && request.headers.has("access-control-request-method")) return preflight(request);
@@ -77,6 +94,7 @@ function preflight(request) {
 async function answered(request, fetch) {
   const { pathname } = new URL(request.url);
   if (pathname.startsWith("/storage/v1/object/")) return storage(request, pathname.slice(19), fetch);
+  if (pathname.startsWith("/auth/v1/")) return auth(request, pathname, fetch);
   const response = await fetch(pathname.startsWith("/rest/v1/") ? withLiterals(request) : request);
   return response.status === 500 ? violatedCheck(response) : response;
 }
@@ -98,6 +116,16 @@ async function violatedCheck(response) {
   const error = await response.clone().json().catch(() => null); // not every error is JSON
   const message = /^PostgresError: (.* violates check constraint ".*")$/.exec(error?.message)?.[1];
   return message ? withBody(response, { ...error, code: "23514", message }, 400) : response;
+}
+
+async function auth(request, pathname, fetch) {
+  const target = new URL(request.url).searchParams.get("redirect_to");
+  if (pathname !== "/auth/v1/verify" || request.method !== "POST") return redirectTo.run(target, () => fetch(request));
+  const body = await request.text();
+  const ofType = (type) =>
+    fetch(new Request(request, { body: body.replace(/("type"\s*:\s*)"email"/, `$1"${type}"`) }));
+  const response = await ofType("magiclink");
+  return response.ok ? response : ofType("signup");
 }
 
 async function storage(request, path, fetch) {

@@ -133,7 +133,10 @@ class Stack:
                     self.gateway.stop()  # it would go on looking for Realtime at the old port
             if not self.mailbox.running():
                 report("Starting the mailbox")
+                smtp_port_before = self.state.smtp_port
                 self.mailbox.start()
+                if self.state.smtp_port != smtp_port_before:
+                    self.gateway.stop()
             # The gateway reads the schema and its settings when it starts.
             is_changed = is_billed_elsewhere or before != self._schema_version()
             moves = api_port is not None and api_port != self.state.api_port

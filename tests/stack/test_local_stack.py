@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -119,6 +120,39 @@ def test_up_mends_a_stack_whose_parts_were_killed(own_stack: Stack, kill: Callab
     kill(own_stack)
     assert own_stack.status() is None
     assert [row["id"] for row in notes(own_stack.up())] == [1]
+
+
+def take_port(port: int) -> socket.socket:
+    """Listen there, as soon as the kernel has given up what a process held that has just ended."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_server(("127.0.0.1", port))
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_sign_ups_are_confirmed_by_mail_where_the_project_asks_for_it(tmp_path: Path, project: Path) -> None:
+    careful = shutil.copytree(project, tmp_path / "project", symlinks=True)
+    config = careful / "supabase" / "config.toml"
+    config.write_text(config.read_text().replace("enable_confirmations = false", "enable_confirmations = true"))
+    stack = Stack(tmp_path / "stack", careful)
+    try:
+        port = stack.up().smtp_url
+        stack.mailbox.stop()
+        with take_port(stack.state.smtp_port):
+            status = stack.up()
+        assert status.smtp_url != port
+        client = create_client(status.api_url, status.publishable_key)
+        assert client.auth.sign_up({"email": "ada@example.com", "password": "long-enough"}).session is None
+        [mail] = httpx.get(f"{status.mail_url}/api/v1/search", params={"query": "to:ada"}).json()["messages"]
+        text = httpx.get(f"{status.mail_url}/api/v1/message/{mail['ID']}").json()["Text"]
+        code = re.search(r"\b\d{6}\b", text)
+        assert code
+        assert client.auth.verify_otp({"email": "ada@example.com", "token": code[0], "type": "email"}).session
+    finally:
+        stack.down()
 
 
 def test_the_gateway_replaces_its_serving_process(own_stack: Stack) -> None:
