@@ -15,7 +15,8 @@ declare
     c_white_space constant text := E' \t\n\v\f\r\x1c\x1d\x1e\x1f'
         || U&'\0085\00a0\1680\2000\2001\2002\2003\2004\2005\2006\2007\2008\2009\200a\2028\2029\202f\205f\3000';
     v_type constant text := jsonb_typeof(p_value);
-    v_text constant text := p_value #>> '{}';
+    -- No option is an array or an object. Their text is not even made: 27 KB of them can come to a gigabyte.
+    v_text constant text := case when v_type in ('string', 'number') then p_value #>> '{}' end;
     v_integer constant integer := case when v_type = 'number' and v_text ~ '^\d{1,9}$' then v_text::integer end;
 begin
     return coalesce(
@@ -84,7 +85,8 @@ begin
             'PT400', 'Unknown operation type',
             jsonb_build_object('argument', 'p_operation_type', 'value', left(p_operation_type, 100)),
             'Pass upscale, background_removal, vectorize or generate.');
-    elsif octet_length(p_options::text) > 8192 then
+    -- Its size as it is stored: the text of a number such as 1e131071 is ten thousand times as long.
+    elsif pg_column_size(p_options) > 8192 then
         perform private.refuse(
             'PT413', 'The options are larger than 8 KiB', '{"argument": "p_options"}', 'Pass the documented options.');
     elsif jsonb_typeof(p_options) <> 'object' then
@@ -106,7 +108,12 @@ begin
         elsif not private.is_valid_operation_option(v_option.key, v_option.value) then
             perform private.refuse(
                 'PT400', format('The option "%s" has a wrong value', v_option.key),
-                jsonb_build_object('option', v_option.key, 'value', left(v_option.value::text, 200)),
+                jsonb_build_object(
+                    'option', v_option.key,
+                    'value', case
+                        when jsonb_typeof(v_option.value) in ('array', 'object') then jsonb_typeof(v_option.value)
+                        else left(v_option.value::text, 200)
+                    end),
                 'Pass ' || private.describe_operation_option(v_option.key) || '.');
         end if;
     end loop;

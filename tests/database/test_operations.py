@@ -263,6 +263,18 @@ def test_a_bad_request_is_refused_and_costs_nothing(people: People, arguments: d
     assert people.balance(user) == 2
 
 
+@pytest.mark.parametrize(("numbers", "sqlstate"), [(400, "PT400"), (9000, "PT413")])
+def test_options_whose_text_would_fill_the_memory_are_refused_unread(
+    people: People, numbers: int, sqlstate: str
+) -> None:
+    # A few bytes each, and 131 KB as text: of these, two requests would take a server of 2 GB down.
+    user = people.new()
+    options = '{"scale": [' + ", ".join(["1e131071"] * numbers) + "]}"
+    with refused(sqlstate) as caught:
+        user.sql("select public.request_image_operation(%s, 'upscale', %s)", people.image(user), options)
+    assert len(caught.value.diag.message_detail) < 100
+
+
 def test_null_options_mean_the_defaults(people: People) -> None:
     user = people.new()
     assert request(user, people.image(user), p_options=None)["options"] == {}
