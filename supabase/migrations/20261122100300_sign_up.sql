@@ -1,13 +1,14 @@
 -- Sign-up: from an account in auth.users to a profile with its first credits.
 
--- The addresses of deleted accounts, so that leaving and coming back makes no credits. As keyed hashes: they answer
--- whether an address was here before, and give none away. prune_logs forgets the old ones.
+-- The addresses that accounts had before they changed them or were deleted, so that leaving and coming back makes no
+-- credits. As keyed hashes: they answer whether an address was here before, and give none away. prune_logs forgets the
+-- old ones.
 create table private.former_addresses (
     address_hash bytea primary key,
     closed_at timestamptz not null default now()
 );
 
-comment on table private.former_addresses is 'Keyed hashes of the addresses of deleted accounts.';
+comment on table private.former_addresses is 'Keyed hashes of the addresses that accounts have given up, changed or deleted.';
 
 alter table private.former_addresses enable row level security;
 
@@ -56,6 +57,12 @@ revoke execute on function private.remember_address() from public;
 create trigger remember_address
 after delete on auth.users
 for each row when (old.email is not null)
+execute function private.remember_address();
+
+-- Or two addresses would be enough for any number of accounts: each signs up with the first and leaves under the other.
+create trigger remember_changed_address
+after update of email on auth.users
+for each row when (old.email is not null and old.email is distinct from new.email)
 execute function private.remember_address();
 
 -- Makes the profile of an account and its first ledger entry, unless the address had its free credits before.

@@ -83,6 +83,16 @@ def test_free_credits_come_once_for_an_address(people: People, db: Connection) -
         assert profile["n"] == balance
         assert people.service.rows("verify_ledger") == []
         db.execute("delete from auth.users where id = %s", (user_id,))
+    # Nor does it help to leave under another address.
+    for balance in (2, 0):
+        first = f"First-{address}" if balance else f"first-{address}"
+        user_id = _sign_up(db, first)
+        (profile,) = db.execute(
+            "select credits_remaining as n from public.profiles where id = %s", (user_id,)
+        ).fetchall()
+        assert profile["n"] == balance
+        db.execute("update auth.users set email = %s where id = %s", (f"second-{address}", user_id))
+        db.execute("delete from auth.users where id = %s", (user_id,))
     kept = db.execute("select * from private.former_addresses").fetchall()
     assert kept
     assert "back-" not in str(kept).lower()
