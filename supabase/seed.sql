@@ -53,12 +53,12 @@ that prints.</p>
     'receipt', 'receipt',
     'Your receipt{% if product %}: {{ product }}{% endif %}',
     $html$<h1>Thank you{% if first_name %}, {{ first_name }}{% endif %}</h1>
-<p>Your payment of {{ amount }} has arrived. Your balance is {{ balance }}.</p>
+<p>Your payment of {{ amount }} has arrived{% if credits %}, and with it {{ credits }}{% endif %}. Your balance is
+{{ balance }}.</p>
 <table>
 {% if product %}<tr><th>Bought</th><td>{{ product }}</td></tr>{% endif %}
-<tr><th>Added</th><td>{{ credits }}</td></tr>
-<tr><th>Date</th><td>{{ date }}</td></tr>
 <tr><th>Paid</th><td>{{ amount }}</td></tr>
+<tr><th>Date</th><td>{{ date }}</td></tr>
 </table>
 {% if receipt_url %}<p><a class="button" href="{{ receipt_url }}">View the receipt</a></p>{% endif %}$html$,
     null

@@ -37,7 +37,7 @@ from (
     values
     ('welcome', 'essential', 'The address is confirmed. credits may be empty.', '{"credits": "2 credits"}'),
     (
-        'receipt', 'essential', 'A package is paid, or the change to another plan.',
+        'receipt', 'essential', 'A package is paid, or the change to another plan, which may bring no credits.',
         '{"product": "20 credits", "credits": "20 credits", "amount": "$14.99", "balance": "22 credits", '
         '"date": "22 November 2026", "receipt_url": "https://pay.example.com/receipt"}'
     ),

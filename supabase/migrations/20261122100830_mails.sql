@@ -172,16 +172,14 @@ declare
     v_amount constant text := case
         when new.amount_paid > 0 then private.printed_money(new.amount_paid, new.currency) else ''
     end;
-    v_credits constant text := private.counted(
-        coalesce((
-            select sum(t.amount) from public.credit_transactions as t
-            where
-                t.user_id = new.user_id and t.metadata ->> 'stripe_invoice_id' = new.id
-                and t.balance_after > t.balance_before
-        ), 0), 'credit'
-    );
+    v_credits constant bigint := coalesce((
+        select sum(t.amount) from public.credit_transactions as t
+        where
+            t.user_id = new.user_id and t.metadata ->> 'stripe_invoice_id' = new.id
+            and t.balance_after > t.balance_before
+    ), 0);
     v_common constant jsonb := jsonb_build_object(
-        'plan', v_plan, 'credits', v_credits, 'amount', v_amount,
+        'plan', v_plan, 'credits', private.counted(v_credits, 'credit'), 'amount', v_amount,
         'next_date', private.printed_date(new.period_end), 'receipt_url', coalesce(new.hosted_url, '')
     );
 begin
@@ -205,7 +203,8 @@ begin
         perform private.queue_email(
             new.user_id, 'receipt', 'receipt:' || new.id,
             jsonb_build_object(
-                'product', 'Plan ' || v_plan, 'credits', v_credits, 'amount', v_amount,
+                'product', 'Plan ' || v_plan, 'amount', v_amount,
+                'credits', case when v_credits > 0 then private.counted(v_credits, 'credit') else '' end,
                 'balance', private.printed_balance(new.user_id), 'date', private.printed_date(now()),
                 'receipt_url', coalesce(new.hosted_url, '')));
     end if;

@@ -175,7 +175,9 @@ def test_a_change_of_plans_brings_a_receipt_when_it_costs_something(people: Peop
     invoice(db, up, reason="subscription_update", amount_paid=3.5, currency="CHF")
     invoice(db, down, reason="subscription_update", amount_due=0, amount_paid=0)
     assert (told(db, up), told(db, down)) == (["receipt"], [])
-    assert (data(db, up)["product"], data(db, up)["amount"]) == ("Plan Starter", "3.50 CHF")
+    receipt = data(db, up)
+    # It brought no credits.
+    assert (receipt["product"], receipt["amount"], receipt["credits"]) == ("Plan Starter", "3.50 CHF", "")
 
 
 def test_an_invoice_that_cannot_be_collected_is_told_of_once(people: People, db: Connection) -> None:
