@@ -227,8 +227,8 @@ $$;
 
 comment on function public.prune_logs(timestamptz, integer) is
 'Deletes up to p_limit (1 to 10000) rows of user_activity_logs, system_metrics, email_events and the hashed addresses '
-'that accounts gave up from before p_before, which is 30 days ago or more, and returns how many: call again until it is '
-'0. Error: 400 bad argument.';
+'that accounts gave up from before p_before, which is 30 days ago or more, and returns how many: call again until it '
+'is 0. Error: 400 bad argument.';
 revoke execute on function public.prune_logs(timestamptz, integer) from public;
 grant execute on function public.prune_logs(timestamptz, integer) to service_role;
 
