@@ -5,9 +5,9 @@
 --
 -- One lock order, so that nothing deadlocks: the profile, then the operation, then its image (several images in the
 -- order of their ids). Whoever may move credits takes the profile first; completing takes it shared, because its log
--- rows reference it and a deleted account would come from the other side. Claiming and sweeping pick profiles and
--- operations with `skip locked` and never wait for one. Deleting an image takes the image before its operations;
--- that is safe because it is refused while one of them is unfinished, and nobody waits for a finished one.
+-- rows reference it and a deleted account would come from the other side. Claiming and sweeping pick profiles,
+-- operations and images with `skip locked` and never wait for one. Deleting an image takes the image before its
+-- operations; that is safe because it is refused while one of them is unfinished, and nobody waits for a finished one.
 --
 -- Fairness is start-time fair queueing. An operation gets a queue_tag when it is requested: one above the owner's
 -- last unfinished one, but never behind the tag that is being served now. Workers take the lowest tag, so the

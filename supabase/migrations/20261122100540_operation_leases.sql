@@ -24,8 +24,9 @@ begin
             continue when not found;
         end if;
         select o.* into v_operation from public.image_operations as o
+        inner join public.images as i on i.id = o.image_id
         where o.id = v_lost.id and o.status = 'processing' and o.lease_expires_at < now()
-        for no key update skip locked;
+        for no key update of o, i skip locked;
         continue when not found;
 
         if v_operation.attempts >= v_operation.max_attempts then
@@ -106,7 +107,8 @@ create type public.claimed_operation as (
     created_at timestamptz
 );
 
--- Up to p_limit operations that a worker may start now, locked, in the order of the queue. Waits for nobody.
+-- Up to p_limit operations that a worker may start now, locked with their images, in the order of the queue. Waits for
+-- nobody: browsers write images, and a slow request of one must not hold up the workers of all.
 --
 -- Paying plans go first, yet nobody starves: when the head of the free queue has waited for five minutes, one call
 -- in four serves that queue first.
@@ -141,6 +143,7 @@ begin
 
     v_ids := array(
         select o.id from public.image_operations as o
+        inner join public.images as i on i.id = o.image_id
         where
             o.status = 'pending'
             and o.priority <= v_highest_priority
@@ -149,11 +152,12 @@ begin
             and o.user_id <> all (p_passed_over)
         order by o.priority desc, o.queue_tag, o.created_at
         limit p_limit
-        for no key update skip locked
+        for no key update of o, i skip locked
     );
     if cardinality(v_ids) < p_limit and p_passed_over <> '{}' then
         v_ids := v_ids || array(
             select o.id from public.image_operations as o
+            inner join public.images as i on i.id = o.image_id
             where
                 o.status = 'pending'
                 and o.run_after <= now()
@@ -161,7 +165,7 @@ begin
                 and o.id <> all (v_ids)
             order by o.priority desc, o.queue_tag, o.created_at
             limit p_limit - cardinality(v_ids)
-            for no key update skip locked
+            for no key update of o, i skip locked
         );
     end if;
     return v_ids;
@@ -176,8 +180,8 @@ revoke execute on function private.due_operations(integer, text[], uuid[]) from 
 -- it took, with the leases renewed and no attempt counted, as long as nobody else was given it. The lock on the id
 -- makes a repeat wait for a first call that is still at work on a connection that its worker has given up.
 --
--- p_completed_id is an operation that this transaction has completed. Its image shows it here, because all images are
--- locked in one order before the first is written, and after the claim, which may be of another operation on it.
+-- p_completed_id is an operation that this transaction has completed. Its image is waited for, so it is locked before
+-- any other; it shows the operation after the claim, which may be of another one on it.
 --
 -- The settings keep one plan, on the indexes of waiting and running operations, whatever the statistics say:
 -- planning costs more than the claim, a table that grew since the last analyze turns it into a scan of all
@@ -224,6 +228,11 @@ begin
         perform pg_advisory_xact_lock(hashtextextended(p_claim_id::text, 0));
     end if;
     v_lease_end := private.lease_end(p_lease_seconds);
+    if p_completed_id is not null then
+        perform i.id from public.images as i
+        where i.id = (select o.image_id from public.image_operations as o where o.id = p_completed_id)
+        for no key update;
+    end if;
 
     select bool_or(o.lease_token = p_claim_id), bool_or(o.lease_expires_at < now()), array_agg(o.user_id)
     into v_is_repeat, v_has_lost, v_running
@@ -243,26 +252,20 @@ begin
             where o.status = 'processing' and o.lease_token = p_claim_id
             for no key update skip locked
         );
+        -- These are waited for: given others instead, the worker would know nothing of them.
+        perform i.id from public.images as i
+        where i.id in (select o.image_id from public.image_operations as o where o.id = any (v_ids))
+        order by i.id
+        for no key update;
     end if;
     if v_ids = '{}' then
         if v_has_lost then
             v_swept_image_ids := private.sweep_lost_operations(c_swept_per_claim);
+            if v_swept_image_ids <> '{}' then
+                perform private.refresh_images(v_swept_image_ids);
+            end if;
         end if;
         v_ids := private.due_operations(p_limit, p_operation_types, v_passed_over);
-    end if;
-
-    -- A single image needs no order.
-    if cardinality(v_ids) > 1 or v_swept_image_ids <> '{}' or p_completed_id is not null then
-        perform i.id from public.images as i
-        where i.id = any (
-            v_swept_image_ids
-            || array(select o.image_id from public.image_operations as o where o.id = any (p_completed_id || v_ids))
-        )
-        order by i.id
-        for no key update;
-        if v_swept_image_ids <> '{}' then
-            perform private.refresh_images(v_swept_image_ids);
-        end if;
     end if;
 
     return query

@@ -782,6 +782,27 @@ def test_a_claim_waits_for_nobody(people: People, db: Connection, db_url: str) -
         assert done.is_set()
 
 
+def test_a_slow_request_that_writes_an_image_holds_up_no_worker(people: People, db: Connection, db_url: str) -> None:
+    user, both = queue(people, 2)
+    claim(people.service)
+    expire_leases(db)
+    (_, (first,)), (_, (second,)) = queue(people), queue(people)
+
+    def work(connection: Connection) -> list[UUID]:
+        service = people.service.on(connection)
+        connection.execute("set lock_timeout = '5s'")
+        assert service.call(SWEEP) == 0
+        (job,) = claim(service)
+        (following,) = complete_and_claim(service, job)
+        complete(service, following)
+        return [job["id"], following["id"]]
+
+    with user.acting() as browser:
+        browser.execute("update public.images set is_favorite = true where user_id = %s", (user.id,))
+        assert together(db_url, [work]) == [[first, second]]
+    assert {job["id"] for job in claim(people.service, p_limit=5)} == set(both)
+
+
 def test_workers_owners_and_sweeps_at_once_leave_a_sound_ledger(people: People, db: Connection, db_url: str) -> None:
     users = [people.new(credits=40) for _ in range(4)]
     images = {user.id: [people.image(user, f"{n}.png") for n in range(2)] for user in users}
