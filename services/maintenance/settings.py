@@ -12,7 +12,7 @@ class MaintenanceSettings(ProjectSettings):
     model_config = SettingsConfigDict(env_prefix="MAINTENANCE_")
 
     keep_days: int = Field(default=400, ge=31, le=36500)
-    """Days that activity logs and metrics are kept."""
+    """Days that activity logs, metrics and mails are kept."""
 
     http_host: str = "127.0.0.1"
     http_port: int | None = Field(default=None, ge=0, le=65535)

@@ -130,7 +130,7 @@ async def record_system_metrics(project: Project) -> int:
 
 
 async def prune_logs(project: Project) -> int:
-    """Delete activity logs and metrics that are too old."""
+    """Delete activity logs, metrics and mails that are too old."""
     before = (datetime.now(UTC) - timedelta(days=project.keep_days)).isoformat()
     pruned = 0
     # Each call reads past what the ones before it have deleted: few large ones.

@@ -208,6 +208,25 @@ begin
         where old.received_at < p_before limit p_limit - v_pruned for update skip locked
     );
     get diagnostics v_more = row_count;
+    v_pruned := v_pruned + v_more;
+    -- Their keys keep mails from being queued again. What is older than 30 days is no news, and a campaign that has ended
+    -- asks nobody; but an address may be confirmed again at any time.
+    delete from public.email_logs as l
+    where l.id in (
+        select old.id from public.email_logs as old
+        where
+            old.created_at < p_before and old.status not in ('queued', 'sending')
+            and not starts_with(old.dedupe_key, 'welcome:')
+            and (
+                old.campaign_id is null
+                or old.campaign_id in (
+                    select c.id from public.email_campaigns as c
+                    where coalesce(c.sent_at, c.cancelled_at) < p_before
+                )
+            )
+        limit p_limit - v_pruned for update skip locked
+    );
+    get diagnostics v_more = row_count;
     return v_pruned + v_more;
 end;
 $$;
@@ -226,9 +245,10 @@ end;
 $$;
 
 comment on function public.prune_logs(timestamptz, integer) is
-'Deletes up to p_limit (1 to 10000) rows of user_activity_logs, system_metrics, email_events and the hashed addresses '
-'that accounts gave up from before p_before, which is 30 days ago or more, and returns how many: call again until it '
-'is 0. Error: 400 bad argument.';
+'Deletes up to p_limit (1 to 10000) rows of user_activity_logs, system_metrics, email_events, email_logs and the '
+'hashed addresses that accounts gave up from before p_before, which is 30 days ago or more, and returns how many: call '
+'again until it is 0. Mails that wait, those of a campaign that has not ended so long ago, and the welcome stay. '
+'Error: 400 bad argument.';
 revoke execute on function public.prune_logs(timestamptz, integer) from public;
 grant execute on function public.prune_logs(timestamptz, integer) to service_role;
 
