@@ -1319,6 +1319,7 @@ export type Database = {
           last_name: string | null;
           ledger_version: number;
           marketing_emails: boolean;
+          marketing_emails_set_at: string | null;
           notification_emails: boolean;
           phone: string | null;
           stripe_customer_id: string | null;
@@ -1345,6 +1346,7 @@ export type Database = {
           last_name?: string | null;
           ledger_version?: number;
           marketing_emails?: boolean;
+          marketing_emails_set_at?: string | null;
           notification_emails?: boolean;
           phone?: string | null;
           stripe_customer_id?: string | null;
@@ -1370,6 +1372,7 @@ export type Database = {
           last_name?: string | null;
           ledger_version?: number;
           marketing_emails?: boolean;
+          marketing_emails_set_at?: string | null;
           notification_emails?: boolean;
           phone?: string | null;
           stripe_customer_id?: string | null;
@@ -1828,6 +1831,7 @@ export type Database = {
           last_name: string | null;
           ledger_version: number;
           marketing_emails: boolean;
+          marketing_emails_set_at: string | null;
           notification_emails: boolean;
           phone: string | null;
           stripe_customer_id: string | null;
@@ -1862,6 +1866,7 @@ export type Database = {
           last_name: string | null;
           ledger_version: number;
           marketing_emails: boolean;
+          marketing_emails_set_at: string | null;
           notification_emails: boolean;
           phone: string | null;
           stripe_customer_id: string | null;

@@ -38,6 +38,7 @@ create table public.profiles (
     ledger_version bigint not null default 0,
     marketing_emails boolean not null default true,
     notification_emails boolean not null default true,
+    marketing_emails_set_at timestamptz,
     last_activity_at timestamptz default now(),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -59,6 +60,8 @@ comment on column public.profiles.credits_remaining is 'The balance_after of the
 comment on column public.profiles.credit_debt is
 'Credits still to be taken back, from whatever is credited next: the sum of credit_clawbacks.owed.';
 comment on column public.profiles.marketing_emails is 'Whether he wants news and offers by mail.';
+comment on column public.profiles.marketing_emails_set_at is
+'When he said so, here or at the mail provider, whose word comes late: the latest counts. Null: never.';
 comment on column public.profiles.notification_emails is
 'Whether he wants mail about his credits, images and operations. Receipts and the like come in any case.';
 comment on column public.profiles.total_credits_purchased is 'Sum of the purchase transactions.';
@@ -114,8 +117,30 @@ for each row execute function private.check_profile();
 create trigger update_profiles_updated_at
 before update of id, email, first_name, last_name, company, phone, avatar_url, is_active, is_admin,
 subscription_status, subscription_plan, stripe_customer_id, stripe_subscription_id, marketing_emails,
-notification_emails, last_activity_at, created_at on public.profiles
+notification_emails, marketing_emails_set_at, last_activity_at, created_at on public.profiles
 for each row execute function public.update_updated_at_column();
+
+-- Whoever brings what was said elsewhere sets the time too.
+create function private.date_mail_preference()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    new.marketing_emails_set_at := now();
+    return new;
+end;
+$$;
+
+revoke execute on function private.date_mail_preference() from public;
+
+create trigger date_mail_preference
+before update of marketing_emails on public.profiles
+for each row when (
+    new.marketing_emails <> old.marketing_emails
+    and new.marketing_emails_set_at is not distinct from old.marketing_emails_set_at
+)
+execute function private.date_mail_preference();
 
 -- A policy on profiles that selects from profiles recurses; a definer function does not.
 -- It reads the table, never the JWT, because claims go stale.

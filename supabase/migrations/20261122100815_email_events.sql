@@ -141,6 +141,14 @@ begin
             min(e.occurred_at) filter (where e.event_type = 'click') as clicked_at,
             max(left(e.reason, 1000)) filter (where e.event_type in ('bounce', 'blocked', 'dropped')) as reason
         from unnest(p_events) as e
+        -- A mail that was dropped and is tried again: what is heard of the first try says nothing of the second.
+        where e.event_type not in ('processed', 'deferred') or not exists (
+            select from public.email_logs as l
+            inner join public.email_events as dropped on dropped.email_log_id = l.id
+            where
+                l.id = e.email_log_id and private.email_status_rank(l.status) = 0
+                and dropped.event_type = 'dropped' and dropped.occurred_at >= e.occurred_at
+        )
         group by e.email_log_id
     )
     update public.email_logs as l
@@ -191,7 +199,7 @@ $$;
 
 revoke execute on function private.suppress_by_events(private.email_fact[]) from public;
 
--- Preferences that people set at the provider. The latest of a person's own events counts, whenever it is heard of.
+-- Preferences that people set at the provider. The latest word counts, here or there, whenever it is heard of.
 create function private.follow_unsubscriptions(p_events private.email_fact[])
 returns void
 language plpgsql
@@ -199,7 +207,7 @@ set search_path = ''
 as $$
 begin
     update public.profiles as p
-    set marketing_emails = v.wants
+    set marketing_emails = v.wants, marketing_emails_set_at = v.occurred_at
     from (
         select distinct on (e.user_id)
             e.user_id, e.event_type = 'group_resubscribe' as wants, e.occurred_at
@@ -209,13 +217,12 @@ begin
             or e.event_type = 'dropped' and lower(e.reason) = 'unsubscribed address'
         order by e.user_id, e.occurred_at desc, wants
     ) as v
-    where p.id = v.user_id and p.marketing_emails <> v.wants and not exists (
-        select from public.email_logs as l
-        inner join public.email_events as later on later.email_log_id = l.id
-        where
-            l.user_id = p.id and later.occurred_at > v.occurred_at
-            and later.event_type in ('spamreport', 'unsubscribe', 'group_unsubscribe', 'group_resubscribe')
-    );
+    where
+        p.id = v.user_id and (
+            p.marketing_emails_set_at is null or p.marketing_emails_set_at < v.occurred_at
+            -- Of what was said in the same second, the no counts.
+            or p.marketing_emails_set_at = v.occurred_at and not v.wants
+        );
     update public.profiles as p
     set notification_emails = false
     where p.notification_emails and p.id in (

@@ -129,6 +129,21 @@ def test_an_event_proves_that_a_mail_was_accepted(people: People, db: Connection
     assert found["sent_at"] == START + timedelta(minutes=1)
 
 
+@pytest.mark.parametrize("state", ["queued", "sending", "unknown"])
+def test_what_is_heard_of_a_dropped_try_says_nothing_of_the_next(people: People, db: Connection, state: str) -> None:
+    mail_id = sent(people, db)
+    record(people, event(mail_id, "dropped", 2, reason="Bounced Address"))
+    people.service.call("retry_email", p_email_id=mail_id, p_reason="the address is right")
+    if state != "queued":
+        (row,) = claim(people)
+        if state == "unknown":
+            settle(people, row, "unknown")
+    record(people, event(mail_id, "processed", 1), event(mail_id, "deferred", 2))
+    assert (mail(db, mail_id)["status"], mail(db, mail_id)["sent_at"]) == (state, None)
+    record(people, event(mail_id, "processed", 9))
+    assert mail(db, mail_id)["status"] == "sent"
+
+
 def test_an_event_is_recorded_once_however_often_it_comes(people: People, db: Connection, db_url: str) -> None:
     mail_id = sent(people, db)
     same = event(mail_id, "open", 1)
@@ -297,7 +312,69 @@ def test_an_old_event_heard_again_does_not_undo_what_somebody_chose(people: Peop
     assert profile(db, user) == (True, True)
 
 
+@pytest.mark.parametrize(("chosen", "heard"), [(False, "group_resubscribe"), (True, "unsubscribe")])
+def test_what_was_said_at_the_provider_before_does_not_undo_what_somebody_chose(
+    people: People, db: Connection, chosen: bool, heard: str
+) -> None:
+    user = people.new()
+    mails = [sent(people, db, user) for _ in range(2)]
+    db.execute("update public.profiles set marketing_emails = %s where id = %s", (not chosen, user.id))
+    user.sql("update public.profiles set marketing_emails = %s where id = auth.uid()", chosen)
+    now = (datetime.now(UTC) - START).total_seconds() / 60
+    record(people, event(mails[0], heard, now - 10))
+    assert profile(db, user) == (chosen, True)
+    record(people, event(mails[1], heard, now + 10))
+    assert profile(db, user) == (not chosen, True)
+
+
+def test_unsubscribing_by_the_link_outlasts_an_older_word(people: People, db: Connection) -> None:
+    user = people.new()
+    mail_id = sent(people, db, user)
+    people.service.call("unsubscribe_from_emails", p_user_id=user.id)
+    record(people, event(mail_id, "group_resubscribe"))
+    assert profile(db, user) == (False, True)
+
+
 # Housekeeping ---------------------------------------------------------------------------------------------------------
+
+
+def test_old_mails_are_pruned_but_those_that_wait_or_must_not_come_again(people: People, db: Connection) -> None:
+    user = people.new()
+    before = datetime.now(UTC) - timedelta(days=400)
+    with db.transaction(force_rollback=True):
+        ended, ongoing, recent = (
+            db.execute(
+                "insert into public.email_campaigns (name, status, template_id, scheduled_at, started_at, sent_at)"
+                " select 'x', %s, t.id, now(), now(), now() - %s::interval from public.email_templates as t"
+                " where t.name = 'newsletter' returning id",
+                campaign,
+            ).fetchall()[0]["id"]
+            for campaign in (("completed", "401 days"), ("sending", None), ("completed", "1 day"))
+        )
+        for key, status, days, campaign in (
+            ("sent", "sent", 401, None),
+            ("unknown", "unknown", 401, None),
+            ("of an ended campaign", "opened", 401, ended),
+            ("young", "sent", 399, None),
+            ("queued", "queued", 401, None),
+            ("of a campaign that goes on", "sent", 401, ongoing),
+            ("of a campaign that ended lately", "sent", 401, recent),
+            (f"welcome:{uuid4()}", "sent", 401, None),
+        ):
+            db.execute(
+                "insert into public.email_logs"
+                " (user_id, template_id, recipient, dedupe_key, status, sent_at, campaign_id, created_at)"
+                " select %s, t.id, 'x', %s, %s, null, %s, now() - make_interval(days => %s)"
+                " from public.email_templates as t where t.name = 'receipt'",
+                (user.id, key, status, campaign, days),
+            )
+        while people.service.call("prune_logs", p_before=before, p_limit=10_000):
+            pass
+        db.execute("reset role")
+        left = db.execute("select dedupe_key from public.email_logs where recipient = 'x'").fetchall()
+    assert sorted(row["dedupe_key"].partition(":")[0] for row in left) == [
+        "of a campaign that ended lately", "of a campaign that goes on", "queued", "welcome", "young"
+    ]  # fmt: skip
 
 
 def test_old_events_are_pruned_and_their_mails_stay(people: People, db: Connection) -> None:
