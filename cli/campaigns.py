@@ -16,6 +16,9 @@ app = typer.Typer(help="One mail to many people: draft, plan, schedule, send, ca
 
 Which = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Id, or its name where no other has it.")]
 
+NAMESAKES = 10
+"""How many campaigns of one name are told of."""
+
 LIST_COLUMNS = {
     "name": "Name",
     "template": "Template",
@@ -178,11 +181,13 @@ def find_campaign(client: Client, which: str) -> dict[str, Any]:
     except ValueError:
         column, value = "name", which
     with answers():
-        rows: Any = client.table("email_campaigns").select("*").eq(column, value).limit(2).execute().data
+        query = client.table("email_campaigns").select("*").eq(column, value).order("created_at", desc=True)
+        rows: Any = query.limit(NAMESAKES).execute().data
     if not rows:
         raise StackError(f"There is no campaign {which}. See: dtf email campaign list")
     if len(rows) > 1:
-        raise StackError(f"Several campaigns are called {which}. Name one by its id: dtf email campaign list")
+        ids = ", ".join(f"{row['id']} ({row['status']})" for row in rows)
+        raise StackError(f"Several campaigns are called {which}. Name one by its id, the newest first: {ids}")
     found: dict[str, Any] = rows[0]
     return found
 

@@ -104,7 +104,9 @@ def test_a_bad_draft_is_one_sentence(dtf: Operator) -> None:
 
 
 def test_a_campaign_is_named_by_its_id_where_two_share_a_name(dtf: Operator) -> None:
-    first, _ = (dtf.json("create", "Sale", "--template", "newsletter") for _ in range(2))
-    assert "Several campaigns" in dtf.run("plan", "Sale", status=1).stderr
+    first, second = (dtf.json("create", "Sale", "--template", "newsletter") for _ in range(2))
+    refused = dtf.run("plan", "Sale", status=1).stderr
+    assert "Several campaigns are called Sale" in refused
+    assert f"{second['id']} (draft), {first['id']} (draft)" in refused
     assert dtf.json("report", first["id"])["mails"] == 0
     assert "There is no campaign" in dtf.run("plan", str(uuid.uuid4()), status=1).stderr
