@@ -1,19 +1,29 @@
 """`dtf email list`, `show`, `retry` and `suppressions`: what became of each mail, and who gets none."""
 
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from rich.progress import track
+from supabase import Client
 
 from cli.local.errors import StackError
-from cli.output import AsJson, console, done, print_facts, print_json, print_rows, readable_errors
-from cli.project import answers, call, connect, containing
+from cli.output import AsJson, console, done, errors, plain, print_facts, print_json, print_rows, readable_errors
+from cli.project import RefusedError, answers, call, connect, containing
 
 suppressions = typer.Typer(help="Addresses that get essential mails only.", no_args_is_help=True)
 
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="Newest rows to show.")]
 Mail = Annotated[UUID, typer.Argument(help="Id of the mail: dtf email list.")]
+Type = Annotated[str | None, typer.Option("--type", help="Such as receipt.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S"], help="Queued then or later, UTC."),
+]
 Address = Annotated[str, typer.Argument(help="The whole e-mail address.")]
 
 LIST_COLUMNS = {
@@ -27,6 +37,9 @@ LIST_COLUMNS = {
 }
 EVENT_COLUMNS = {"occurred_at": "When", "event_type": "Event", "sg_event_id": "Id"}
 SUPPRESSION_COLUMNS = {"email": "Address", "reason": "Reason", "detail": "Detail", "created_at": "Since"}
+
+CONFLICT = "PT409"
+PAGE = 1000  # rows that the API gives out at most
 
 
 class Status(StrEnum):
@@ -45,21 +58,25 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Stuck(StrEnum):
+    """What may have become of a mail that is sent again."""
+
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    SUPPRESSED = "suppressed"
+
+
 def list_emails(
     status: Annotated[list[Status] | None, typer.Option(help="Only these; may be repeated.")] = None,
-    mail_type: Annotated[str | None, typer.Option("--type", help="Such as receipt.")] = None,
+    mail_type: Type = None,
     to: Annotated[str, typer.Option(help="Part of the address.")] = "",
+    since: Since = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
     """List mails, the newest first."""
     with readable_errors(), answers():
-        join = "email_templates!inner(type)" if mail_type else "email_templates(type)"
-        query = connect().table("email_logs").select(f"*, {join}").order("created_at", desc=True).limit(limit)
-        if status:
-            query = query.in_("status", [str(one) for one in status])
-        if mail_type:
-            query = query.eq("email_templates.type", mail_type)
+        query = _mails(connect(), "*", status, mail_type, since).order("created_at", desc=True).limit(limit)
         if to:
             query = query.ilike("recipient", containing(to))
         rows = [_with_type(row) for row in _rows(query)]
@@ -90,20 +107,74 @@ def show(email: Mail, as_json: AsJson = False) -> None:
 
 
 def retry(
-    email: Mail,
     reason: Annotated[str, typer.Option(help="Why; it stays in admin_logs.")],
+    email: Annotated[UUID | None, typer.Argument(help="Id of one mail: dtf email list.")] = None,
+    status: Annotated[list[Stuck] | None, typer.Option(help="All of these; may be repeated.")] = None,
+    since: Since = None,
+    mail_type: Type = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Queue a mail again that failed, was suppressed, or of which nobody knows whether it was sent.
 
-    One that is unknown may have been accepted: look into the provider's own log first, or it comes twice.
+    With --status and --since, all of them, after an outage: it says how many and asks first. One that is unknown may
+    have been accepted: look into the provider's own log first, or it comes twice.
     """
+    if email and not (status or since or mail_type):
+        _retry_one(email, reason, as_json=as_json)
+    elif not email and status and since:
+        _retry_all(status, since, mail_type, reason, is_sure=yes, as_json=as_json)
+    else:
+        raise typer.BadParameter("Name one mail by its id, or many with --status and --since.")
+
+
+def _retry_one(email: UUID, reason: str, *, as_json: bool) -> None:
     with readable_errors():
         row = call(connect(), "retry_email", email_id=str(email), reason=reason)
     if as_json:
         print_json(row)
     else:
         done(f"Queued the mail {email} again.")
+
+
+def _retry_all(
+    status: list[Stuck], since: datetime, mail_type: str | None, reason: str, *, is_sure: bool, as_json: bool
+) -> None:
+    refused = Counter[str]()
+    with readable_errors():
+        client = connect()
+        mails = _all_stuck(client, status, since, mail_type)
+        if mails and not is_sure:
+            kinds = Counter(f"{mail['status']} {mail['type']}" for mail in mails)
+            what = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+            doubt = " Those that are unknown may come twice." if Stuck.UNKNOWN in status else ""
+            typer.confirm(f"Queue {len(mails)} mails again ({what})?{doubt}", abort=True, err=True)
+        for mail in track(mails, "Queueing", console=errors, transient=True):
+            try:
+                call(client, "retry_email", email_id=mail["id"], reason=reason)
+            except RefusedError as error:
+                if error.code != CONFLICT:
+                    raise
+                refused[str(error)] += 1
+    queued = len(mails) - refused.total()
+    if as_json:
+        print_json({"queued": queued, "refused": refused})
+        return
+    done(f"Queued {queued} mails again.")
+    for problem, count in refused.items():
+        errors.print(f"[yellow]![/yellow] {count} not: {plain(problem)}", highlight=False, soft_wrap=True)
+
+
+def _all_stuck(client: Client, status: list[Stuck], since: datetime, mail_type: str | None) -> list[dict[str, Any]]:
+    """The ids, statuses and types of all the mails, page by page."""
+    found: list[dict[str, Any]] = []
+    with answers():
+        while True:
+            query = _mails(client, "id, status", status, mail_type, since).order("id").limit(PAGE)
+            rows = _rows(query.gt("id", found[-1]["id"]) if found else query)
+            found += [_with_type(row) for row in rows]
+            if len(rows) < PAGE:
+                return found
 
 
 @suppressions.command("list")
@@ -140,6 +211,25 @@ def lift(address: Address) -> None:
         if not lifted:
             raise StackError(f"{address} is not suppressed. See: dtf email suppressions list")
     done(f"Lifted: {', '.join(row['reason'] for row in lifted)}.")
+
+
+def _mails(
+    client: Client,
+    columns: str,
+    status: Sequence[Status] | Sequence[Stuck] | None,
+    mail_type: str | None,
+    since: datetime | None,
+) -> Any:
+    """A query of mails with the type of each, filtered by what is given."""
+    join = "email_templates!inner(type)" if mail_type else "email_templates(type)"
+    query: Any = client.table("email_logs").select(f"{columns}, {join}")
+    if status:
+        query = query.in_("status", [str(one) for one in status])
+    if mail_type:
+        query = query.eq("email_templates.type", mail_type)
+    if since:
+        query = query.gte("created_at", since.replace(tzinfo=UTC).isoformat())
+    return query
 
 
 def _rows(query: Any) -> list[dict[str, Any]]:

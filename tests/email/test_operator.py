@@ -82,6 +82,35 @@ def test_a_mail_that_arrived_is_not_sent_again(dtf: Operator, user: Person) -> N
     assert "The mail is delivered." in refusal.stderr
 
 
+def test_after_an_outage_all_that_failed_is_queued_again(dtf: Operator, user: Person) -> None:
+    unknown, failed, foreign = mail(user, "unknown"), mail(user, "failed"), mail(user, "failed")
+    others = [mail(user, "failed", template="welcome"), mail(user, "suppressed"), mail(user, "sent")]
+    here = [unknown, failed, foreign, *others]
+    user.connection.execute("update public.email_logs set created_at = '2100-01-01' where id = any (%s)", (here,))
+    user.connection.execute("update public.email_logs set recipient = null where id = %s", (foreign,))
+    before = mail(user, "failed")
+    these = ("--status", "failed", "--status", "unknown", "--since", "2100-01-01", "--type", "receipt")
+    assert {found["id"] for found in dtf.json("email", "list", *these)} == {unknown, failed, foreign}
+
+    retry = ("email", "retry", *these, "--reason", "the provider was down")
+    asked = dtf.run(*retry, answer="n\n", status=1).stderr
+    assert "3 mails again (2 failed receipt, 1 unknown receipt)? Those that are unknown may come twice." in asked
+    assert dtf.json("email", "show", failed)["status"] == "failed"
+    answer = dtf.json(*retry, "--yes")
+    assert (answer["queued"], list(answer["refused"].values())) == (2, [1])
+    assert [dtf.json("email", "show", one)["status"] for one in [*here, before]] == [
+        "queued", "queued", "failed", "failed", "suppressed", "sent", "failed"
+    ]  # fmt: skip
+    printed = dtf.run(*retry, "--yes").stderr
+    assert "Queued 0 mails again." in printed
+    assert "1 not: The mail was not written by this outbox." in printed
+
+
+@pytest.mark.parametrize("options", [(), ("--status", "failed"), ("--since", "2026-01-01"), ("--status", "sent")])
+def test_what_is_queued_again_is_named(dtf: Operator, options: tuple[str, ...]) -> None:
+    dtf.run("email", "retry", *options, "--reason", "x", status=2)
+
+
 def test_addresses_are_suppressed_and_lifted(dtf: Operator, user: Person) -> None:
     address = str(user.email)
     for _ in range(2):
