@@ -583,7 +583,11 @@ set search_path = ''
 as $$
 begin
     if p_fact ->> 'kind' = 'customer' and (p_fact ->> 'is_deleted')::boolean then
-        update public.profiles as p set stripe_customer_id = null where p.stripe_customer_id = p_fact ->> 'id';
+        -- By its account: an index on a column that hardly anybody looks for would cost every sign-up.
+        update public.profiles as p set stripe_customer_id = null
+        where
+            p.id = (select c.user_id from public.stripe_customers as c where c.id = p_fact ->> 'id')
+            and p.stripe_customer_id = p_fact ->> 'id';
     elsif p_fact ->> 'kind' = 'price' and not (p_fact ->> 'is_active')::boolean then
         update public.subscription_plans as s set stripe_price_id = null where s.stripe_price_id = p_fact ->> 'id';
         update public.pay_as_you_go_packages as s set stripe_price_id = null where s.stripe_price_id = p_fact ->> 'id';

@@ -481,3 +481,17 @@ def test_what_was_paid_or_not_is_told_by_mail_once_however_often_it_is_heard(fac
         "subscription_cancelled": (None, None),
     }
     assert told["receipt"]["receipt_url"] == "https://pay.stripe.test/receipts/1"
+
+
+def test_a_deleted_customer_is_found_without_reading_all_accounts(facts: Facts, db: Connection) -> None:
+    gone = {"kind": "customer", "id": f"cus_{facts.word}", "is_deleted": True}
+    with facts.people.service.on(db).acting() as connection:
+        connection.execute("set local enable_seqscan = off")  # so that only what has no other way reads the table
+        read = "select seq_scan from pg_stat_xact_user_tables where relid = 'public.profiles'::regclass"
+        before = connection.execute(read).fetchall()
+        facts.people.service.on(connection).call(
+            "apply_stripe_event", p_event_id=f"evt_{uuid4()}", p_type="test", p_payload={}, p_facts=[gone],
+            p_ticket=facts.ticket(),
+        )  # fmt: skip
+        assert connection.execute(read).fetchall() == before
+    assert facts.user.sql("select stripe_customer_id from public.profiles") == [{"stripe_customer_id": None}]
