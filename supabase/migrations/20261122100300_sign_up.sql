@@ -8,7 +8,8 @@ create table private.former_addresses (
     closed_at timestamptz not null default now()
 );
 
-comment on table private.former_addresses is 'Keyed hashes of the addresses that accounts have given up, changed or deleted.';
+comment on table private.former_addresses is
+'Keyed hashes of the addresses that accounts had before they changed them or were deleted.';
 
 alter table private.former_addresses enable row level security;
 

@@ -168,18 +168,30 @@ referencing new table as inserted
 for each statement execute function private.limit_rows('profiles', 'user_id', 10000, 'images in an account');
 
 -- Logs uploads. A picture that the system made, or that an admin or a service put in, is nobody's upload.
+-- One entry for a statement, which of many pictures says how many: the log keeps what the limit of images lets go, so
+-- whoever inserts and deletes them by the thousand must not fill it by the thousand.
 create function private.record_uploads()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+    v_user_id constant uuid := auth.uid();
+    v_images bigint;
+    v_first jsonb;
 begin
-    perform private.record_activity(
-        i.user_id, 'upload',
-        jsonb_build_object('image_id', i.id, 'file_type', i.original_file_type, 'file_size', i.original_file_size))
+    select
+        count(*),
+        (array_agg(jsonb_build_object(
+            'image_id', i.id, 'file_type', i.original_file_type, 'file_size', i.original_file_size)))[1]
+    into v_images, v_first
     from inserted as i
-    where i.user_id = (select auth.uid()) and i.original_url is not null;
+    where i.user_id = v_user_id and i.original_url is not null;
+    if v_images > 0 then
+        perform private.record_activity(
+            v_user_id, 'upload', case when v_images > 1 then jsonb_build_object('images', v_images) else v_first end);
+    end if;
     return null;
 end;
 $$;

@@ -23,6 +23,15 @@ def test_a_sign_up_and_each_upload_and_download_are_logged(people: People, db: C
     assert logged == [("sign_up", None), ("upload", str(image)), ("download", str(image))]
 
 
+def test_many_uploads_at_once_are_one_entry(people: People, db: Connection) -> None:
+    # Or whoever inserts and deletes 10,000 of them in turn fills the log, which keeps them.
+    user = people.new()
+    insert = "insert into public.images (original_filename, original_url)"
+    user.sql(f"{insert} select 'a.png', %s || n from generate_series(1, 3) as n", f"originals/{user.id}/")
+    logged = [(row["activity_type"], row["activity_data"]) for row in activities(db, user)]
+    assert logged[1:] == [("upload", {"images": 3})]
+
+
 def test_what_a_service_or_an_admin_puts_in_is_not_the_users_upload(people: People, db: Connection) -> None:
     user, admin = people.new(), people.new(is_admin=True)
     insert = "insert into public.images (user_id, original_filename, original_url) values (%s, 'a.png', %s)"
