@@ -15,7 +15,7 @@ from services.billing.database import Database
 from services.billing.facts import Object, identifier
 from services.billing.money import to_smallest
 from services.billing.once import create_once
-from services.billing.reader import PAGE, every
+from services.billing.reader import PAGE, every, find
 
 
 @dataclass(frozen=True)
@@ -104,25 +104,14 @@ class Catalogue:
         by_key: Any = {"lookup_keys": [_lookup_key(table, row)]}
         found |= {price["id"]: price async for price in every(await self._api.prices.list_async(by_key))}
         if row["stripe_price_id"] and row["stripe_price_id"] not in found:
-            try:
-                price = (await self._api.prices.retrieve_async(row["stripe_price_id"])).to_dict()
-                found[price["id"]] = price
-            except stripe.InvalidRequestError as error:
-                if error.code != "resource_missing":
-                    raise
+            named = await find(self._api.prices, row["stripe_price_id"])
+            found |= {named["id"]: named} if named else {}
         # The one that the row names comes first, so that it is kept where several would do.
         return sorted(found.values(), key=lambda price: (price["id"] != row["stripe_price_id"], -price["created"]))
 
     async def _product_of(self, row: Object, found: list[Object]) -> Object | None:
         product_id = row["stripe_product_id"] or next((identifier(price["product"]) for price in found), None)
-        if product_id is None:
-            return None
-        try:
-            return (await self._api.products.retrieve_async(product_id)).to_dict()
-        except stripe.InvalidRequestError as error:
-            if error.code != "resource_missing":
-                raise
-            return None
+        return await find(self._api.products, product_id) if product_id else None
 
     async def _create_product(self, table: Table, row: Object) -> Object:
         if self._dry_run:

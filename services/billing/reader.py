@@ -92,13 +92,8 @@ class Reader:
 
     async def customer(self, customer_id: str) -> list[Fact]:
         """Whether a customer is deleted; one that Stripe has never had counts as deleted."""
-        try:
-            item = (await self._api.customers.retrieve_async(customer_id)).to_dict()
-        except stripe.InvalidRequestError as error:
-            if error.code != "resource_missing":
-                raise
-            item = {"deleted": True}
-        return [{"kind": "customer", "id": customer_id, "is_deleted": bool(item.get("deleted"))}]
+        item = await find(self._api.customers, customer_id)
+        return [{"kind": "customer", "id": customer_id, "is_deleted": item is None or bool(item.get("deleted"))}]
 
     async def invoice(self, invoice_id: str) -> list[Fact]:
         """An invoice of a subscription; nothing for a draft, which may still change.
@@ -226,12 +221,8 @@ class Reader:
 
 async def _is_active(kind: Any, item_id: str) -> bool:
     """Whether a price or a product can be sold: it is there, and not archived."""
-    try:
-        return bool((await kind.retrieve_async(item_id)).to_dict().get("active"))
-    except stripe.InvalidRequestError as error:
-        if error.code != "resource_missing":
-            raise
-        return False
+    item = await find(kind, item_id)
+    return item is not None and bool(item.get("active"))
 
 
 def _rests_on_earlier(told: Fact) -> bool:
@@ -241,6 +232,17 @@ def _rests_on_earlier(told: Fact) -> bool:
         or (line["is_trial"] and told["reason"] != "subscription_create")
         for line in told["lines"]
     )
+
+
+async def find(kind: Any, item_id: str) -> Object | None:
+    """An object by its id, such as `client.v1.prices` has, as a dict; None where Stripe has none."""
+    try:
+        item: Object = (await kind.retrieve_async(item_id)).to_dict()
+    except stripe.InvalidRequestError as error:
+        if error.code != "resource_missing":
+            raise
+        return None
+    return item
 
 
 async def every(page: Any) -> AsyncIterator[Object]:

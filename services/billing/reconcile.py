@@ -12,7 +12,7 @@ import stripe
 from services.billing import facts
 from services.billing.database import Database, Event, RefusedError
 from services.billing.facts import Fact, Object
-from services.billing.reader import PAGE, Reader, every
+from services.billing.reader import PAGE, Reader, every, find
 from services.billing.webhook import UNKNOWN_SHAPE, FailedError, Webhook
 
 
@@ -42,11 +42,8 @@ class Books:
 
     async def replay(self, event_id: str) -> str:
         """Apply an event again; its status, or what is wrong. One that was applied changes nothing."""
-        try:
-            item = (await self._api.events.retrieve_async(event_id)).to_dict()
-        except stripe.InvalidRequestError as error:
-            if error.code != "resource_missing":
-                raise
+        item = await find(self._api.events, event_id)
+        if item is None:
             return "failed: Stripe has not kept the event; reconcile instead"
         try:
             return await self._webhook.apply(Event(item["id"], item["type"], item["data"]["object"]))
