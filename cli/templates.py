@@ -22,8 +22,8 @@ from services.email.mails import compose
 from services.email.outbox import ClaimedEmail, Outcome
 from services.email.rendering import Content, Letterhead, Rendered, RenderingError, links, render
 from services.email.senders import make_sender
-from services.email.settings import load_settings
-from services.settings import SettingsError
+from services.email.settings import EmailSettings
+from services.settings import SettingsError, load
 
 OUTPUT = Path("email-preview")
 COLUMNS = {"name": "Name", "type": "Type", "category": "Category", "is_active": "Active", "problems": "Problems"}
@@ -99,7 +99,7 @@ def send_test(
         row = find_template(connect(), name)
         values = sample(row, data)
         try:
-            settings = load_settings()
+            settings = load(EmailSettings)
             sender = make_sender(settings)
         except SettingsError as error:
             raise StackError(str(error)) from error

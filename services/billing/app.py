@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import stripe
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -23,6 +23,7 @@ from services.billing.reader import Reader
 from services.billing.settings import BillingSettings
 from services.billing.tokens import TokenError, Tokens, TokensUnavailableError
 from services.billing.webhook import FailedError, ForgedError, Webhook, verify
+from services.health import metrics_route
 from services.http import WrongRequestError, error_answer, read_body
 
 LARGEST_EVENT = 1024 * 1024  # bytes
@@ -123,10 +124,6 @@ class Service:
             return JSONResponse({"status": "database not available"}, status_code=503)
         return JSONResponse({"status": "ok"})
 
-    async def prometheus(self, _: Request) -> Response:
-        """GET /metrics."""
-        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
     async def _user(self, request: Request) -> str:
         user_id = await self._tokens.user_id(request.headers.get("authorization"))
         self._limit.check(user_id)
@@ -180,7 +177,7 @@ def make_app(settings: BillingSettings, database: Database, client: stripe.Strip
             Route("/portal", service.portal, methods=["POST"]),
             Route("/webhooks/stripe", service.stripe_event, methods=["POST"]),
             Route("/healthz", service.healthz),
-            Route("/metrics", service.prometheus),
+            metrics_route(service.metrics.registry),
             Route("/openapi.json", openapi),
         ],
         middleware=[

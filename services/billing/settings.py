@@ -1,11 +1,9 @@
 """Settings of the billing service, read from the environment."""
 
-from typing import Annotated
-
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from services.settings import ProjectSettings, load
+from services.settings import Listed, ProjectSettings
 
 
 class StripeSettings(ProjectSettings):
@@ -38,7 +36,7 @@ class StripeSettings(ProjectSettings):
 class BillingSettings(StripeSettings):
     """What the service needs to know."""
 
-    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    webhook_secrets: Listed[SecretStr] = Field(
         validation_alias=AliasChoices("STRIPE_WEBHOOK_SECRET", "webhook_secrets")
     )
     """Comma-separated: while a secret is being rolled, both are valid."""
@@ -48,7 +46,7 @@ class BillingSettings(StripeSettings):
     )
     """For projects that sign users' tokens with a shared secret; others publish their keys (JWKS)."""
 
-    origins: Annotated[tuple[str, ...], NoDecode]
+    origins: Listed[str]
     """Comma-separated: where pages may call this from, and users are sent back to, by default to the first.
 
     Stripe makes no payment page without a way back.
@@ -59,13 +57,6 @@ class BillingSettings(StripeSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8080, ge=0, le=65535)
-
-    @field_validator("webhook_secrets", "origins", mode="before")
-    @classmethod
-    def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
     @field_validator("webhook_secrets")
     @classmethod
@@ -88,8 +79,3 @@ class BillingSettings(StripeSettings):
 
 def _is_live(key: SecretStr) -> bool:
     return "_live_" in key.get_secret_value()
-
-
-def load_settings() -> BillingSettings:
-    """Read the settings from the environment. Raises SettingsError with one sentence per problem."""
-    return load(BillingSettings)

@@ -1,14 +1,13 @@
 """Settings of the e-mail service, read from the environment."""
 
 from email.utils import parseaddr
-from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from services.email.events import load_key
-from services.settings import ProjectSettings, load
+from services.settings import Listed, ProjectSettings
 
 LEAST_SECRET = 32  # bytes
 
@@ -48,7 +47,7 @@ class EmailSettings(ProjectSettings):
     )
     """https://api.eu.sendgrid.com for subusers in the EU, or another server, for tests."""
 
-    sendgrid_webhook_public_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+    sendgrid_webhook_public_keys: Listed[str] = Field(
         default=(), validation_alias=AliasChoices("SENDGRID_WEBHOOK_PUBLIC_KEY", "sendgrid_webhook_public_keys")
     )
     """Comma-separated verification keys of the event webhook; without one no events are taken."""
@@ -99,13 +98,6 @@ class EmailSettings(ProjectSettings):
     def _ignore_empty(cls, key: SecretStr | None) -> SecretStr | None:
         return key if key and key.get_secret_value().strip() else None
 
-    @field_validator("sendgrid_webhook_public_keys", mode="before")
-    @classmethod
-    def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
     @field_validator("sendgrid_webhook_public_keys")
     @classmethod
     def _require_keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -123,11 +115,6 @@ class EmailSettings(ProjectSettings):
     def sender_address(self) -> str:
         """The address of the sender."""
         return parseaddr(self.sender)[1]
-
-
-def load_settings() -> EmailSettings:
-    """Read the settings from the environment. Raises SettingsError with one sentence per problem."""
-    return load(EmailSettings)
 
 
 def _is_address(value: str) -> bool:

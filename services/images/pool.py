@@ -163,7 +163,7 @@ class Pool:
         self,
         *,
         size: int,
-        factory: str = "services.images.child:EngineRunner",
+        factory: str,
         timeout_seconds: float,
         memory_limit_mb: int,
         recycle_after: int,

@@ -1,12 +1,11 @@
 """Settings of the images worker, read from the environment."""
 
 import os
-from typing import Annotated
 
-from pydantic import Field, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
-from services.settings import ProjectSettings, load
+from services.settings import Listed, ProjectSettings
 
 MAX_DEFAULT_CONCURRENCY = 4
 
@@ -26,8 +25,8 @@ class WorkerSettings(ProjectSettings):
     concurrency: int = Field(default_factory=lambda: min(available_cores(), MAX_DEFAULT_CONCURRENCY), ge=1, le=64)
     """Operations worked on at the same time, each in its own child process."""
 
-    operation_types: Annotated[tuple[str, ...] | None, NoDecode] = None
-    """Comma-separated operation types to take; None takes every type that an engine is configured for."""
+    operation_types: Listed[str] = ()
+    """Comma-separated operation types to take; without any, every type that an engine is configured for."""
 
     lease_seconds: int = Field(default=60, ge=2, le=3600)
     """How long an operation stays with a worker that gives no sign of life."""
@@ -51,19 +50,7 @@ class WorkerSettings(ProjectSettings):
     http_port: int | None = Field(default=None, ge=0, le=65535)
     """Where /healthz and /metrics are served; without a port they are not."""
 
-    @field_validator("operation_types", mode="before")
-    @classmethod
-    def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip()) or None
-        return value
-
     @property
     def engine_threads(self) -> int:
         """Threads of one child process, so that all children together use about every core once."""
         return max(1, available_cores() // self.concurrency)
-
-
-def load_settings() -> WorkerSettings:
-    """Read the settings from the environment. Raises SettingsError with one sentence per problem."""
-    return load(WorkerSettings)

@@ -1,22 +1,15 @@
 """`python -m services.maintenance`: run the maintenance service with settings from the environment."""
 
-import asyncio
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
-
+from services import process
 from services.api import connect, http_client
-from services.health import serve
 from services.log import configure_logging
 from services.maintenance.service import Maintenance, Run, make_app
 from services.maintenance.settings import MaintenanceSettings
 from services.maintenance.tasks import ANSWER_TIMEOUT, Project
-from services.settings import SettingsError, load
-
-log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
@@ -35,22 +28,16 @@ async def run_once(settings: MaintenanceSettings) -> list[Run]:
 
 async def run(settings: MaintenanceSettings) -> None:
     """Run each task by its own clock until SIGTERM or SIGINT. Raises SettingsError for a port that is taken."""
-    configure_logging()
     async with maintenance(settings) as service:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, service.stop)
-        async with serve(make_app(service.metrics), settings.http_host, settings.http_port, "MAINTENANCE_HTTP_PORT"):
+        process.at_signal(service.stop)
+        app = make_app(service.metrics)
+        async with process.serve(app, settings.http_host, settings.http_port, "MAINTENANCE_HTTP_PORT"):
             await service.run()
 
 
 def main() -> int:
     """Read the settings and run; returns the exit status of the process."""
-    try:
-        asyncio.run(run(load(MaintenanceSettings)))
-    except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - logging may not be set up yet
-        return 2
-    return 0
+    return process.run(MaintenanceSettings, run)
 
 
 if __name__ == "__main__":

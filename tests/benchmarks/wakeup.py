@@ -36,10 +36,7 @@ WITH_REALTIME, WITHOUT = 30, 8  # pick-ups; one without takes a pause of the wor
 REQUESTS_PER_SECOND = 50
 MARK = "engine called"
 LONGEST_WAIT = 60.0  # seconds
-RUN = (
-    "import sys; from services.images.__main__ import run; from services.images.settings import load_settings;"
-    "sys.exit(run(load_settings(), engines='tests.benchmarks.wakeup:NotingRunner'))"
-)
+RUN = "import sys; from services.images.__main__ import main; sys.exit(main('tests.benchmarks.wakeup:NotingRunner'))"
 
 
 class NotingRunner(FakeRunner):

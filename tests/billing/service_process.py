@@ -43,9 +43,9 @@ class ServiceProcess:
 
     def __exit__(self, *_: object) -> None:
         self.http.close()
-        if self.process:
+        if self.process and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(20)
+            assert self.process.wait(20) == 0, self.log.read_text()
 
     def start(self) -> None:
         with self.log.open("ab") as output:

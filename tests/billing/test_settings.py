@@ -5,8 +5,8 @@ from unittest.mock import patch
 
 import pytest
 
-from services.billing.settings import load_settings
-from services.settings import SettingsError
+from services.billing.settings import BillingSettings
+from services.settings import SettingsError, load
 
 USUAL = {
     "SUPABASE_URL": "https://project.supabase.test",
@@ -19,7 +19,7 @@ USUAL = {
 
 def test_settings_come_from_the_environment() -> None:
     with patch.dict(os.environ, USUAL, clear=True):
-        settings = load_settings()
+        settings = load(BillingSettings)
     assert (settings.is_live, settings.origins) == (True, ("https://app.example.test", "https://www.example.test"))
 
 
@@ -36,6 +36,6 @@ def test_settings_come_from_the_environment() -> None:
 def test_what_cannot_be_used_is_told(name: str, value: str | None, told: str) -> None:
     environment = {key: text for key, text in (USUAL | {name: value}).items() if text is not None}
     with patch.dict(os.environ, environment, clear=True), pytest.raises(SettingsError) as refused:
-        load_settings()
+        load(BillingSettings)
     assert told in str(refused.value)
     assert "sk_live_x" not in str(refused.value)

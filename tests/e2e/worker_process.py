@@ -14,11 +14,10 @@ from cli.local.stack import PROJECT, StackStatus
 FAKE_ENGINES = "tests.services.pool_runners:FakeRunner"
 RUN_WITH_FAKES = f"""
 import sys, time
-from services.images.__main__ import run
-from services.images.settings import load_settings
+from services.images.__main__ import main
 true_time, error = time.time, float(sys.argv[1])
 time.time = lambda: true_time() + error
-sys.exit(run(load_settings(), engines={FAKE_ENGINES!r}))
+sys.exit(main({FAKE_ENGINES!r}))
 """
 
 

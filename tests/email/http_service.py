@@ -14,7 +14,7 @@ from services.email.app import make_app
 from services.email.links import unsubscribe_url
 from services.email.outbox import Outbox
 from services.email.settings import EmailSettings
-from services.health import serve
+from services.process import serve
 from tests.email.signer import Signer
 
 APP_URL = "https://app.example.test"

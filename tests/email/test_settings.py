@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from cli.local.stack import PROJECT
-from services.email.settings import load_settings
-from services.settings import SettingsError
+from services.email.settings import EmailSettings
+from services.settings import SettingsError, load
 
 GOOD = {
     "SUPABASE_URL": "https://project.example.test",
@@ -31,11 +31,11 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_sender_is_a_name_with_an_address_or_an_address_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load_settings()
+    settings = load(EmailSettings)
     assert (settings.sender_name, settings.sender_address) == ("DTF Editor", "hello@example.test")
     assert settings.app_url == "https://app.example.test"
     monkeypatch.setenv("EMAIL_FROM", "hello@example.test")
-    assert load_settings().sender_name == "hello@example.test"
+    assert load(EmailSettings).sender_name == "hello@example.test"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_sender_is_a_name_with_an_address_or_an_address_alone(monkeypatch: p
 def test_what_cannot_be_used_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=f"^{name} cannot be used: ") as caught:
-        load_settings()
+        load(EmailSettings)
     assert value not in str(caught.value) or len(value) == 1
 
 
@@ -64,7 +64,7 @@ def test_what_cannot_be_used_is_named_and_not_shown(monkeypatch: pytest.MonkeyPa
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(SettingsError, match=f"^{name} is not set"):
-        load_settings()
+        load(EmailSettings)
 
 
 @pytest.mark.parametrize("name", ["EMAIL_FROM", "SENDGRID_API_KEY"])

@@ -523,14 +523,13 @@ def test_a_later_refusal_does_not_stop_it(api: ApiDouble, events: LogEvents, mon
 
 def test_a_type_that_no_engine_does_is_one_sentence() -> None:
     script = (
-        "from services.images.__main__ import run; from services.images.settings import load_settings;"
-        "raise SystemExit(run(load_settings(), engines='tests.services.pool_runners:FakeRunner'))"
+        "from services.images.__main__ import main; raise SystemExit(main('tests.services.pool_runners:FakeRunner'))"
     )
     variables = {"SUPABASE_URL": "http://127.0.0.1:1", "SUPABASE_SECRET_KEY": "k", "WORKER_OPERATION_TYPES": "colour"}
     ended = subprocess.run(
         [sys.executable, "-c", script], env=os.environ | variables, capture_output=True, text=True, check=False
     )
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "names colour, for which no engine is configured. Choose from generate, upscale." in ended.stderr
 
 

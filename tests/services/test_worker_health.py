@@ -6,8 +6,8 @@ import socket
 import httpx
 import pytest
 
-from services.health import serve
 from services.images.health import Metrics, make_app
+from services.process import serve
 from services.settings import SettingsError
 
 VARIABLE = "WORKER_HTTP_PORT"

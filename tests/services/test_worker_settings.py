@@ -4,8 +4,8 @@ import pytest
 from pydantic import SecretStr
 
 from services.images.__main__ import main
-from services.images.settings import WorkerSettings, available_cores, load_settings
-from services.settings import SettingsError
+from services.images.settings import WorkerSettings, available_cores
+from services.settings import SettingsError, load
 
 ENVIRONMENT = {"SUPABASE_URL": "http://127.0.0.1:54321/", "SUPABASE_SECRET_KEY": "sb_secret_hidden"}
 
@@ -17,17 +17,17 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_variables_are_enough() -> None:
-    settings = load_settings()
+    settings = load(WorkerSettings)
     assert settings.supabase_url == "http://127.0.0.1:54321"
     assert 1 <= settings.concurrency <= 4
     assert settings.concurrency * settings.engine_threads <= max(available_cores(), settings.concurrency)
-    assert (settings.operation_types, settings.http_port) == (None, None)
+    assert (settings.operation_types, settings.http_port) == ((), None)
     assert "hidden" not in repr(settings)
 
 
 def test_operation_types_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKER_OPERATION_TYPES", "upscale, generate")
-    assert load_settings().operation_types == ("upscale", "generate")
+    assert load(WorkerSettings).operation_types == ("upscale", "generate")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_each_problem_is_a_sentence(
     else:
         monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError) as raised:
-        load_settings()
+        load(WorkerSettings)
     assert str(raised.value).startswith(sentence)
 
 
