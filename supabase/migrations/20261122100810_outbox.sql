@@ -105,9 +105,12 @@ comment on column public.email_logs.status is
 'queued, sending; unknown: the call had begun and nobody knows whether it was accepted; sent, then delivered, opened '
 'or clicked; bounced; failed: refused, given up or dropped by the provider; suppressed: its recipient does not want or '
 'get it, see error; cancelled with its campaign.';
+comment on column public.email_logs.error is
+'Why it was not sent or did not arrive. Its owner may read it.';
 comment on column public.email_logs.attempts is 'Calls of the provider that count towards giving up.';
 comment on column public.email_logs.lease_token is
-'Fencing token: the id of the newest claim. Kept after the sender settles, so that a repeated call changes nothing.';
+'Fencing token: the id of the newest claim. Kept after the sender settles, so that a repeated call changes nothing. No '
+'secret: only the service role claims and settles.';
 
 create index idx_email_logs_user_id on public.email_logs (user_id);
 create index idx_email_logs_template_id on public.email_logs (template_id);
