@@ -381,40 +381,6 @@ export type Database = {
           },
         ];
       };
-      credit_allocations: {
-        Row: {
-          amount: number;
-          grant_id: string;
-          transaction_id: string;
-        };
-        ComputedFields: never;
-        Insert: {
-          amount: number;
-          grant_id: string;
-          transaction_id: string;
-        };
-        Update: {
-          amount?: number;
-          grant_id?: string;
-          transaction_id?: string;
-        };
-        Relationships: [
-          {
-            foreignKeyName: "credit_allocations_grant_id_fkey";
-            columns: ["grant_id"];
-            isOneToOne: false;
-            referencedRelation: "credit_grants";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "credit_allocations_transaction_id_fkey";
-            columns: ["transaction_id"];
-            isOneToOne: false;
-            referencedRelation: "credit_transactions";
-            referencedColumns: ["id"];
-          },
-        ];
-      };
       credit_clawbacks: {
         Row: {
           amount: number;
@@ -512,7 +478,7 @@ export type Database = {
           currency?: string | null;
           expires_at?: string | null;
           id?: string;
-          is_spent?: never;
+          is_spent?: boolean;
           money_amount?: number | null;
           priority?: number;
           remaining: number;
@@ -527,7 +493,7 @@ export type Database = {
           currency?: string | null;
           expires_at?: string | null;
           id?: string;
-          is_spent?: never;
+          is_spent?: boolean;
           money_amount?: number | null;
           priority?: number;
           remaining?: number;
@@ -537,6 +503,13 @@ export type Database = {
           user_id?: string;
         };
         Relationships: [
+          {
+            foreignKeyName: "credit_grants_transaction_id_fkey";
+            columns: ["transaction_id"];
+            isOneToOne: true;
+            referencedRelation: "credit_allocations";
+            referencedColumns: ["transaction_id"];
+          },
           {
             foreignKeyName: "credit_grants_transaction_id_fkey";
             columns: ["transaction_id"];
@@ -562,6 +535,7 @@ export type Database = {
       };
       credit_transactions: {
         Row: {
+          allocations: Database["public"]["CompositeTypes"]["credit_allocation"][] | null;
           amount: number;
           balance_after: number;
           balance_before: number;
@@ -582,6 +556,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          allocations?: Database["public"]["CompositeTypes"]["credit_allocation"][] | null;
           amount: number;
           balance_after: number;
           balance_before: number;
@@ -601,6 +576,7 @@ export type Database = {
           user_id: string;
         };
         Update: {
+          allocations?: Database["public"]["CompositeTypes"]["credit_allocation"][] | null;
           amount?: number;
           balance_after?: number;
           balance_before?: number;
@@ -633,6 +609,13 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: "pay_as_you_go_packages";
             referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_transactions_refunded_transaction_id_fkey";
+            columns: ["refunded_transaction_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_allocations";
+            referencedColumns: ["transaction_id"];
           },
           {
             foreignKeyName: "credit_transactions_refunded_transaction_id_fkey";
@@ -1652,6 +1635,15 @@ export type Database = {
       };
     };
     Views: {
+      credit_allocations: {
+        Row: {
+          amount: number | null;
+          grant_id: string | null;
+          transaction_id: string;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
       revenue_analytics: {
         Row: {
           month: string | null;
@@ -1702,6 +1694,7 @@ export type Database = {
           p_user_id: string;
         };
         Returns: {
+          allocations: Database["public"]["CompositeTypes"]["credit_allocation"][] | null;
           amount: number;
           balance_after: number;
           balance_before: number;
@@ -1789,6 +1782,7 @@ export type Database = {
       admin_refund_transaction: {
         Args: { p_idempotency_key?: string; p_reason: string; p_transaction_id: string };
         Returns: {
+          allocations: Database["public"]["CompositeTypes"]["credit_allocation"][] | null;
           amount: number;
           balance_after: number;
           balance_before: number;
@@ -2347,6 +2341,7 @@ export type Database = {
       refund_transaction: {
         Args: { p_description?: string; p_idempotency_key?: string; p_transaction_id: string };
         Returns: {
+          allocations: Database["public"]["CompositeTypes"]["credit_allocation"][] | null;
           amount: number;
           balance_after: number;
           balance_before: number;
@@ -2650,6 +2645,10 @@ export type Database = {
         lease_token: string | null;
         lease_expires_at: string | null;
         created_at: string | null;
+      };
+      credit_allocation: {
+        grant_id: string | null;
+        amount: number | null;
       };
     };
   };

@@ -134,6 +134,9 @@ $$;
 
 revoke execute on function private.is_sound_entry(text, integer, integer, integer) from public;
 
+-- A part of an entry, booked on a grant: taken from it (negative) or given back to it (positive).
+create type public.credit_allocation as (grant_id uuid, amount integer);
+
 create table public.credit_transactions (
     id uuid primary key default gen_random_uuid(),
     user_id uuid not null references public.profiles (id) on delete cascade,
@@ -152,6 +155,8 @@ create table public.credit_transactions (
     subscription_plan_id uuid references public.subscription_plans (id),
     pay_as_you_go_package_id uuid references public.pay_as_you_go_packages (id),
     expires_at timestamptz,
+    -- In the entry, because it is written with it and never changes: rows of their own would cost a sixth of a debit.
+    allocations public.credit_allocation [],
     created_at timestamptz not null default now(),
     constraint credit_transactions_is_sound
     check (private.is_sound_entry(transaction_type, amount, balance_before, balance_after))
@@ -168,6 +173,8 @@ comment on column public.credit_transactions.refunded_transaction_id is
 comment on column public.credit_transactions.clawback_id is
 'The clawback that this entry carries out, settles or reverses.';
 comment on column public.credit_transactions.expires_at is 'When the credits of this entry expire, as first granted.';
+comment on column public.credit_transactions.allocations is
+'Which grants the entry took from (negative) or gave back to (positive). Null where it made a grant.';
 
 create unique index credit_transactions_idempotency_key_key on public.credit_transactions (user_id, idempotency_key)
 where idempotency_key is not null;
@@ -185,7 +192,7 @@ where pay_as_you_go_package_id is not null;
 create unique index idx_credit_transactions_user_id on public.credit_transactions (user_id, seq);
 create index idx_credit_transactions_created_at on public.credit_transactions (created_at);
 -- Most entries are usage, which nobody finds by its type.
-create index idx_credit_transactions_transaction_type on public.credit_transactions (transaction_type)
+create index idx_credit_transactions_transaction_type on public.credit_transactions (transaction_type, user_id)
 where transaction_type <> 'usage';
 
 alter table public.credit_transactions enable row level security;

@@ -15,8 +15,9 @@ create table public.credit_grants (
     source text not null,
     amount integer not null,
     remaining integer not null,
-    -- For the index below. An index on `remaining` itself would have to be written whenever credits are taken.
-    is_spent boolean not null generated always as (remaining = 0) stored,
+    -- Whether nothing remains, for the index below: one on `remaining` itself would have to be written whenever credits
+    -- are taken. Not generated: Postgres would read the expression anew in every statement that takes some.
+    is_spent boolean not null default false,
     priority smallint not null default 0,
     expires_at timestamptz,
     money_amount numeric(12, 2),
@@ -77,23 +78,16 @@ create trigger check_credit_grant
 before insert on public.credit_grants
 for each row execute function private.check_credit_grant();
 
-create table public.credit_allocations (
-    transaction_id uuid not null references public.credit_transactions (id) on delete cascade,
-    grant_id uuid not null references public.credit_grants (id) on delete cascade,
-    amount integer not null,
-    primary key (transaction_id, grant_id)
-);
+create view public.credit_allocations
+with (security_invoker = true)
+as
+select t.id as transaction_id, a.grant_id, a.amount
+from public.credit_transactions as t
+cross join unnest(t.allocations) as a;
 
-comment on table public.credit_allocations is
-'Which grants an entry took from (negative) or gave back to (positive). Admins read; only the ledger functions write.';
-
-create index idx_credit_allocations_grant_id on public.credit_allocations (grant_id);
-
-alter table public.credit_allocations enable row level security;
-
-create policy "Admins view allocations" on public.credit_allocations
-for select to authenticated
-using ((select private.is_admin()));
+comment on view public.credit_allocations is
+'Which grants an entry took from (negative) or gave back to (positive): the allocations of the entries, a row each. A '
+'user reads his own, an admin all.';
 
 grant select on public.credit_allocations to authenticated, service_role;
 
@@ -153,13 +147,7 @@ set search_path = ''
 as $$
 begin
     if tg_op = 'DELETE' then
-        if tg_table_name = 'credit_allocations' then
-            if not exists (
-                select 1 from public.credit_transactions as t where t.id = (to_jsonb(old) ->> 'transaction_id')::uuid
-            ) then
-                return old;
-            end if;
-        elsif not exists (select 1 from public.profiles as p where p.id = (to_jsonb(old) ->> 'user_id')::uuid) then
+        if not exists (select 1 from public.profiles as p where p.id = (to_jsonb(old) ->> 'user_id')::uuid) then
             return old;
         end if;
     end if;
@@ -179,14 +167,6 @@ for each row execute function private.keep_ledger();
 
 create trigger keep_all_credit_transactions
 before truncate on public.credit_transactions
-for each statement execute function private.keep_ledger();
-
-create trigger keep_credit_allocations
-before update or delete on public.credit_allocations
-for each row execute function private.keep_ledger();
-
-create trigger keep_all_credit_allocations
-before truncate on public.credit_allocations
 for each statement execute function private.keep_ledger();
 
 -- Of a grant and a clawback the ledger functions change what is left of it. The expiry and the priority may move too:

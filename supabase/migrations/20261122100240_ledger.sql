@@ -238,20 +238,21 @@ $$;
 
 revoke execute on function private.refuse_change(uuid, integer) from public;
 
--- Books a part of an entry on a grant: taken from it (negative) or given back to it (positive).
-create function private.allocate_credits(p_transaction_id uuid, p_grant_id uuid, p_amount integer)
-returns void
+-- Moves what remains of a grant, and returns the allocation that the entry shall carry.
+create function private.allocate_credits(p_grant_id uuid, p_amount integer)
+returns public.credit_allocation
 language plpgsql
 set search_path = ''
 as $$
 begin
-    update public.credit_grants as g set remaining = g.remaining + p_amount where g.id = p_grant_id;
-    insert into public.credit_allocations (transaction_id, grant_id, amount)
-    values (p_transaction_id, p_grant_id, p_amount);
+    update public.credit_grants as g
+    set remaining = g.remaining + p_amount, is_spent = g.remaining + p_amount = 0
+    where g.id = p_grant_id;
+    return (p_grant_id, p_amount)::public.credit_allocation;
 end;
 $$;
 
-revoke execute on function private.allocate_credits(uuid, uuid, integer) from public;
+revoke execute on function private.allocate_credits(uuid, integer) from public;
 
 -- Posts an entry that takes from one grant.
 create function private.take_from_grant(p_request public.credit_transactions, p_grant_id uuid, p_amount integer)
@@ -260,11 +261,10 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_entry public.credit_transactions;
+    v_request public.credit_transactions := p_request;
 begin
-    v_entry := private.post_credit_transaction(p_request, -p_amount);
-    perform private.allocate_credits(v_entry.id, p_grant_id, -p_amount);
-    return v_entry;
+    v_request.allocations := array[private.allocate_credits(p_grant_id, -p_amount)];
+    return private.post_credit_transaction(v_request, -p_amount);
 end;
 $$;
 
@@ -320,7 +320,6 @@ set search_path = ''
 as $$
 declare
     v_used constant integer := case when p_transaction_type = 'usage' then p_amount else 0 end;
-    v_transaction_id constant uuid := gen_random_uuid();
     v_balance integer;
     v_seq bigint;
 begin
@@ -336,7 +335,7 @@ begin
     -- The grant is found once and taken by its place: under the profile's lock nobody else moves it.
     with taken as (
         update public.credit_grants as g
-        set remaining = g.remaining - p_amount
+        set remaining = g.remaining - p_amount, is_spent = g.remaining = p_amount
         where
             g.ctid = (
                 select f.ctid from public.credit_grants as f
@@ -348,19 +347,15 @@ begin
             and g.remaining >= p_amount
             and (g.expires_at is null or g.expires_at > now())
         returning g.id
-    ),
-    entry as (
-        insert into public.credit_transactions (
-            id, user_id, seq, transaction_type, amount, balance_before, balance_after, description, metadata,
-            idempotency_key
-        )
-        select
-            v_transaction_id, p_user_id, v_seq, p_transaction_type, p_amount, v_balance + p_amount, v_balance,
-            p_description, p_metadata, p_idempotency_key
-        from taken
     )
-    insert into public.credit_allocations (transaction_id, grant_id, amount)
-    select v_transaction_id, t.id, -p_amount from taken as t;
+    insert into public.credit_transactions (
+        user_id, seq, transaction_type, amount, balance_before, balance_after, description, metadata,
+        idempotency_key, allocations
+    )
+    select
+        p_user_id, v_seq, p_transaction_type, p_amount, v_balance + p_amount, v_balance, p_description, p_metadata,
+        p_idempotency_key, array[(t.id, -p_amount)::public.credit_allocation]
+    from taken as t;
     if not found then
         -- Too soon: the profile goes back to what it was, still locked.
         update public.profiles as p
@@ -405,16 +400,17 @@ begin
     v_request.description := p_description;
     v_request.metadata := p_metadata;
     v_request.idempotency_key := p_idempotency_key;
-    v_entry := private.post_credit_transaction(v_request, -p_amount);
     for v_grant in
         select g.id, g.remaining from public.credit_grants as g
         where g.user_id = p_user_id and not g.is_spent
         order by g.expires_at, g.priority, g.seq
     loop
-        perform private.allocate_credits(v_entry.id, v_grant.id, -least(v_grant.remaining, v_left));
+        v_request.allocations := v_request.allocations
+            || private.allocate_credits(v_grant.id, -least(v_grant.remaining, v_left));
         v_left := v_left - least(v_grant.remaining, v_left);
         exit when v_left = 0;
     end loop;
+    v_entry := private.post_credit_transaction(v_request, -p_amount);
     return v_entry.balance_after;
 end;
 $$;

@@ -45,17 +45,19 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+    v_request public.credit_transactions := p_request;
     v_entry public.credit_transactions;
     v_taken record;
 begin
-    v_entry := private.post_credit_transaction(p_request, p_request.amount);
     for v_taken in
         select a.grant_id, -sum(a.amount)::integer as amount from public.credit_allocations as a
         where a.transaction_id = any (p_taken_by)
         group by a.grant_id
     loop
-        perform private.allocate_credits(v_entry.id, v_taken.grant_id, v_taken.amount);
+        v_request.allocations := v_request.allocations
+            || private.allocate_credits(v_taken.grant_id, v_taken.amount);
     end loop;
+    v_entry := private.post_credit_transaction(v_request, v_request.amount);
     perform private.settle_debt(v_entry);
     return v_entry;
 end;
@@ -179,7 +181,7 @@ begin
         select g.id, c.amount from (
             select g.id as grant_id, g.amount from public.credit_grants as g where g.transaction_id = p_entry.id
             union all
-            select a.grant_id, a.amount from public.credit_allocations as a where a.transaction_id = p_entry.id
+            select a.grant_id, a.amount from unnest(p_entry.allocations) as a
         ) as c
         inner join public.credit_grants as g on g.id = c.grant_id
         order by g.expires_at, g.priority, g.seq
@@ -214,9 +216,11 @@ set search_path = ''
 as $$
 begin
     return (
-        select coalesce(-sum(a.amount), 0)::integer from public.credit_allocations as a
-        inner join public.credit_transactions as t on t.id = a.transaction_id
-        where a.grant_id = p_grant_id and t.transaction_type = 'expiration'
+        select coalesce(-sum(a.amount), 0)::integer from public.credit_transactions as t
+        cross join unnest(t.allocations) as a
+        where
+            t.transaction_type = 'expiration' and a.grant_id = p_grant_id
+            and t.user_id = (select g.user_id from public.credit_grants as g where g.id = p_grant_id)
     );
 end;
 $$;

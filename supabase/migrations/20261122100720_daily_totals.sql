@@ -171,8 +171,8 @@ begin
     return query
     with entries as (
         select
-            t.id, (t.created_at at time zone 'UTC')::date as day, coalesce(t.metadata ->> 'operation_type', 'other') as kind,
-            case when t.transaction_type = 'usage' then 1 else -1 end as direction
+            (t.created_at at time zone 'UTC')::date as day, coalesce(t.metadata ->> 'operation_type', 'other') as kind,
+            case when t.transaction_type = 'usage' then 1 else -1 end as direction, t.allocations
         from public.credit_transactions as t
         where
             t.created_at >= c_from and t.created_at < c_before and (p_user_id is null or t.user_id = p_user_id)
@@ -188,7 +188,7 @@ begin
             e.day, e.kind, g.currency, 0, -a.amount, coalesce(-a.amount * g.money_amount / g.amount, 0),
             0, 0, 0
         from entries as e
-        inner join public.credit_allocations as a on a.transaction_id = e.id
+        cross join unnest(e.allocations) as a
         inner join public.credit_grants as g on g.id = a.grant_id
         union all
         select

@@ -228,11 +228,6 @@ begin
         'credit_grants', coalesce((
             select jsonb_agg(to_jsonb(g) order by g.seq) from public.credit_grants as g
             where g.user_id = p_user_id), '[]'),
-        'credit_allocations', coalesce((
-            select jsonb_agg(to_jsonb(a) order by t.seq, g.seq) from public.credit_allocations as a
-            inner join public.credit_transactions as t on t.id = a.transaction_id
-            inner join public.credit_grants as g on g.id = a.grant_id
-            where t.user_id = p_user_id), '[]'),
         'credit_clawbacks', coalesce((
             select jsonb_agg(to_jsonb(k) order by k.created_at, k.id) from public.credit_clawbacks as k
             where k.user_id = p_user_id), '[]'),

@@ -137,9 +137,6 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
     (grant,) = connection.execute(
         "select g.* from public.credit_grants as g where g.user_id = %s limit 1", (person.id,)
     ).fetchall()
-    (allocation,) = connection.execute(
-        "select * from public.credit_allocations where transaction_id = %s limit 1", (charge["id"],)
-    ).fetchall()
     clawback = people.service.call("clawback_credits", p_grant_id=grant["id"], p_amount=1, p_reason="test")
     thumbnail = f"{person.id}/{operation['id']}/thumbnail.webp"
     connection.execute("update public.images set thumbnail_url = %s where id = %s", (f"results/{thumbnail}", published))
@@ -174,7 +171,6 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "image_collection_items, public": public_item,
         "credit_transactions": charge,
         "credit_grants": grant,
-        "credit_allocations": allocation,
         "credit_clawbacks": clawback,
     }
     mine: Row = {"user_id": person.id}
@@ -198,7 +194,6 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "credit_transactions": entry,
         "credit_grants": mine
         | {"transaction_id": charge["id"], "seq": 1, "source": "bonus", "amount": 1, "remaining": 0},
-        "credit_allocations": {"transaction_id": charge["id"], "grant_id": grant["id"], "amount": 1},
         "credit_clawbacks": mine | {"grant_id": grant["id"], "amount": 1, "owed": 0, "expired": 0, "reason": word},
         "closed_account_totals": {"month": "2020-01-01", "transaction_type": word},
         "billing_orders": mine | {"subscription_plan_id": plan, "stripe_price_id": word},

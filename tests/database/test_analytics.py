@@ -25,6 +25,11 @@ FIGURES = (*MONTHLY, "stats_queue", "stats_engines")
 money = Decimal
 
 
+def _allocations(amounts: dict[UUID, int]) -> str:
+    """The allocations of an entry, as Postgres writes them."""
+    return "{%s}" % ",".join(f'"({grant},{amount})"' for grant, amount in amounts.items())
+
+
 @dataclass
 class Account:
     """Somebody of the past, and where his ledger stands."""
@@ -99,19 +104,16 @@ class World:
     def charge(self, account: Account, operation: str | None, when: str, taken: dict[UUID, int]) -> UUID:
         """A charge that took from each grant as many credits."""
         metadata = Jsonb({"operation_type": operation}) if operation else None
-        usage = self.entry(account, "usage", -sum(taken.values()), when, metadata=metadata)
-        for grant, credits in taken.items():
-            self.insert("credit_allocations", {"transaction_id": usage, "grant_id": grant, "amount": -credits})
-        return usage
+        allocations = _allocations({grant: -credits for grant, credits in taken.items()})
+        return self.entry(account, "usage", -sum(taken.values()), when, metadata=metadata, allocations=allocations)
 
     def refund(self, account: Account, usage: UUID, operation: str, when: str, given: dict[UUID, int]) -> None:
         """The way back of a charge."""
         metadata = Jsonb({"operation_type": operation})
-        refund = self.entry(
-            account, "refund", sum(given.values()), when, metadata=metadata, refunded_transaction_id=usage
-        )
-        for grant, credits in given.items():
-            self.insert("credit_allocations", {"transaction_id": refund, "grant_id": grant, "amount": credits})
+        self.entry(
+            account, "refund", sum(given.values()), when, metadata=metadata, refunded_transaction_id=usage,
+            allocations=_allocations(given),
+        )  # fmt: skip
 
     def claw_back(
         self, account: Account, grant: UUID, price: str, currency: str, when: str, reversed_at: str | None = None

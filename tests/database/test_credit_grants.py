@@ -393,11 +393,10 @@ def test_the_charge_of_an_operation_refunded_by_an_operator_comes_back_once(peop
 @pytest.mark.parametrize(
     "statement",
     [
-        "delete from public.credit_grants", "delete from public.credit_allocations",
-        "delete from public.credit_clawbacks", "update public.credit_allocations set amount = -9",
+        "delete from public.credit_grants", "delete from public.credit_clawbacks",
+        "update public.credit_transactions set allocations[1].amount = -9 where allocations is not null",
         "update public.credit_grants set amount = 9", "update public.credit_grants set seq = 9",
-        "truncate public.credit_allocations", "truncate public.credit_grants cascade",
-        "truncate public.credit_clawbacks cascade",
+        "truncate public.credit_grants cascade", "truncate public.credit_clawbacks cascade",
     ],
 )  # fmt: skip
 def test_the_books_cannot_be_changed_even_by_their_owner(people: People, db: Connection, statement: str) -> None:

@@ -60,19 +60,18 @@ TAMPERINGS: dict[str, tuple[str, set[str]]] = {
         {ALLOCATED, GRANTS, ACCOUNT, CLAWBACKS},
     ),
     "a missing allocation": (
-        "delete from credit_allocations where transaction_id = (select id from credit_transactions"
-        " where user_id = %(user)s and transaction_type = 'usage' and amount = 4)",
+        "update credit_transactions set allocations = null"
+        " where user_id = %(user)s and transaction_type = 'usage' and amount = 4",
         {ALLOCATED, GRANT},
     ),
     "a changed allocation": (
-        "update credit_allocations set amount = -5 where transaction_id = (select id from credit_transactions"
-        " where user_id = %(user)s and transaction_type = 'usage' and amount = 4)",
+        "update credit_transactions set allocations[1].amount = -5"
+        " where user_id = %(user)s and transaction_type = 'usage' and amount = 4",
         {ALLOCATED, GRANT},
     ),
     "a refund to the wrong grant": (
-        "update credit_allocations set grant_id = (select id from credit_grants"
-        " where user_id = %(user)s and amount = 5) where amount = 3 and transaction_id in"
-        " (select id from credit_transactions where user_id = %(user)s)",
+        "update credit_transactions set allocations[1].grant_id = (select id from credit_grants"
+        " where user_id = %(user)s and amount = 5) where transaction_type = 'refund' and user_id = %(user)s",
         {GRANT, SURPLUS},
     ),
     "a refund that is too large": (
@@ -162,7 +161,7 @@ def user(people: People) -> Person:
 @contextmanager
 def tampered(db: Connection, statement: str, values: dict[str, Any]) -> Iterator[None]:
     """The tables' owner at work without triggers and constraints, for the length of the block."""
-    tables = ("profiles", "credit_transactions", "credit_grants", "credit_allocations", "credit_clawbacks")
+    tables = ("profiles", "credit_transactions", "credit_grants", "credit_clawbacks")
     with db.transaction(force_rollback=True):
         for table in tables:
             db.execute(f"alter table public.{table} disable trigger user")
