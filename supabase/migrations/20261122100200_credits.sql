@@ -156,7 +156,7 @@ create table public.credit_transactions (
     pay_as_you_go_package_id uuid references public.pay_as_you_go_packages (id),
     expires_at timestamptz,
     -- In the entry, because it is written with it and never changes: rows of their own would cost a sixth of a debit.
-    allocations public.credit_allocation [],
+    allocations public.credit_allocation[],
     created_at timestamptz not null default now(),
     constraint credit_transactions_is_sound
     check (private.is_sound_entry(transaction_type, amount, balance_before, balance_after))

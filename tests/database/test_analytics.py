@@ -27,7 +27,8 @@ money = Decimal
 
 def _allocations(amounts: dict[UUID, int]) -> str:
     """The allocations of an entry, as Postgres writes them."""
-    return "{%s}" % ",".join(f'"({grant},{amount})"' for grant, amount in amounts.items())
+    parts = ",".join(f'"({grant},{amount})"' for grant, amount in amounts.items())
+    return f"{{{parts}}}"
 
 
 @dataclass
