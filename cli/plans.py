@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from postgrest import CountMethod
 
 from cli.local.errors import StackError
 from cli.output import AsJson, console, done, print_json, print_rows, readable_errors
@@ -124,7 +125,7 @@ def _write(table: str, key: str, name: str, values: dict[str, Any], needed: tupl
         raise StackError("Nothing to change: give at least one option. See --help.")
     with answers():
         rows = connect().table(table)
-        found = rows.select(key, count="exact").eq(key, name).execute().count  # type: ignore[arg-type]
+        found = rows.select(key, count=CountMethod.exact).eq(key, name).execute().count
         if found == 1:
             rows.update(given).eq(key, name).execute()
             return "changed"

@@ -112,6 +112,13 @@ def call(client: Client, function: str, **arguments: Any) -> Any:
         return client.rpc(function, sent).execute().data
 
 
+def count(query: Any) -> int:
+    """How many rows a query finds that selects with `count=CountMethod.exact`."""
+    with answers():
+        # One row, and not none with a HEAD request: its answer has no body for an error to be in.
+        return int(query.limit(1).execute().count or 0)
+
+
 def containing(text: str) -> str:
     """The pattern of `like` for what contains a text, in which % and _ stand for themselves."""
     literal = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")

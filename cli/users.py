@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from postgrest import CountMethod
 from supabase import Client
 
 from cli.local.errors import StackError
 from cli.local.state import write_private
 from cli.output import AsJson, done, errors, print_facts, print_json, print_rows, readable_errors
-from cli.project import RefusedError, answers, call, connect, containing, find_user
+from cli.project import RefusedError, answers, call, connect, containing, count, find_user
 
 app = typer.Typer(
     help="Look at accounts, change rights, comp plans, hand data out, delete accounts.", no_args_is_help=True
@@ -61,20 +62,14 @@ def show(who: Who, as_json: AsJson = False) -> None:
     with readable_errors():
         client = connect()
         profile = find_user(client, who)
-        counts = {table: count(client, table, profile["id"]) for table in ("images", "image_operations")}
-        counts["image_collections"] = count(client, "image_collections", profile["id"])
+        counts = {
+            table: count(client.table(table).select("id", count=CountMethod.exact).eq("user_id", profile["id"]))
+            for table in ("images", "image_operations", "image_collections")
+        }
     if as_json:
         print_json(profile | {"counts": counts})
     else:
         print_facts(profile | {table.replace("_", " "): number for table, number in counts.items()})
-
-
-def count(client: Client, table: str, user_id: str) -> int:
-    """How many rows of a table belong to a user."""
-    with answers():
-        # One row, and not none with a HEAD request: its answer has no body for an error to be in.
-        reply = client.table(table).select("id", count="exact").eq("user_id", user_id).limit(1).execute()  # type: ignore[arg-type]
-    return reply.count or 0
 
 
 @app.command()

@@ -45,20 +45,20 @@ def http_client(silence_timeout: float = SILENCE_TIMEOUT) -> httpx.AsyncClient:
     return httpx.AsyncClient(timeout=timeout, event_hooks={"response": [_raise_if_unavailable]})
 
 
-async def call(client: AsyncClient, function: str, params: dict[str, Any], timeout: float) -> Any:  # noqa: ASYNC109
+async def call(client: AsyncClient, function: str, params: dict[str, Any], seconds: float) -> Any:
     """Call a function of the database and return its answer. Raises ApiUnavailableError and ApiRefusedError."""
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             return (await client.rpc(function, params).execute()).data
     except TimeoutError:
-        raise ApiUnavailableError(f"{function} got no answer in {timeout:g} s") from None
+        raise ApiUnavailableError(f"{function} got no answer in {seconds:g} s") from None
     except httpx.RequestError as error:
         raise ApiUnavailableError(f"{function}: {type(error).__name__} {error}".rstrip()) from error
     except APIError as error:
         raise ApiRefusedError(f"{function} was refused: {error.code} {error.message}", error.code) from error
 
 
-async def remove_objects(client: AsyncClient, keys: Iterable[str], timeout: float) -> None:  # noqa: ASYNC109
+async def remove_objects(client: AsyncClient, keys: Iterable[str], seconds: float) -> None:
     """Remove objects, named bucket/key, through the Storage API, which removes their bytes too.
 
     Those that are gone already are passed over. Raises ApiUnavailableError and ApiRefusedError.
@@ -67,7 +67,7 @@ async def remove_objects(client: AsyncClient, keys: Iterable[str], timeout: floa
     for bucket, _, name in (key.partition("/") for key in keys):
         by_bucket.setdefault(bucket, []).append(name)
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             for bucket, names in by_bucket.items():
                 await client.storage.from_(bucket).remove(names)
     except (httpx.RequestError, TimeoutError) as error:

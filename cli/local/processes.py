@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import httpx
 import psutil
 
 from cli.local.errors import StackError
 
 STOP_SECONDS = 15.0
+ANSWER_SECONDS = 3.0
 
 
 def find(arguments: Sequence[str]) -> list[psutil.Process]:
@@ -92,6 +94,14 @@ def wait_until(
         if time.monotonic() > deadline:
             raise StackError(f"{name} did not answer within {seconds:.0f} s: {last_line(log)} See {log}.")
         time.sleep(0.03)
+
+
+def serves(url: str) -> bool:
+    """Whether the address of a health check answers that all is well."""
+    try:
+        return httpx.get(url, timeout=ANSWER_SECONDS).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
 
 
 def last_line(log: Path) -> str:

@@ -4,7 +4,6 @@ import signal
 import sys
 from pathlib import Path
 
-import httpx
 import psutil
 
 from cli.local import processes
@@ -44,8 +43,5 @@ class Mailbox:
         return processes.find(["-m", "cli.local.mailbox", str(self.directory)])
 
     def _answers(self) -> bool:
-        try:
-            # The page is served after mails are taken.
-            return httpx.get(f"{self.state.mail_url}/healthz", timeout=3).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
+        # The page is served after mails are taken.
+        return processes.serves(f"{self.state.mail_url}/healthz")

@@ -5,7 +5,6 @@ import signal
 import sys
 from pathlib import Path
 
-import httpx
 import psutil
 
 from cli.local import processes
@@ -56,8 +55,4 @@ class Realtime:
         ]
 
     def _answers(self) -> bool:
-        try:
-            url = f"http://127.0.0.1:{self.state.realtime_port}/health"
-            return httpx.get(url, timeout=3).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
+        return processes.serves(f"http://127.0.0.1:{self.state.realtime_port}/health")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import secrets
 import socket
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cli.local.state import write_private
 from cli.local.stripe.account import Account
 from cli.local.stripe.api import Api
 from cli.local.stripe.delivery import Deliveries, Report
@@ -89,9 +89,7 @@ def run(listener: socket.socket, stripe: LocalStripe) -> None:
 def announce(stripe: LocalStripe, directory: Path) -> None:
     """Note below the stack's directory where the stand-in is, for `find`."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = directory / f"stripe.json.{os.getpid()}"
-    draft.write_text(json.dumps({"url": stripe.url, "name": stripe.name}))
-    draft.replace(directory / "stripe.json")
+    write_private(directory / "stripe.json", json.dumps({"url": stripe.url, "name": stripe.name}))
 
 
 def find(directory: Path) -> str | None:
