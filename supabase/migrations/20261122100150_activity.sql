@@ -38,7 +38,7 @@ revoke execute on function private.request_origin() from public;
 create table public.user_activity_logs (
     id uuid primary key default gen_random_uuid(),
     user_id uuid not null references public.profiles (id) on delete cascade,
-    activity_type text not null check (char_length(activity_type) between 1 and 100),
+    activity_type text not null check (activity_type <> ''),
     activity_data jsonb,
     ip_address inet,
     user_agent text,
@@ -63,23 +63,29 @@ grant select on public.user_activity_logs to authenticated;
 grant select, insert, delete on public.user_activity_logs to service_role;
 
 -- Logs one thing that a user did. Expects nobody else to hold his profile, or the caller to hold it already.
--- last_activity_at moves at most every five minutes, so that busy users do not write their profile at every click.
-create function private.record_activity(p_user_id uuid, p_activity_type text, p_activity_data jsonb)
+-- last_activity_at, which the caller has read, moves at most once an hour, so that busy users do not write their
+-- profile at every click: it is asked for by days.
+create function private.record_activity(
+    p_user_id uuid,
+    p_activity_type text,
+    p_activity_data jsonb,
+    p_last_activity_at timestamptz
+)
 returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-    c_pause constant interval := '5 minutes'::interval;
+    c_pause constant interval := '1 hour'::interval;
+    v_origin constant record := private.request_origin();
 begin
     insert into public.user_activity_logs (user_id, activity_type, activity_data, ip_address, user_agent)
-    select p_user_id, p_activity_type, p_activity_data, o.ip_address, o.user_agent
-    from private.request_origin() as o;
+    values (p_user_id, p_activity_type, p_activity_data, v_origin.ip_address, v_origin.user_agent);
 
-    update public.profiles as p
-    set last_activity_at = now()
-    where p.id = p_user_id and (p.last_activity_at < now() - c_pause or p.last_activity_at is null);
+    if coalesce(p_last_activity_at < now() - c_pause, true) then
+        update public.profiles as p set last_activity_at = now() where p.id = p_user_id;
+    end if;
 end;
 $$;
 
-revoke execute on function private.record_activity(uuid, text, jsonb) from public;
+revoke execute on function private.record_activity(uuid, text, jsonb, timestamptz) from public;

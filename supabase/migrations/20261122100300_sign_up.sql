@@ -128,7 +128,7 @@ as $$
 begin
     perform private.create_profile(new.id, new.email, new.raw_user_meta_data);
     perform private.record_activity(
-        new.id, 'sign_up', jsonb_build_object('provider', left(new.raw_app_meta_data ->> 'provider', 100)));
+        new.id, 'sign_up', jsonb_build_object('provider', left(new.raw_app_meta_data ->> 'provider', 100)), now());
     return new;
 end;
 $$;

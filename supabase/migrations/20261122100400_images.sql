@@ -190,7 +190,8 @@ begin
     where i.user_id = v_user_id and i.original_url is not null;
     if v_images > 0 then
         perform private.record_activity(
-            v_user_id, 'upload', case when v_images > 1 then jsonb_build_object('images', v_images) else v_first end);
+            v_user_id, 'upload', case when v_images > 1 then jsonb_build_object('images', v_images) else v_first end,
+            (select p.last_activity_at from public.profiles as p where p.id = v_user_id));
     end if;
     return null;
 end;
@@ -212,10 +213,13 @@ set search_path = ''
 as $$
 declare
     v_user_id constant uuid := auth.uid();
+    v_last_activity_at timestamptz;
     v_count integer;
 begin
     -- The lock order: the profile, which the activity may write, before the image.
-    perform p.id from public.profiles as p where p.id = v_user_id for no key update;
+    select p.last_activity_at into v_last_activity_at from public.profiles as p
+    where p.id = v_user_id
+    for no key update;
     update public.images as i
     set download_count = least(i.download_count::bigint + 1, 2147483647)
     where i.id = p_image_id and i.user_id = v_user_id
@@ -224,7 +228,8 @@ begin
         perform private.refuse(
             'PT404', 'Image not found', jsonb_build_object('image_id', p_image_id), 'Pass the id of your own image.');
     end if;
-    perform private.record_activity(v_user_id, 'download', jsonb_build_object('image_id', p_image_id));
+    perform private.record_activity(
+        v_user_id, 'download', jsonb_build_object('image_id', p_image_id), v_last_activity_at);
     return v_count;
 end;
 $$;

@@ -73,15 +73,16 @@ as $$
 declare
     -- Far above what a person waits for, and it bounds what one account can put into the queue.
     c_most_unfinished constant integer := 1000;
+    v_user_id constant uuid := auth.uid();
     v_options constant jsonb := coalesce(p_options, '{}');
     v_fingerprint bytea;
-    v_profile public.profiles;
+    -- The few columns that it needs: copying whole rows costs as much as finding them.
+    v_profile record;
     v_priority smallint;
     v_unfinished integer;
     v_last_tag bigint;
     v_price integer;
-    v_image public.images;
-    v_input_url text;
+    v_image record;
     v_operation public.image_operations;
 begin
     perform private.check_operation_options(p_operation_type, v_options);
@@ -91,7 +92,9 @@ begin
             'Pass for example a random UUID.');
     end if;
 
-    select p.* into v_profile from public.profiles as p where p.id = (select auth.uid()) for no key update;
+    select p.id, p.is_active, p.subscription_status, p.last_activity_at into v_profile from public.profiles as p
+    where p.id = v_user_id
+    for no key update;
     if not found then
         perform private.refuse('PT401', 'You are not signed in', '{}', 'Sign in and send the access token.');
     end if;
@@ -131,9 +134,6 @@ begin
     end if;
 
     v_image := private.find_operation_image(v_profile.id, p_image_id, p_operation_type, v_options);
-    if p_operation_type <> 'generate' then
-        v_input_url := private.find_operation_input(v_image, v_options);
-    end if;
 
     v_operation.id := gen_random_uuid();
     if v_price > 0 then
@@ -147,7 +147,7 @@ begin
         id, image_id, user_id, operation_type, options, input_data, credits_used, idempotency_key, priority, queue_tag
     ) values (
         v_operation.id, v_image.id, v_profile.id, p_operation_type, v_options,
-        jsonb_build_object('image_id', p_image_id, 'url', v_input_url), v_price, p_idempotency_key, v_priority,
+        jsonb_build_object('image_id', p_image_id, 'url', v_image.input_url), v_price, p_idempotency_key, v_priority,
         greatest(private.served_queue_tag(v_priority), 1 + v_last_tag)
     )
     returning * into v_operation;
@@ -164,7 +164,8 @@ begin
     end if;
     perform private.record_activity(
         v_profile.id, 'request',
-        jsonb_build_object('operation_id', v_operation.id, 'operation_type', p_operation_type, 'image_id', v_image.id));
+        jsonb_build_object('operation_id', v_operation.id, 'operation_type', p_operation_type, 'image_id', v_image.id),
+        v_profile.last_activity_at);
     return v_operation;
 end;
 $$;
@@ -172,76 +173,67 @@ $$;
 revoke execute on function private.request_image_operation(uuid, text, jsonb, text) from public;
 grant execute on function private.request_image_operation(uuid, text, jsonb, text) to authenticated;
 
--- The image that an operation works on, locked; `generate` without an image makes one.
+-- The image that an operation works on, locked, and what the operation reads of it, as bucket/key: its original, or
+-- the result named by the option `input`. `generate` reads nothing, and makes an image where it is given none.
 -- Somebody else's image is as unknown as one that does not exist.
 create function private.find_operation_image(
     p_user_id uuid,
     p_image_id uuid,
     p_operation_type text,
-    p_options jsonb
+    p_options jsonb,
+    out id uuid,
+    out processing_status text,
+    out input_url text
 )
-returns public.images
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_image public.images;
+    v_expires_at timestamptz;
 begin
     if p_image_id is null and p_operation_type = 'generate' then
-        insert into public.images (user_id, original_filename)
+        insert into public.images as i (user_id, original_filename)
         values (p_user_id, left(p_options ->> 'prompt', 100) || '.png')
-        returning * into v_image;
-        return v_image;
+        returning i.id, i.processing_status into id, processing_status;
+        return;
     end if;
 
     -- `is true` keeps the plan from going through all images of the owner.
-    select i.* into v_image from public.images as i
+    select i.id, i.processing_status, i.original_url, i.expires_at into id, processing_status, input_url, v_expires_at
+    from public.images as i
     where i.id = p_image_id and (i.user_id = p_user_id) is true
     for no key update;
     if not found then
         perform private.refuse(
             'PT404', 'Image not found', jsonb_build_object('image_id', p_image_id),
             'Pass the id of one of your own images.');
-    elsif v_image.expires_at <= now() then
+    elsif v_expires_at <= now() then
         -- Its files are being removed.
         perform private.refuse(
             'PT410', 'The image has expired',
-            jsonb_build_object('image_id', p_image_id, 'expires_at', v_image.expires_at), 'Upload it again.');
+            jsonb_build_object('image_id', p_image_id, 'expires_at', v_expires_at), 'Upload it again.');
     end if;
-    return v_image;
+
+    if p_operation_type = 'generate' then
+        input_url := null;
+    elsif p_options ->> 'input' is not null then
+        select o.output_data ->> 'url' into input_url from public.image_operations as o
+        where o.id = (p_options ->> 'input')::uuid and o.image_id = p_image_id and o.status = 'completed';
+        if input_url is null then
+            perform private.refuse(
+                'PT404', 'The input is not a completed operation of this image',
+                jsonb_build_object('option', 'input', 'value', p_options -> 'input', 'image_id', p_image_id),
+                'Pass the id of a completed operation of the same image, or leave the option out.');
+        end if;
+    elsif input_url is null then
+        perform private.refuse(
+            'PT409', 'The image has no original to work on', jsonb_build_object('image_id', p_image_id),
+            'Upload the file and set original_url, or pass a completed operation as the option input.');
+    end if;
 end;
 $$;
 
 revoke execute on function private.find_operation_image(uuid, uuid, text, jsonb) from public;
-
--- The object that an operation reads, as bucket/key: the original, or the result named by the option `input`.
-create function private.find_operation_input(p_image public.images, p_options jsonb)
-returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-    v_url text := p_image.original_url;
-begin
-    if p_options ->> 'input' is not null then
-        select o.output_data ->> 'url' into v_url from public.image_operations as o
-        where o.id = (p_options ->> 'input')::uuid and o.image_id = p_image.id and o.status = 'completed';
-        if v_url is null then
-            perform private.refuse(
-                'PT404', 'The input is not a completed operation of this image',
-                jsonb_build_object('option', 'input', 'value', p_options -> 'input', 'image_id', p_image.id),
-                'Pass the id of a completed operation of the same image, or leave the option out.');
-        end if;
-    elsif v_url is null then
-        perform private.refuse(
-            'PT409', 'The image has no original to work on', jsonb_build_object('image_id', p_image.id),
-            'Upload the file and set original_url, or pass a completed operation as the option input.');
-    end if;
-    return v_url;
-end;
-$$;
-
-revoke execute on function private.find_operation_input(public.images, jsonb) from public;
 
 -- Cancels an operation of an account and refunds it. A worker that runs it loses its lease.
 create function private.cancel_operation_of(p_user_id uuid, p_operation_id uuid, p_message text)
