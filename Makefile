@@ -47,13 +47,15 @@ PEERS := tests/benchmarks/peers
 	@$(BIN)/python -m cli.local.npm ci --prefix $(PEERS)
 	@touch $@
 
-# The peers' lock leaves out what requirements.lock installs in any case.
+# requirements-runtime.lock is what the image installs. The peers' lock leaves out what requirements.lock installs in any
+# case.
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate \
+	--no-header --python-version 3.11
 lock: install ## Renew the lock files after a change of pyproject.toml or package.json
 	$(BIN)/pip install --quiet uv==0.13.9
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --python-version 3.11 --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra bench --constraint requirements.lock --universal \
-		--generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 \
+	$(COMPILE) --extra local --extra dev --output-file requirements.lock
+	$(COMPILE) --constraint requirements.lock --output-file requirements-runtime.lock
+	$(COMPILE) --extra local --extra dev --extra bench --constraint requirements.lock \
 		$$(sed -n 's/^\([a-z0-9-]*\)==[^;]*$$/--no-emit-package \1/p' requirements.lock) \
 		--output-file $(PEERS)/requirements.lock
 	$(BIN)/python -m cli.local.npm install

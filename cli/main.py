@@ -12,7 +12,6 @@ from rich.table import Table
 
 from cli import billing, doctor, maintain, operations, plans, stats, users
 from cli import credits as credit_commands
-from cli import demo as scenario
 from cli import email as email_commands
 from cli.local import supabase_cli
 from cli.local.errors import StackError
@@ -103,7 +102,10 @@ def demo(
 ) -> None:
     """Play everything in one go: sign-up with its mail, upload, four operations, one refund, the ledger."""
     with readable_errors():
-        scenario.run(start_stack(), output.resolve(), console)
+        stack = start_stack()
+        from cli import demo as scenario  # the browser that it takes pictures with is not in the image of the services
+
+        scenario.run(stack, output.resolve(), console)
 
 
 @app.command()

@@ -14,9 +14,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from supabase import Client
 
+from cli.local import packages
 from cli.local.errors import StackError
 from cli.output import AsJson, done, errors, plain, print_json, print_rows, readable_errors
-from cli.pictures import VIEWS, camera
 from cli.project import answers, connect, take_project_from_stack
 from services.email.mails import compose
 from services.email.outbox import ClaimedEmail, Outcome
@@ -190,6 +190,9 @@ def variants(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def write(name: str, mail: Rendered, output: Path) -> list[Path]:
     """Write a mail and its pictures, with a bar on a terminal; returns the files. Raises StackError."""
+    packages.require()
+    from cli.pictures import VIEWS, camera  # the browser is not in the image of the services
+
     pictures = {view: output / f"{name}-{view.name}.png" for view in VIEWS}
     texts = {output / f"{name}.html": mail.html, output / f"{name}.txt": f"Subject: {mail.subject}\n\n{mail.text}"}
     columns = (TextColumn("{task.description}"), BarColumn(16), MofNCompleteColumn())

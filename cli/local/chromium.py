@@ -11,7 +11,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, Playwright
 
 from cli.local.errors import StackError
-from cli.local.gateway import NODE, node_environment
+from cli.local.gateway import node_environment
+from cli.local.packages import NODE
 from cli.local.stack import PROJECT
 
 HOME = PROJECT / ".dtf" / "browser"

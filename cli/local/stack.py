@@ -18,7 +18,8 @@ from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.gateway import Gateway
 from cli.local.mailbox.process import Mailbox
-from cli.local.postgres import BINARIES, Postgres
+from cli.local.packages import POSTGRES, require
+from cli.local.postgres import Postgres
 from cli.local.realtime.process import Realtime
 from cli.local.state import StackState, port_is_free
 
@@ -67,10 +68,12 @@ def prepare_database(gateway: Gateway, state: StackState) -> None:
 class Stack:
     """The embedded stack with its data in `directory`; it runs at most once per directory.
 
-    `binaries` is the folder of the Postgres to run: one directory, one major version.
+    `binaries` is the folder of the Postgres to run: one directory, one major version. Raises StackError where the
+    stack's programs are not installed.
     """
 
-    def __init__(self, directory: Path | None = None, project: Path = PROJECT, binaries: Path = BINARIES) -> None:
+    def __init__(self, directory: Path | None = None, project: Path = PROJECT, binaries: Path = POSTGRES) -> None:
+        require()
         self.directory = directory or default_directory()
         self.project = project
         self.binaries = binaries

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cli.local import supabase_cli
 from cli.local.errors import StackError
-from cli.local.gateway import NODE
+from cli.local.packages import NODE
 from cli.local.stack import PROJECT, Stack
 
 TYPES = PROJECT / "clients" / "database.types.ts"

@@ -3,7 +3,7 @@
 import difflib
 import subprocess
 
-from cli.local.gateway import NODE
+from cli.local.packages import NODE
 from cli.local.stack import PROJECT, StackStatus
 from cli.local.typed_client import TYPES, types_of
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cli.local.gateway import NODE, node_environment
+from cli.local.gateway import node_environment
+from cli.local.packages import NODE
 from cli.local.stack import PROJECT
 from tests.benchmarks.server import LONGEST_RUN, Database
 
