@@ -1,5 +1,21 @@
 -- Image operations, the workers' side: claim, extend, hand back, and take back what a dead worker held.
 
+-- Locks an image unless somebody else holds it, and returns whether it did. Browsers write images, and the slow request
+-- of one must not hold up the workers of all. A function and no join, because a plan that was made while there were few
+-- images could read all of them for each operation.
+create function private.try_lock_image(p_image_id uuid)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform i.id from public.images as i where i.id = p_image_id for no key update skip locked;
+    return found;
+end;
+$$;
+
+revoke execute on function private.try_lock_image(uuid) from public;
+
 -- Takes up to p_limit operations from workers whose lease ran out: back into the queue, or failed and refunded when
 -- the attempts are used up (a job that kills its worker must not loop for ever). Returns their images, which the
 -- caller refreshes. Whatever is locked is left for the next sweep.
@@ -24,10 +40,9 @@ begin
             continue when not found;
         end if;
         select o.* into v_operation from public.image_operations as o
-        inner join public.images as i on i.id = o.image_id
         where o.id = v_lost.id and o.status = 'processing' and o.lease_expires_at < now()
-        for no key update of o, i skip locked;
-        continue when not found;
+        for no key update skip locked;
+        continue when not found or not private.try_lock_image(v_operation.image_id);
 
         if v_operation.attempts >= v_operation.max_attempts then
             continue when not v_lost.is_last;
@@ -108,7 +123,7 @@ create type public.claimed_operation as (
 );
 
 -- Up to p_limit operations that a worker may start now, locked with their images, in the order of the queue. Waits for
--- nobody: browsers write images, and a slow request of one must not hold up the workers of all.
+-- nobody.
 --
 -- Paying plans go first, yet nobody starves: when the head of the free queue has waited for five minutes, one call
 -- in four serves that queue first.
@@ -143,29 +158,29 @@ begin
 
     v_ids := array(
         select o.id from public.image_operations as o
-        inner join public.images as i on i.id = o.image_id
         where
             o.status = 'pending'
             and o.priority <= v_highest_priority
             and o.run_after <= now()
             and (p_operation_types is null or o.operation_type = any (p_operation_types))
             and o.user_id <> all (p_passed_over)
+            and private.try_lock_image(o.image_id)
         order by o.priority desc, o.queue_tag, o.created_at
         limit p_limit
-        for no key update of o, i skip locked
+        for no key update skip locked
     );
     if cardinality(v_ids) < p_limit and p_passed_over <> '{}' then
         v_ids := v_ids || array(
             select o.id from public.image_operations as o
-            inner join public.images as i on i.id = o.image_id
             where
                 o.status = 'pending'
                 and o.run_after <= now()
                 and (p_operation_types is null or o.operation_type = any (p_operation_types))
                 and o.id <> all (v_ids)
+                and private.try_lock_image(o.image_id)
             order by o.priority desc, o.queue_tag, o.created_at
             limit p_limit - cardinality(v_ids)
-            for no key update of o, i skip locked
+            for no key update skip locked
         );
     end if;
     return v_ids;
