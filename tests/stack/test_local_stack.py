@@ -60,7 +60,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_stack(tmp_path: Path, project: Path) -> Iterator[Stack]:
+def new_stack(tmp_path: Path, project: Path) -> Iterator[Stack]:
     """A stack in a folder of its own, with nothing started yet."""
     stack = Stack(tmp_path / "stack", project)
     yield stack
@@ -68,17 +68,26 @@ def own_stack(tmp_path: Path, project: Path) -> Iterator[Stack]:
     assert processes_of(tmp_path / "stack") == []
 
 
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Iterator[Stack]:
+    """One for all the tests that leave the data as it is: whatever they stop or kill, the next `up` mends."""
+    stack = Stack(tmp_path_factory.mktemp("own") / "stack", project)
+    yield stack
+    stack.down()
+    assert processes_of(stack.directory) == []
+
+
 def notes(status: StackStatus) -> Any:
     client = create_client(status.api_url, status.secret_key)
     return client.table("notes").select("*").execute().data
 
 
-def test_up_twice_keeps_addresses_keys_and_data(own_stack: Stack) -> None:
-    first = own_stack.up()
+def test_up_twice_keeps_addresses_keys_and_data(new_stack: Stack) -> None:
+    first = new_stack.up()
     with psycopg.connect(first.db_url) as connection:
         connection.execute("insert into public.notes (id) values (2)")
-    own_stack.down()
-    second = Stack(own_stack.directory, own_stack.project).up()
+    new_stack.down()
+    second = Stack(new_stack.directory, new_stack.project).up()
     assert second.publishable_key == first.publishable_key
     assert sorted(row["id"] for row in notes(second)) == [1, 2]
 
@@ -196,10 +205,10 @@ def test_the_gateway_outlives_its_database(own_stack: Stack) -> None:
             time.sleep(0.05)
 
 
-def test_up_from_two_processes_at_once_starts_one_stack(own_stack: Stack) -> None:
+def test_up_from_two_processes_at_once_starts_one_stack(new_stack: Stack) -> None:
     statuses: list[StackStatus] = []
     threads = [
-        threading.Thread(target=lambda: statuses.append(Stack(own_stack.directory, own_stack.project).up()))
+        threading.Thread(target=lambda: statuses.append(Stack(new_stack.directory, new_stack.project).up()))
         for _ in range(2)
     ]
     for thread in threads:
@@ -208,14 +217,14 @@ def test_up_from_two_processes_at_once_starts_one_stack(own_stack: Stack) -> Non
         thread.join()
     assert len(statuses) == 2
     assert statuses[0] == statuses[1]
-    assert len(own_stack.gateway.processes()) == 2  # one that serves, and its parent
+    assert len(new_stack.gateway.processes()) == 2  # one that serves, and its parent
 
 
-def test_down_finds_what_runs_though_the_data_was_deleted(own_stack: Stack) -> None:
-    own_stack.up()
-    shutil.rmtree(own_stack.directory)
-    Stack(own_stack.directory, own_stack.project).down()
-    assert processes_of(own_stack.directory) == []
+def test_down_finds_what_runs_though_the_data_was_deleted(new_stack: Stack) -> None:
+    new_stack.up()
+    shutil.rmtree(new_stack.directory)
+    Stack(new_stack.directory, new_stack.project).down()
+    assert processes_of(new_stack.directory) == []
 
 
 def test_two_folders_run_side_by_side(own_stack: Stack, tmp_path: Path) -> None:
@@ -230,14 +239,14 @@ def test_two_folders_run_side_by_side(own_stack: Stack, tmp_path: Path) -> None:
     assert own_stack.status() == one
 
 
-def test_a_port_of_last_time_that_is_taken_now_is_replaced(own_stack: Stack) -> None:
-    first = own_stack.up()
-    own_stack.down()
+def test_a_port_of_last_time_that_is_taken_now_is_replaced(new_stack: Stack) -> None:
+    first = new_stack.up()
+    new_stack.down()
     with socket.socket() as thief:
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port is in TIME_WAIT
-        thief.bind(("127.0.0.1", own_stack.state.postgres_port))
+        thief.bind(("127.0.0.1", new_stack.state.postgres_port))
         thief.listen()
-        second = Stack(own_stack.directory, own_stack.project).up()
+        second = Stack(new_stack.directory, new_stack.project).up()
     assert second.db_url != first.db_url
     assert [row["id"] for row in notes(second)] == [1]
 
@@ -257,13 +266,13 @@ def test_a_broken_migration_is_one_clear_error_and_changes_nothing(own_stack: St
         assert connection.execute("select to_regclass('public.half')").fetchone() == (None,)
 
 
-def test_a_new_migration_is_served_at_once(own_stack: Stack, project: Path) -> None:
-    own_stack.up()
+def test_a_new_migration_is_served_at_once(new_stack: Stack, project: Path) -> None:
+    new_stack.up()
     # Older than what is applied, as a merged branch may bring it.
     added = project / "supabase" / "migrations" / "20251231000000_more.sql"
     added.write_text("create table public.more (id integer primary key);\n")
     try:
-        status = own_stack.up()
+        status = new_stack.up()
     finally:
         added.unlink()
     assert create_client(status.api_url, status.secret_key).table("more").select("*").execute().data == []
