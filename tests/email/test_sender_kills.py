@@ -1,4 +1,4 @@
-"""A campaign to ten thousand people while the sender is killed: nobody gets it twice, and nobody is forgotten."""
+"""A campaign to thousands of people while the sender is killed: nobody gets it twice, and nobody is forgotten."""
 
 from collections.abc import Callable, Iterator
 from uuid import UUID, uuid4
@@ -12,14 +12,14 @@ from tests.e2e.worker_process import until
 from tests.email.email_process import EmailProcess
 from tests.email.sendgrid_double import SendGridDouble
 
-PEOPLE = 10_000
+PEOPLE = 2_500  # more than two of the parts in which the audience is queued
 SLOTS = 10
 KILLED_AT = (PEOPLE // 5, PEOPLE // 2, PEOPLE * 4 // 5)
 
 
 @pytest.fixture
 def audience(db: Connection) -> Iterator[str]:
-    """The plan that ten thousand people have."""
+    """The plan that all these people have."""
     plan = uuid4().hex
     db.execute("insert into public.subscription_plans (name, is_active) values (%s, false)", (plan,))
     db.execute(
@@ -84,4 +84,5 @@ def test_everybody_gets_the_campaign_once_or_is_known_to_be_in_doubt(
     recipients = [body["personalizations"][0]["to"][0]["email"] for body in sendgrid.accepted]
     assert len(set(recipients)) == len(recipients)
     row = db.execute("select status from public.email_campaigns where id = %s", (campaign,)).fetchone()
-    until(lambda: row is not None and row["status"] in ("sending", "completed"))
+    assert row is not None
+    assert row["status"] in ("sending", "completed")
