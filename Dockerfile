@@ -23,7 +23,7 @@ FROM python:3.11.15-slim-bookworm
 
 # What only root can read, the kernel shows of no process that runs it: a child of the worker, with a hostile picture in
 # it, finds the secret key in no environment and no memory, not even for the moment of a health check.
-RUN useradd --system --uid 10001 --user-group --no-create-home dtf \
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin dtf \
     && chmod 711 "$(readlink --canonicalize "$(command -v python)")"
 
 WORKDIR /app
