@@ -145,17 +145,18 @@ create index idx_image_operations_image_id on public.image_operations (image_id)
 create index idx_image_operations_status on public.image_operations (status)
 where status in ('failed', 'cancelled');
 create index idx_image_operations_created_at on public.image_operations (created_at);
-create index idx_image_operations_user_id on public.image_operations (user_id);
--- The order of claiming.
+-- A user's operations, and his place in the queue. Not partial by the status or completed_at: whoever asks for one
+-- status, or for an image, would be offered that index, and while it was small a plan that reads all of it looked as
+-- good as any.
+create index idx_image_operations_user_id on public.image_operations (user_id, completed_at, priority, queue_tag);
+-- The order of claiming. Equal keys, of operations that were requested in one transaction, stay entries of their own:
+-- folded into one they could be cleared away only all together, and every claim would visit those that are gone.
 create index idx_image_operations_queue on public.image_operations (priority desc, queue_tag, created_at)
+with (deduplicate_items = off)
 where status = 'pending';
 -- Running operations: whose lease ran out, and which tag is being served.
 create index idx_image_operations_leases on public.image_operations (lease_expires_at)
 where status = 'processing';
--- A user's place in the queue. Not by the status, which says the same: whoever asks for one status, or for an image,
--- would be offered this index, and while it was small a plan that reads all of it looked as good as any.
-create index idx_image_operations_unfinished on public.image_operations (user_id, priority, queue_tag)
-where completed_at is null;
 
 alter table public.image_operations enable row level security;
 

@@ -195,7 +195,7 @@ revoke execute on function private.due_operations(integer, text[], uuid[]) from 
 -- it took, with the leases renewed and no attempt counted, as long as nobody else was given it. The lock on the id
 -- makes a repeat wait for a first call that is still at work on a connection that its worker has given up.
 --
--- p_completed_id is an operation that this transaction has completed. Its image is waited for, so it is locked before
+-- p_completed is an operation that this transaction has completed. Its image is waited for, so it is locked before
 -- any other; it shows the operation after the claim, which may be of another one on it.
 --
 -- The settings keep one plan, on the indexes of waiting and running operations, whatever the statistics say:
@@ -207,7 +207,7 @@ create function private.claim_image_operations(
     p_operation_types text[],
     p_lease_seconds integer,
     p_claim_id uuid,
-    p_completed_id uuid default null
+    p_completed public.image_operations default null
 )
 returns setof public.claimed_operation
 language plpgsql
@@ -243,10 +243,8 @@ begin
         perform pg_advisory_xact_lock(hashtextextended(p_claim_id::text, 0));
     end if;
     v_lease_end := private.lease_end(p_lease_seconds);
-    if p_completed_id is not null then
-        perform i.id from public.images as i
-        where i.id = (select o.image_id from public.image_operations as o where o.id = p_completed_id)
-        for no key update;
+    if p_completed.id is not null then
+        perform i.id from public.images as i where i.id = p_completed.image_id for no key update;
     end if;
 
     select bool_or(o.lease_token = p_claim_id), bool_or(o.lease_expires_at < now()), array_agg(o.user_id)
@@ -312,14 +310,33 @@ begin
     inner join shown as i on i.id = c.image_id
     order by c.priority desc, c.queue_tag, c.created_at;
 
-    if p_completed_id is not null then
-        perform private.show_completion(o) from public.image_operations as o where o.id = p_completed_id;
+    if p_completed.id is not null then
+        perform private.show_completion(p_completed);
     end if;
 end;
 $$;
 
-revoke execute on function private.claim_image_operations(text, integer, text[], integer, uuid, uuid) from public;
-grant execute on function private.claim_image_operations(text, integer, text[], integer, uuid, uuid) to service_role;
+revoke execute on function private.claim_image_operations(
+    text, integer, text[], integer, uuid, public.image_operations
+) from public;
+grant execute on function private.claim_image_operations(
+    text, integer, text[], integer, uuid, public.image_operations
+) to service_role;
+
+create function private.refuse_lost_lease(p_operation_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform private.refuse(
+        'PT409', format('Lease lost on operation %s', p_operation_id),
+        jsonb_build_object('operation_id', p_operation_id),
+        'Drop the work: another worker has the operation, or it was cancelled or deleted.');
+end;
+$$;
+
+revoke execute on function private.refuse_lost_lease(uuid) from public;
 
 -- Locks an operation for the holder of its lease. Where the same holder has settled it already (its status is in
 -- p_settled), the row comes back as it is, because the answer to the first call may have been lost.
@@ -337,10 +354,7 @@ begin
         or v_operation.lease_token is distinct from p_lease_token
         or v_operation.status <> all (array['processing'] || p_settled)
     then
-        perform private.refuse(
-            'PT409', format('Lease lost on operation %s', p_operation_id),
-            jsonb_build_object('operation_id', p_operation_id),
-            'Drop the work: another worker has the operation, or it was cancelled or deleted.');
+        perform private.refuse_lost_lease(p_operation_id);
     end if;
     return v_operation;
 end;

@@ -1,14 +1,16 @@
 -- Image operations, the workers' side: how an operation ends, completed or failed.
 
 -- Refuses a result that names objects outside the operation's own folder: final_url and later operations trust it.
-create function private.check_operation_output(p_operation public.image_operations, p_output jsonb)
+create function private.check_operation_output(p_user_id uuid, p_operation_id uuid, p_output jsonb)
 returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_folder constant text := format('results/%s/%s/', p_operation.user_id, p_operation.id);
+    v_folder constant text := 'results/' || p_user_id || '/' || p_operation_id || '/';
     v_field text;
+    v_url text;
+    v_file text;
 begin
     if p_output is null or jsonb_typeof(p_output) <> 'object' then
         perform private.refuse(
@@ -19,11 +21,17 @@ begin
     end if;
     foreach v_field in array array['url', 'thumbnail_url']
     loop
-        if jsonb_typeof(p_output -> v_field) is distinct from 'string'
-            or not starts_with(p_output ->> v_field, v_folder)
-            or p_output ->> v_field !~ '^[A-Za-z0-9._/-]*[A-Za-z0-9]$'
-            or p_output ->> v_field ~ '//|[.][.]'
-            or char_length(p_output ->> v_field) > 1024
+        -- Of anything but a text the folder's name is no beginning.
+        v_url := p_output ->> v_field;
+        v_file := substr(v_url, length(v_folder));
+        if coalesce(
+            not starts_with(v_url, v_folder)
+            or v_file !~ '^[A-Za-z0-9._/-]*[A-Za-z0-9]$'
+            or strpos(v_file, '//') > 0
+            or strpos(v_file, '..') > 0
+            or length(v_url) > 1024,
+            true
+        )
         then
             perform private.refuse(
                 'PT400', format('The %s must lie in %s', v_field, v_folder),
@@ -34,7 +42,7 @@ begin
 end;
 $$;
 
-revoke execute on function private.check_operation_output(public.image_operations, jsonb) from public;
+revoke execute on function private.check_operation_output(uuid, uuid, jsonb) from public;
 
 -- Records a result and the provider calls behind it, and returns the operation; what its image shows is the caller's
 -- next step. Null when the same holder of the lease has completed the operation before.
@@ -54,6 +62,7 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
+    v_leased record;
     v_operation public.image_operations;
     v_cost numeric;
 begin
@@ -67,25 +76,33 @@ begin
             'Pass null when it is unknown.');
     end if;
 
-    -- The log's row references the profile, so the profile is locked before the operation is.
-    perform p.id from public.profiles as p
-    where p.id = (select o.user_id from public.image_operations as o where o.id = p_operation_id)
-    for key share;
-    v_operation := private.lock_leased_operation(p_operation_id, p_lease_token, '{completed}');
-    if v_operation.status = 'completed' then
+    -- As private.lock_leased_operation, of the few columns that are needed here. The log's row references the profile,
+    -- so it is locked before the operation: rows are locked in the order in which they are named.
+    select o.user_id, o.operation_type, o.status, o.lease_token into v_leased
+    from public.image_operations as o
+    inner join public.profiles as p on p.id = o.user_id
+    where o.id = p_operation_id
+    for key share of p
+    for no key update of o;
+    if p_lease_token is null
+        or v_leased.lease_token is distinct from p_lease_token
+        or v_leased.status not in ('processing', 'completed')
+    then
+        perform private.refuse_lost_lease(p_operation_id);
+    elsif v_leased.status = 'completed' then
         return null;
     end if;
-    perform private.check_operation_output(v_operation, p_output);
+    perform private.check_operation_output(v_leased.user_id, p_operation_id, p_output);
 
     if p_usage <> '[]' then
         perform private.check_api_usage(p_usage);
-        v_cost := private.log_api_usage(v_operation, p_usage);
+        v_cost := private.log_api_usage(p_operation_id, v_leased.user_id, v_leased.operation_type, p_usage);
     else
         -- An engine of the worker's own: one call, which lasted as long as the processing.
-        v_cost := private.api_cost(p_api_provider, v_operation.operation_type);
+        v_cost := private.api_cost(p_api_provider, v_leased.operation_type);
         insert into public.api_usage_logs (user_id, operation_id, api_provider, operation_type, response_time, cost)
         values (
-            v_operation.user_id, p_operation_id, p_api_provider, v_operation.operation_type, p_processing_time, v_cost
+            v_leased.user_id, p_operation_id, p_api_provider, v_leased.operation_type, p_processing_time, v_cost
         );
     end if;
 
@@ -196,7 +213,7 @@ declare
 begin
     return query
     select c.* from private.claim_image_operations(
-        p_worker_id, 1, p_operation_types, p_lease_seconds, p_claim_id, v_completed.id) as c;
+        p_worker_id, 1, p_operation_types, p_lease_seconds, p_claim_id, v_completed) as c;
 end;
 $$;
 
@@ -252,7 +269,7 @@ begin
         return v_operation;
     end if;
 
-    v_cost := private.log_api_usage(v_operation, v_usage);
+    v_cost := private.log_api_usage(p_operation_id, v_operation.user_id, v_operation.operation_type, v_usage);
     update public.image_operations as o
     set
         api_provider = coalesce(left(nullif(p_api_provider, ''), 100), o.api_provider),

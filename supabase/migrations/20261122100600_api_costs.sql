@@ -174,7 +174,12 @@ revoke execute on function private.is_number_between(jsonb, numeric, numeric) fr
 -- Logs the provider calls of one attempt. Returns their cost in USD, null when no cost is known.
 -- The list price stands in for an unknown cost of a successful call only: providers do not bill a request that they
 -- refused or never answered, and where one did, nobody knows how much.
-create function private.log_api_usage(p_operation public.image_operations, p_usage jsonb)
+create function private.log_api_usage(
+    p_operation_id uuid,
+    p_user_id uuid,
+    p_operation_type text,
+    p_usage jsonb
+)
 returns numeric
 language plpgsql
 set search_path = ''
@@ -188,10 +193,10 @@ begin
             status_code, response_time, cost, error_message
         )
         select
-            p_operation.user_id,
-            p_operation.id,
+            p_user_id,
+            p_operation_id,
             c.call ->> 'api_provider',
-            p_operation.operation_type,
+            p_operation_type,
             left(c.call ->> 'model', 200),
             nullif(c.call -> 'request_data', 'null'),
             nullif(c.call -> 'response_data', 'null'),
@@ -200,7 +205,7 @@ begin
             case
                 when c.call ->> 'cost' is not null then (c.call ->> 'cost')::numeric
                 when c.call ->> 'error_message' is null and coalesce((c.call ->> 'status_code')::numeric, 0) < 400
-                    then private.api_cost(c.call ->> 'api_provider', p_operation.operation_type)
+                    then private.api_cost(c.call ->> 'api_provider', p_operation_type)
             end,
             left(c.call ->> 'error_message', 2000)
         from jsonb_array_elements(p_usage) as c (call)
@@ -211,4 +216,4 @@ begin
 end;
 $$;
 
-revoke execute on function private.log_api_usage(public.image_operations, jsonb) from public;
+revoke execute on function private.log_api_usage(uuid, uuid, text, jsonb) from public;

@@ -436,9 +436,11 @@ $$;
 
 revoke execute on function private.mail_of_failed_operation() from public;
 
+-- What sets credits_refunded has ended an operation without a result (or a refund by hand of one that had ended so).
+-- Nothing else does, and so Postgres need not weigh the condition when an operation is claimed or completed.
 create trigger mail_of_failed_operation
-after update of status on public.image_operations
-for each row when (new.status = 'failed')
+after update of credits_refunded on public.image_operations
+for each row when (new.status = 'failed' and old.status is distinct from 'failed')
 execute function private.mail_of_failed_operation();
 
 create function private.queue_expiring_image_emails(p_limit integer)

@@ -95,6 +95,7 @@ ALLOWED_VALUES = {
 CHECKING_FUNCTIONS = {
     "profiles.subscription_status": "private.check_profile",
     "credit_transactions.transaction_type": "private.is_sound_entry",
+    "images.processing_status": "private.is_processing_status",
     "image_operations.operation_type": "private.is_sound_operation",
     "image_operations.status": "private.is_sound_operation",
 }
