@@ -141,7 +141,7 @@ def test_a_subscription_that_was_just_paid_keeps_the_next_page_shut(
     assert len(stripe.account.all("checkout.session", customer=buyer.customer)) == 1
 
 
-def test_a_page_whose_answer_got_lost_does_not_bar_the_next(page: Page, stripe: StripeDouble, db: Connection) -> None:
+def test_a_page_whose_answer_got_lost_does_not_bar_the_next(page: Page, db: Connection) -> None:
     first = page.post(plan="basic", success_url=f"{ORIGIN}/a")
     db.execute("update public.billing_orders set stripe_checkout_session_id = null where status = 'pending'")
     again = page.post(plan="basic", success_url=f"{ORIGIN}/b")

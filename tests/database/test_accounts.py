@@ -135,7 +135,7 @@ def test_nothing_stays_of_a_deleted_account_but_its_id_in_the_admins_log(people:
     assert people.service.rows("verify_ledger") == []
 
 
-def test_a_deleted_accounts_token_starts_nothing(people: People, db: Connection) -> None:
+def test_a_deleted_accounts_token_starts_nothing(people: People) -> None:
     user = people.new()
     user.call("delete_account")
     with refused("PT404"):
@@ -291,7 +291,7 @@ def test_accounts_that_go_at_once_are_each_counted_once(people: People, db: Conn
         try:
             user.on(connection).call("delete_account")
         except psycopg.Error as error:
-            assert error.diag.sqlstate == "PT404"  # noqa: PT017
+            assert error.diag.sqlstate == "PT404"
             return False
         return True
 

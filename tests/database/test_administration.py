@@ -344,7 +344,7 @@ def test_admins_who_dismiss_each_other_at_once_leave_one(people: People, db_url:
             try:
                 me.on(connection).call("admin_set_user_admin", p_user_id=other.id, p_is_admin=False, p_reason="x")
             except psycopg.Error as error:
-                assert error.diag.sqlstate == "PT403"  # noqa: PT017
+                assert error.diag.sqlstate == "PT403"
                 return False
             return True
 

@@ -261,7 +261,7 @@ def test_a_read_that_has_become_old_changes_nothing(facts: Facts) -> None:
     assert facts.credits == 12
 
 
-def test_the_same_event_at_once_is_applied_once(people: People, facts: Facts, db_url: str) -> None:
+def test_the_same_event_at_once_is_applied_once(facts: Facts, db_url: str) -> None:
     def deliver(connection: Connection) -> str:
         service = People(connection).service
         return str(

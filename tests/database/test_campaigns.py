@@ -378,7 +378,7 @@ def test_who_signs_up_later_does_not_belong_to_it(campaigns: Campaigns) -> None:
     assert campaigns.recipients(campaign) == [first.id]
 
 
-def test_an_account_that_is_just_being_deleted_gets_none(campaigns: Campaigns, db: Connection, db_url: str) -> None:
+def test_an_account_that_is_just_being_deleted_gets_none(campaigns: Campaigns, db_url: str) -> None:
     gone, reader = campaigns.reader(), campaigns.reader()
     campaign = campaigns.started()
     with connect(db_url) as connection, ThreadPoolExecutor(1) as pool, connect(db_url) as other:

@@ -75,12 +75,12 @@ class Caller:
             step()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             # Killed. 40P01, a deadlock, is an OperationalError too.
-            assert error.sqlstate in (None, "57P01"), error  # noqa: PT017
+            assert error.sqlstate in (None, "57P01"), error
             self._connection.close()
             self._connection = self._connect()
             return "killed"
         except psycopg.Error as error:
-            assert error.sqlstate in REFUSALS, f"{step.__name__}: {error}"  # noqa: PT017
+            assert error.sqlstate in REFUSALS, f"{step.__name__}: {error}"
             return error.sqlstate
         return step.__name__
 

@@ -294,7 +294,7 @@ def test_expiring_and_spending_at_once_lose_nothing(people: People, db: Connecti
     assert [people.balance(user) for user in users] == [17] * 4
 
 
-def test_a_refund_returns_to_the_grants_it_came_from(people: People, db: Connection) -> None:
+def test_a_refund_returns_to_the_grants_it_came_from(people: People) -> None:
     user = people.new()
     grant(people, user, 3, p_expires_at=TOMORROW)
     usage = use(people, user, 4, p_metadata={"why": "test"})

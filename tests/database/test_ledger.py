@@ -169,7 +169,7 @@ def _deduct(user: Person, service: Person, times: int, connection: Connection) -
             service.on(connection).call(DEDUCT, p_user_id=user.id, p_amount=1, p_transaction_type="usage")
             done += 1
         except psycopg.Error as error:
-            assert error.diag.sqlstate == "PT402"  # noqa: PT017
+            assert error.diag.sqlstate == "PT402"
     return done
 
 

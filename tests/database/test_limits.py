@@ -69,7 +69,7 @@ def test_racing_inserts_do_not_pass_the_bound(people: People, db: Connection, db
                 person.on(connection).sql(COLLECTIONS, person.id, 1)
                 added += 1
             except psycopg.Error as error:
-                assert error.diag.sqlstate == "PT429"  # noqa: PT017
+                assert error.diag.sqlstate == "PT429"
         return added
 
     assert sum(together(db_url, [partial(add, user)] * 6)) == 10

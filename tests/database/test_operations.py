@@ -221,7 +221,7 @@ def test_requests_at_once_spend_the_balance_exactly(people: People, db_url: str)
                 request(user.on(connection), image)
                 done += 1
             except psycopg.Error as error:
-                assert error.diag.sqlstate == "PT402"  # noqa: PT017
+                assert error.diag.sqlstate == "PT402"
         return done
 
     assert sum(together(db_url, [send] * 6)) == 10
@@ -396,7 +396,7 @@ def test_the_database_and_the_engines_accept_the_same_options(
         db.execute("select private.check_operation_options(%s, %s)", (kind, psycopg.types.json.Jsonb(options)))
         database_accepts = True
     except psycopg.Error as error:
-        assert error.diag.sqlstate == "PT400"  # noqa: PT017
+        assert error.diag.sqlstate == "PT400"
         database_accepts = False
     assert (database_accepts, engine_accepts) == (is_good, is_good)
 
@@ -545,7 +545,7 @@ def test_accounts_deleted_while_they_request_and_workers_claim_leave_nothing(peo
             try:
                 request(acting, image)
             except psycopg.Error as error:
-                assert error.diag.sqlstate in ("PT401", "PT404")  # noqa: PT017
+                assert error.diag.sqlstate in ("PT401", "PT404")
         connection.execute("delete from auth.users where id = %s", (user.id,))
 
     def claims(connection: Connection) -> None:
@@ -555,7 +555,7 @@ def test_accounts_deleted_while_they_request_and_workers_claim_leave_nothing(peo
                 try:
                     complete(service, job)
                 except psycopg.Error as error:
-                    assert error.diag.sqlstate == "PT409"  # noqa: PT017
+                    assert error.diag.sqlstate == "PT409"
 
     tasks: list[Callable[[Connection], None]] = [claims, claims]
     tasks += [partial(work, user, image) for user, image in zip(users, images, strict=True)]

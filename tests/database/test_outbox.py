@@ -397,7 +397,7 @@ def test_whoever_does_not_want_a_mail_does_not_get_it_by_a_retry_either(people: 
     assert [row["id"] for row in claim(people)] == [waiting]
 
 
-def test_unsubscribing_ends_marketing_and_nothing_else(people: People, db: Connection) -> None:
+def test_unsubscribing_ends_marketing_and_nothing_else(people: People) -> None:
     user = people.new()
     unsubscribe = partial(people.service.call, "unsubscribe_from_emails")
     assert [unsubscribe(p_user_id=user.id), unsubscribe(p_user_id=user.id), unsubscribe(p_user_id=uuid4())] == [

@@ -210,7 +210,7 @@ def test_a_completion_and_claim_sent_again_gives_the_same_answer(people: People,
     assert len(logs) == 1
 
 
-def test_a_completion_and_claim_sent_again_does_not_hide_a_newer_result(people: People, db: Connection) -> None:
+def test_a_completion_and_claim_sent_again_does_not_hide_a_newer_result(people: People) -> None:
     user, _ = queue(people, 2)
     older, newer = claim(people.service, p_limit=2)
     complete_and_claim(people.service, older, p_claim_id=(claim_id := uuid4()))
@@ -616,7 +616,7 @@ def test_completing_while_the_owner_cancels_ends_one_way_only(people: People, db
                     user.on(connection).call("cancel_image_operation", p_operation_id=job["id"])
                 won += 1
             except psycopg.Error as error:
-                assert error.diag.sqlstate == "PT409"  # noqa: PT017
+                assert error.diag.sqlstate == "PT409"
         return won
 
     wins = together(db_url, [partial(race, action) for action in ("complete", "cancel")])
@@ -644,7 +644,7 @@ def test_cancelling_failing_and_sweeping_at_once_refunds_once(people: People, db
                 else:
                     service.call(SWEEP)
             except psycopg.Error as error:
-                assert error.diag.sqlstate == "PT409"  # noqa: PT017
+                assert error.diag.sqlstate == "PT409"
 
     together(db_url, [partial(race, action) for action in ("cancel", "fail", "sweep", "sweep")])
     assert {operation(db, operation_id)["status"] for operation_id in ids} <= {"failed", "cancelled"}
@@ -812,7 +812,7 @@ def test_workers_owners_and_sweeps_at_once_leave_a_sound_ledger(people: People, 
         try:
             return call()
         except psycopg.Error as error:
-            assert error.diag.sqlstate in expected, error  # noqa: PT017
+            assert error.diag.sqlstate in expected, error
             return None
 
     def owner(user: Person, connection: Connection) -> None:

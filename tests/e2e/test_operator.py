@@ -227,7 +227,7 @@ def test_verify_is_status_1_exactly_when_the_ledger_is_broken(
     assert dtf.json("credits", "verify") == []
 
 
-def test_a_project_that_does_not_answer_is_one_sentence(dtf: Operator) -> None:
+def test_a_project_that_does_not_answer_is_one_sentence() -> None:
     environment: dict[str, str | None] = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SECRET_KEY": "sb_secret_x"}
     result = CliRunner().invoke(app, ["credits", "verify"], env=environment)
     assert (result.exit_code, "does not answer" in result.stderr) == (1, True), result.output

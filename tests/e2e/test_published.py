@@ -133,7 +133,7 @@ def test_a_deactivated_accounts_collections_are_hidden(stack: StackStatus, publi
     assert mine == [{"id": published.collection}], "its owner still reads it"
 
 
-def test_an_account_takes_its_objects_along_and_then_goes(stack: StackStatus, published: Published) -> None:
+def test_an_account_takes_its_objects_along_and_then_goes(published: Published) -> None:
     owner = published.owner
     export: Any = owner.api.rpc("export_account").execute().data
     assert {row["name"] for row in export["objects"]} == {published.original, published.result, published.thumbnail}

@@ -245,7 +245,7 @@ def test_workers_whose_clocks_are_wrong_take_nothing_from_each_other(
 
 
 def test_realtime_wakes_it_also_after_it_was_killed(
-    local_stack: Stack, db: Database, person: Person, start: Callable[..., WorkerProcess]
+    local_stack: Stack, person: Person, start: Callable[..., WorkerProcess]
 ) -> None:
     worker = start(POLL_SECONDS=100)
 
@@ -317,9 +317,7 @@ def test_an_operation_cancelled_in_the_middle_is_stopped_and_refunded(
     assert_ledger(db, person, completed=1, failed=1)
 
 
-def test_asked_to_stop_it_finishes_and_exits_cleanly(
-    db: Database, person: Person, start: Callable[..., WorkerProcess]
-) -> None:
+def test_asked_to_stop_it_finishes_and_exits_cleanly(person: Person, start: Callable[..., WorkerProcess]) -> None:
     first, second = upscale(person, orders("sleep", seconds=1)), upscale(person, orders("echo"))
     worker = start()
     until(lambda: status(person, first) == "processing")
@@ -328,9 +326,7 @@ def test_asked_to_stop_it_finishes_and_exits_cleanly(
     assert (status(person, first), status(person, second)) == ("completed", "pending")
 
 
-def test_asked_to_stop_it_hands_back_what_takes_too_long(
-    db: Database, person: Person, start: Callable[..., WorkerProcess]
-) -> None:
+def test_asked_to_stop_it_hands_back_what_takes_too_long(person: Person, start: Callable[..., WorkerProcess]) -> None:
     operation_id = upscale(person, orders("sleep", seconds=60))
     worker = start(SHUTDOWN_GRACE_SECONDS=0.2)
     until(lambda: status(person, operation_id) == "processing")

@@ -11,6 +11,7 @@ from cli.local.stack import Stack, StackStatus
 from tests.database.personas import Connection, People, Person, Row, connect
 from tests.email import sendgrid_double
 from tests.email.email_process import EmailProcess
+from tests.email.http_service import HttpService
 from tests.email.sendgrid_double import SendGridDouble
 
 
@@ -26,6 +27,18 @@ def people(db: Connection) -> Iterator[People]:
     people = People(db)
     yield people
     people.remove()
+
+
+@pytest.fixture
+def user(people: People) -> Person:
+    return people.new()
+
+
+@pytest.fixture(scope="module")
+def service(stack: StackStatus) -> Iterator[HttpService]:
+    """What the world reaches of the service."""
+    with HttpService(stack) as service:
+        yield service
 
 
 @pytest.fixture(scope="package")

@@ -15,11 +15,6 @@ def dtf(stack: StackStatus) -> Operator:
     return Operator(stack)
 
 
-@pytest.fixture
-def user(people: People) -> Person:
-    return people.new()
-
-
 def mail(user: Person, status: str, error: str | None = None, template: str = "receipt") -> str:
     row = user.connection.execute(
         """

@@ -1,6 +1,6 @@
 """The link to unsubscribe, as people, mail programs and scanners of mails use it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -9,17 +9,6 @@ import pytest
 from cli.local.stack import StackStatus
 from tests.database.personas import People, Person
 from tests.email.http_service import APP_URL, HttpService
-
-
-@pytest.fixture(scope="module")
-def service(stack: StackStatus) -> Iterator[HttpService]:
-    with HttpService(stack) as service:
-        yield service
-
-
-@pytest.fixture
-def user(people: People) -> Person:
-    return people.new()
 
 
 def wants(user: Person) -> Any:

@@ -3,7 +3,6 @@
 import random
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -20,17 +19,6 @@ from tests.email.http_service import HttpService
 from tests.email.signer import Signer, event
 
 NOW = int(time.time())
-
-
-@pytest.fixture(scope="module")
-def service(stack: StackStatus) -> Iterator[HttpService]:
-    with HttpService(stack) as service:
-        yield service
-
-
-@pytest.fixture
-def user(people: People) -> Person:
-    return people.new()
 
 
 @pytest.fixture(scope="module")
