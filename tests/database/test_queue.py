@@ -803,6 +803,18 @@ def test_a_slow_request_that_writes_an_image_holds_up_no_worker(people: People, 
     assert {job["id"] for job in claim(people.service, p_limit=5)} == set(both)
 
 
+def test_a_claim_that_is_not_committed_yet_holds_only_what_it_took(people: People, db_url: str) -> None:
+    waiting = [queue(people)[1][0] for _ in range(5)]
+
+    def take(connection: Connection) -> list[UUID]:
+        return [job["id"] for job in claim(people.service.on(connection), p_limit=5)]
+
+    with connect(db_url) as first, people.service.on(first).acting():
+        (taken,) = first.execute("select id from public.claim_image_operations('worker-1')").fetchall()
+        (others,) = together(db_url, [take])
+    assert [taken["id"], *others] == waiting
+
+
 def test_workers_owners_and_sweeps_at_once_leave_a_sound_ledger(people: People, db: Connection, db_url: str) -> None:
     users = [people.new(credits=40) for _ in range(4)]
     images = {user.id: [people.image(user, f"{n}.png") for n in range(2)] for user in users}
