@@ -132,16 +132,17 @@ grant insert (collection_id, image_id) on public.image_collection_items to authe
 grant delete on public.image_collection_items to authenticated;
 grant select, insert, update, delete on public.image_collection_items to service_role;
 
+-- Both together bound what one account may hold, and what its export and its deletion cost.
 create trigger limit_image_collections
 after insert on public.image_collections
 referencing new table as inserted
-for each statement execute function private.limit_rows('profiles', 'user_id', 1000, 'collections in an account');
+for each statement execute function private.limit_rows('profiles', 'user_id', 200, 'collections in an account');
 
 create trigger limit_image_collection_items
 after insert on public.image_collection_items
 referencing new table as inserted
 for each statement execute function private.limit_rows(
-    'image_collections', 'collection_id', 5000, 'images in a collection'
+    'image_collections', 'collection_id', 2000, 'images in a collection'
 );
 
 -- What everybody sees of the images in a public collection.
