@@ -185,16 +185,16 @@ revoke execute on function public.delete_user_account(uuid, text) from public;
 grant execute on function public.delete_user_account(uuid, text) to service_role;
 
 -- Everything about one account. Left out: how the queue ran its operations (worker, lease, turn), what providers
--- answered and cost, and who of the admins did something.
+-- answered and cost, and who of the admins did something. As json, because jsonb is built from a tree that takes twenty
+-- times the memory of its text, and an account may have hundreds of thousands of rows.
 create function private.export_account(p_user_id uuid)
-returns jsonb
+returns json
 language plpgsql
 stable
 set search_path = ''
 as $$
 declare
     v_account jsonb;
-    v_export jsonb;
 begin
     select to_jsonb(u) into v_account from auth.users as u where u.id = p_user_id;
     if not found then
@@ -202,7 +202,7 @@ begin
             'PT404', 'Account not found', jsonb_build_object('user_id', p_user_id), 'Check the id.');
     end if;
 
-    select jsonb_build_object(
+    return (select json_build_object(
         'exported_at', now(),
         'account', jsonb_build_object(
             'id', p_user_id, 'email', v_account -> 'email', 'phone', v_account -> 'phone',
@@ -211,31 +211,31 @@ begin
             'providers', v_account -> 'raw_app_meta_data' -> 'providers'),
         'profile', (select to_jsonb(p) from public.profiles as p where p.id = p_user_id),
         'subscription_history', coalesce((
-            select jsonb_agg(to_jsonb(s) order by s.created_at, s.id) from public.subscription_history as s
+            select json_agg(to_jsonb(s) order by s.created_at, s.id) from public.subscription_history as s
             where s.user_id = p_user_id), '[]'),
         'billing_orders', coalesce((
-            select jsonb_agg(to_jsonb(o) order by o.created_at, o.id) from public.billing_orders as o
+            select json_agg(to_jsonb(o) order by o.created_at, o.id) from public.billing_orders as o
             where o.user_id = p_user_id), '[]'),
         'billing_invoices', coalesce((
-            select jsonb_agg(to_jsonb(i) order by i.created_at, i.id) from public.billing_invoices as i
+            select json_agg(to_jsonb(i) order by i.created_at, i.id) from public.billing_invoices as i
             where i.user_id = p_user_id), '[]'),
         'stripe_customers', coalesce((
-            select jsonb_agg(to_jsonb(c) order by c.created_at, c.id) from public.stripe_customers as c
+            select json_agg(to_jsonb(c) order by c.created_at, c.id) from public.stripe_customers as c
             where c.user_id = p_user_id), '[]'),
         'credit_transactions', coalesce((
-            select jsonb_agg(to_jsonb(t) order by t.seq) from public.credit_transactions as t
+            select json_agg(to_jsonb(t) order by t.seq) from public.credit_transactions as t
             where t.user_id = p_user_id), '[]'),
         'credit_grants', coalesce((
-            select jsonb_agg(to_jsonb(g) order by g.seq) from public.credit_grants as g
+            select json_agg(to_jsonb(g) order by g.seq) from public.credit_grants as g
             where g.user_id = p_user_id), '[]'),
         'credit_clawbacks', coalesce((
-            select jsonb_agg(to_jsonb(k) order by k.created_at, k.id) from public.credit_clawbacks as k
+            select json_agg(to_jsonb(k) order by k.created_at, k.id) from public.credit_clawbacks as k
             where k.user_id = p_user_id), '[]'),
         'images', coalesce((
-            select jsonb_agg(to_jsonb(i) order by i.created_at, i.id) from public.images as i
+            select json_agg(to_jsonb(i) order by i.created_at, i.id) from public.images as i
             where i.user_id = p_user_id), '[]'),
         'image_operations', coalesce((
-            select jsonb_agg(
+            select json_agg(
                 jsonb_build_object(
                     'id', o.id, 'image_id', o.image_id, 'operation_type', o.operation_type,
                     'api_provider', o.api_provider, 'status', o.status, 'options', o.options,
@@ -247,22 +247,21 @@ begin
             from public.image_operations as o
             where o.user_id = p_user_id), '[]'),
         'image_collections', coalesce((
-            select jsonb_agg(to_jsonb(c) order by c.created_at, c.id) from public.image_collections as c
+            select json_agg(to_jsonb(c) order by c.created_at, c.id) from public.image_collections as c
             where c.user_id = p_user_id), '[]'),
         'image_collection_items', coalesce((
-            select jsonb_agg(to_jsonb(m) order by m.added_at, m.id) from public.image_collection_items as m
+            select json_agg(to_jsonb(m) order by m.added_at, m.id) from public.image_collection_items as m
             inner join public.image_collections as c on c.id = m.collection_id
-            where c.user_id = p_user_id), '[]')
-    ) || jsonb_build_object(
+            where c.user_id = p_user_id), '[]'),
         'operation_requests', coalesce((
-            select jsonb_agg(
+            select json_agg(
                 jsonb_build_object(
                     'idempotency_key', r.idempotency_key, 'operation_id', r.operation_id, 'created_at', r.created_at)
                 order by r.created_at, r.idempotency_key)
             from private.operation_requests as r
             where r.user_id = p_user_id), '[]'),
         'api_usage_logs', coalesce((
-            select jsonb_agg(
+            select json_agg(
                 jsonb_build_object(
                     'operation_id', l.operation_id, 'api_provider', l.api_provider,
                     'operation_type', l.operation_type, 'model', l.model, 'request_data', l.request_data,
@@ -271,24 +270,24 @@ begin
             from public.api_usage_logs as l
             where l.user_id = p_user_id), '[]'),
         'user_activity_logs', coalesce((
-            select jsonb_agg(to_jsonb(l) order by l.created_at, l.id) from public.user_activity_logs as l
+            select json_agg(to_jsonb(l) order by l.created_at, l.id) from public.user_activity_logs as l
             where l.user_id = p_user_id), '[]'),
         'email_logs', coalesce((
-            select jsonb_agg(
+            select json_agg(
                 to_jsonb(l) - 'lease_token' - 'lease_expires_at' || jsonb_build_object('template', t.name)
                 order by l.created_at, l.id)
             from public.email_logs as l
             left join public.email_templates as t on t.id = l.template_id
             where l.user_id = p_user_id), '[]'),
         'email_events', coalesce((
-            select jsonb_agg(to_jsonb(e) order by e.occurred_at, e.sg_event_id) from public.email_events as e
+            select json_agg(to_jsonb(e) order by e.occurred_at, e.sg_event_id) from public.email_events as e
             inner join public.email_logs as l on l.id = e.email_log_id
             where l.user_id = p_user_id), '[]'),
         'email_suppressions', coalesce((
-            select jsonb_agg(to_jsonb(s) order by s.created_at, s.id) from public.email_suppressions as s
+            select json_agg(to_jsonb(s) order by s.created_at, s.id) from public.email_suppressions as s
             where s.user_id = p_user_id), '[]'),
         'admin_logs', coalesce((
-            select jsonb_agg(
+            select json_agg(
                 jsonb_build_object(
                     'action', l.action, 'target_type', l.target_type, 'target_id', l.target_id,
                     'details', l.details - 'reason', 'created_at', l.created_at)
@@ -296,16 +295,15 @@ begin
             from public.admin_logs as l
             where l.target_user_id = p_user_id), '[]'),
         'objects', coalesce((
-            select jsonb_agg(to_jsonb(o)) from private.account_objects(p_user_id) as o), '[]')
-    ) into v_export;
-    return v_export;
+            select json_agg(to_jsonb(o)) from private.account_objects(p_user_id) as o), '[]')
+    ));
 end;
 $$;
 
 revoke execute on function private.export_account(uuid) from public;
 
 create function private.export_own_account()
-returns jsonb
+returns json
 language plpgsql
 stable
 security definer
@@ -320,7 +318,7 @@ revoke execute on function private.export_own_account() from public;
 grant execute on function private.export_own_account() to authenticated;
 
 create function public.export_account()
-returns jsonb
+returns json
 language plpgsql
 stable
 set search_path = ''
@@ -337,7 +335,7 @@ revoke execute on function public.export_account() from public;
 grant execute on function public.export_account() to authenticated;
 
 create function private.export_user_account(p_user_id uuid)
-returns jsonb
+returns json
 language plpgsql
 stable
 security definer
@@ -352,7 +350,7 @@ revoke execute on function private.export_user_account(uuid) from public;
 grant execute on function private.export_user_account(uuid) to service_role;
 
 create function public.export_user_account(p_user_id uuid)
-returns jsonb
+returns json
 language plpgsql
 stable
 set search_path = ''

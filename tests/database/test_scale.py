@@ -1,9 +1,10 @@
-"""What a call of the queue touches when the table is large, or when old versions of its rows cannot be removed.
+"""What calls touch when tables are large, or when old versions of their rows cannot be removed.
 
-Counted in blocks and not in time, which depends on what else the machine does.
+Counted in blocks and bytes and not in time, which depends on what else the machine does.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -156,3 +157,27 @@ def test_a_long_transaction_slows_the_queue_and_stops_nothing(people: People, ad
     afterwards = blocks(admin, CLAIM)
     assert len(done) == rounds
     assert afterwards < while_it_lasts <= 5 * rounds, (while_it_lasts, afterwards)
+
+
+def most_memory(connection: Connection) -> int:
+    """The most bytes that the backend of a connection has had so far."""
+    status = Path(f"/proc/{connection.info.backend_pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def test_the_export_of_a_large_account_takes_little_more_memory_than_its_text(
+    people: People, admin: Connection, db_url: str
+) -> None:
+    user = people.new()
+    admin.execute(
+        "insert into public.user_activity_logs (user_id, activity_type, activity_data)"
+        " select %s, 'download', '{}' from generate_series(1, 100000)",
+        (user.id,),
+    )
+    with connect(db_url) as connection:
+        acting = user.on(connection)
+        acting.sql("select count(*) from public.user_activity_logs where user_id = %s", user.id)
+        before = most_memory(connection)
+        (row,) = acting.sql("select length(public.export_account()::text) as size")
+        assert most_memory(connection) - before < 12 * row["size"], (before, most_memory(connection), row)
