@@ -14,7 +14,7 @@ from tests.e2e.manual import Selling, selling
 from tests.e2e.worker_process import until
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shop(local_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Selling]:
     with selling(local_stack, tmp_path_factory.mktemp("shop")) as shop:
         yield shop
