@@ -154,12 +154,12 @@ def test_killed_again_and_again_under_load_nothing_is_lost_or_done_twice(
 def test_killed_before_its_claim_is_committed_it_loses_nothing(
     db: Database, person: Person, start: Callable[..., WorkerProcess], stack: StackStatus
 ) -> None:
-    """The claim waits for the image, which somebody holds, while its worker dies."""
+    """The claim waits to write images, a table that somebody holds, while its worker dies."""
     first = start()
+    image_id = person.upload("art", orders("echo"))
     with connect(stack) as blocker, blocker.transaction():
-        image_id = person.upload("art", orders("echo"))
+        blocker.execute("lock table public.images in share mode")
         operation_id = str(person.request(image_id, "upscale")["id"])
-        blocker.execute("select from public.images where id = %s for update", (image_id,))
         until(partial(waits, db, "claim_image_operations"))
         first.signal(signal.SIGKILL)
         first.wait()
