@@ -72,6 +72,10 @@ class Gateway:
         """The parent that watches over the gateway, and the process that serves, as far as they are there."""
         return processes.find([str(SCRIPT), str(self.directory)])
 
+    def is_up_to_date(self) -> bool:
+        """Whether it was last started with the ports, keys and addresses of now."""
+        return self._settings_path.exists() and self._settings_path.read_text() == self._settings()
+
     def _answers(self) -> bool:
         return processes.serves(f"{self.state.api_url}/health")
 
@@ -97,8 +101,15 @@ class Gateway:
             "secret_key": self.state.secret_key,
         }
         write_private(project / "supabase" / "config.json", json.dumps(config, indent=2))
+        write_private(self._settings_path, self._settings())
+
+    @property
+    def _settings_path(self) -> Path:
+        return self.directory / "gateway.json"
+
+    def _settings(self) -> str:
         settings = {
-            "project_directory": str(project),
+            "project_directory": str(self.directory / "project"),
             "database_url": self.state.admin_url,
             "database_connections": DATABASE_CONNECTIONS,
             "port": self.state.api_port,
@@ -107,4 +118,4 @@ class Gateway:
             "publishable_key": self.state.publishable_key,
             "billing_url": self.state.billing_url,
         }
-        write_private(self.directory / "gateway.json", json.dumps(settings, indent=2))
+        return json.dumps(settings, indent=2)

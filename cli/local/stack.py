@@ -110,40 +110,28 @@ class Stack:
         supabase_cli.executable(self.project)
         with self._locked():
             self._check_port(api_port)
-            is_billed_elsewhere = billing_url is not None and billing_url != self.state.billing_url
             if billing_url is not None:
                 self.state.billing_url = billing_url
             self.state.save(self._state_path)  # before the first use of its passwords
             report("Starting Postgres")
-            port_before = self.state.postgres_port
             self.postgres.start()
-            if self.state.postgres_port != port_before:
-                self.state.save(self._state_path)
-                # They would go on looking for the database at the old port.
-                self.gateway.stop()
-                self.realtime.stop()
+            self.state.save(self._state_path)
             if self._is_new():
                 report("Creating the auth and storage schemas")
                 prepare_database(self.gateway, self.state)
             report("Applying the migrations")
             before = self._schema_version()
             supabase_cli.push(self.project, self.state.db_url)
-            if not self.realtime.running():
+            if not (self.realtime.running() and self.realtime.is_up_to_date()):
                 report("Starting Realtime")
-                realtime_port_before = self.state.realtime_port
                 self.realtime.start()
-                if self.state.realtime_port != realtime_port_before:
-                    self.gateway.stop()  # it would go on looking for Realtime at the old port
             if not self.mailbox.running():
                 report("Starting the mailbox")
-                smtp_port_before = self.state.smtp_port
                 self.mailbox.start()
-                if self.state.smtp_port != smtp_port_before:
-                    self.gateway.stop()
-            # The gateway reads the schema and its settings when it starts.
-            is_changed = is_billed_elsewhere or before != self._schema_version()
+            # It reads the schema when it starts, as its settings.
+            is_up_to_date = before == self._schema_version() and self.gateway.is_up_to_date()
             moves = api_port is not None and api_port != self.state.api_port
-            if is_changed or moves or not self.gateway.running():
+            if moves or not is_up_to_date or not self.gateway.running():
                 report("Starting the gateway")
                 self.gateway.start(api_port)
             self.state.save(self._state_path)

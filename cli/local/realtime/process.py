@@ -29,14 +29,7 @@ class Realtime:
         """Start on the port of last time where it is free, else on any free one."""
         self.stop()
         self.state.realtime_port = free_port(self.state.realtime_port)
-        settings = {
-            "port": self.state.realtime_port,
-            "database_url": self.state.admin_url,
-            "jwt_secret": self.state.jwt_secret,
-            "publishable_key": self.state.publishable_key,
-            "secret_key": self.state.secret_key,
-        }
-        write_private(self.directory / "realtime.json", json.dumps(settings, indent=2))
+        write_private(self._settings_path, self._settings())
         command = [sys.executable, "-m", "cli.local.realtime", str(self.directory)]
         process = processes.start(command, self.log, {}, self.directory)
         processes.wait_until(self._answers, process, START_SECONDS, "Realtime", self.log)
@@ -53,6 +46,24 @@ class Realtime:
             for module in ("cli.local.realtime", "cli.local.realtime.server")
             for process in processes.find(["-m", module, str(self.directory)])
         ]
+
+    def is_up_to_date(self) -> bool:
+        """Whether it was last started with the ports and keys of now."""
+        return self._settings_path.exists() and self._settings_path.read_text() == self._settings()
+
+    @property
+    def _settings_path(self) -> Path:
+        return self.directory / "realtime.json"
+
+    def _settings(self) -> str:
+        settings = {
+            "port": self.state.realtime_port,
+            "database_url": self.state.admin_url,
+            "jwt_secret": self.state.jwt_secret,
+            "publishable_key": self.state.publishable_key,
+            "secret_key": self.state.secret_key,
+        }
+        return json.dumps(settings, indent=2)
 
     def _answers(self) -> bool:
         return processes.serves(f"http://127.0.0.1:{self.state.realtime_port}/health")
