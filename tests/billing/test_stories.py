@@ -18,7 +18,7 @@ from tests.billing.service_process import ServiceProcess
 from tests.billing.shop import Buyer, Shop
 from tests.billing.stripe_double import StripeDouble
 
-ORDERS = 12  # of each story
+ORDERS = 25  # of each story
 AT_ONCE = 8
 KILLS = 8
 SEED = 20261122
