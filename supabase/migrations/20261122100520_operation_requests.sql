@@ -267,14 +267,31 @@ $$;
 
 revoke execute on function private.cancel_operation_of(uuid, uuid, text) from public;
 
+-- A worker that had begun may have paid a provider, and the refund brings the credits of the next one: without a bound
+-- an account with two credits could spend any amount of the operator's money.
 create function private.cancel_image_operation(p_operation_id uuid)
 returns public.image_operations
 language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+    c_most_stopped constant integer := 20;
+    v_operation constant public.image_operations :=
+        private.cancel_operation_of(auth.uid(), p_operation_id, 'Cancelled by the owner.');
 begin
-    return private.cancel_operation_of(auth.uid(), p_operation_id, 'Cancelled by the owner.');
+    if v_operation.attempts > 0 and (
+        select count(*) > c_most_stopped from public.image_operations as o
+        where
+            o.user_id = v_operation.user_id and o.completed_at > now() - interval '1 day'
+            and o.status = 'cancelled' and o.attempts > 0
+    ) then
+        perform private.refuse(
+            'PT429', format('You have stopped %s running operations today, the most allowed', c_most_stopped),
+            jsonb_build_object('operation_id', p_operation_id, 'limit', c_most_stopped),
+            'Wait until it has ended: should it fail, its credits come back.');
+    end if;
+    return v_operation;
 end;
 $$;
 
@@ -320,6 +337,6 @@ $$;
 
 comment on function public.cancel_image_operation(uuid) is
 'Cancels the caller''s own unfinished operation, refunds it and returns its row. Errors: 404 unknown operation, '
-'409 already finished.';
+'409 already finished, 429 it has begun, and 20 such were cancelled in the last day.';
 revoke execute on function public.cancel_image_operation(uuid) from public;
 grant execute on function public.cancel_image_operation(uuid) to authenticated;

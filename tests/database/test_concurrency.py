@@ -26,7 +26,7 @@ CALLS = 1_100  # of each connection
 ROLLED_BACK = 0.08  # of the calls
 KILLS = 40
 # What a caller may be told when others were faster: too few credits, not there (any more), no longer possible.
-REFUSALS = {"PT402", "PT404", "PT409"}
+REFUSALS = {"PT402", "PT404", "PT409", "PT429"}
 
 pytestmark = [pytest.mark.usefixtures("empty_queue"), pytest.mark.timeout(400)]
 

@@ -27,6 +27,7 @@ JUMP = 4
 SOON = timedelta(days=2)
 PRICES = {"upscale": 1, "background_removal": 1, "vectorize": 2}
 MOST_ATTEMPTS = 3
+MOST_STOPPED = 20
 
 
 @dataclass
@@ -233,7 +234,10 @@ class History(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         key, job = self._pick(data, "pending", "processing", "completed", "failed", "cancelled")
         _, refusal = self._refusal(job.user, "cancel_image_operation", p_operation_id=key)
-        if job.status in ("pending", "processing"):
+        stopped = sum(1 for j in self.jobs.values() if j.user is job.user and j.status == "cancelled" and j.attempts)
+        if job.status in ("pending", "processing") and job.attempts and stopped == MOST_STOPPED:
+            assert refusal == "PT429"
+        elif job.status in ("pending", "processing"):
             assert refusal is None
             self._end(job, "cancelled")
         else:

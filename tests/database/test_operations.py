@@ -452,6 +452,32 @@ def test_cancelling_a_running_operation_refunds_it_and_cuts_the_worker_off(peopl
         complete(people.service, job)
 
 
+def test_only_so_many_running_operations_are_stopped_in_a_day(people: People, db: Connection) -> None:
+    user = people.new()
+    image = people.image(user)
+
+    def stop() -> None:
+        request(user, image)
+        user.call(CANCEL, p_operation_id=claim(people)["id"])
+
+    for _ in range(20):
+        stop()
+    with refused("PT429", "stopped 20 running operations"):
+        stop()
+    assert people.balance(user) == 1
+    (row,) = user.sql("select id from public.image_operations where status = 'processing'")
+
+    # Nobody has paid for one that waits, nor does yesterday count.
+    waiting = request(user, image)
+    assert user.call(CANCEL, p_operation_id=waiting["id"])["credits_refunded"] == 1
+    db.execute(
+        "update public.image_operations set completed_at = completed_at - interval '1 day'"
+        " where user_id = %s and status = 'cancelled'",
+        (user.id,),
+    )
+    assert user.call(CANCEL, p_operation_id=row["id"])["credits_refunded"] == 1
+
+
 def test_nobody_cancels_a_strangers_operation(people: People) -> None:
     user, stranger = people.new(), people.new()
     operation = request(user, people.image(user))
