@@ -17,8 +17,9 @@ from tests.email.sendgrid_double import SendGridDouble
 
 @pytest.fixture(scope="package")
 def db(local_stack: Stack) -> Iterator[Connection]:
-    """A connection as the owner of the tables."""
+    """A connection as the owner of the tables. The mails that other tests have left are not sent here."""
     with connect(local_stack.state.db_url) as connection:
+        connection.execute("delete from public.email_logs where status in ('queued', 'sending')")
         yield connection
 
 
