@@ -64,4 +64,19 @@ def _describe(problem: ErrorDetails, prefix: str) -> str:
     if problem["type"] == "missing":
         return f"{variable} is not set: set it in the environment (`dtf status --json` prints the local values)."
     # The value itself is left out, because it may be a secret.
-    return f"{variable} cannot be used: {problem['msg'].removeprefix('Value error, ')}."
+    return f"{variable} cannot be used: {_reason(problem)}."
+
+
+def _reason(problem: ErrorDetails) -> str:
+    match problem["type"], problem.get("ctx", {}):
+        case "int_parsing", _:
+            return "it is a whole number"
+        case "float_parsing", _:
+            return "it is a number"
+        case "greater_than_equal", {"ge": least}:
+            return f"it is at least {least:g}"
+        case "greater_than", {"gt": bound}:
+            return f"it is more than {bound:g}"
+        case "less_than_equal", {"le": most}:
+            return f"it is at most {most:g}"
+    return problem["msg"].removeprefix("Value error, ")

@@ -1,5 +1,7 @@
 """Settings of the billing service, read from the environment."""
 
+import re
+
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -16,8 +18,15 @@ class StripeSettings(ProjectSettings):
     stripe_api_url: str | None = Field(default=None, validation_alias=AliasChoices("STRIPE_API_URL", "stripe_api_url"))
     """Another server than Stripe's: the stand-in of this machine. Real payments are not known there."""
 
-    currency: str = Field(default="usd", pattern="^[a-z]{3}$")
+    currency: str = "usd"
     """The currency of the catalogue's prices."""
+
+    @field_validator("currency")
+    @classmethod
+    def _require_currency(cls, currency: str) -> str:
+        if not re.fullmatch("[a-z]{3}", currency):
+            raise ValueError("a currency is three small letters, such as usd")
+        return currency
 
     @field_validator("stripe_api_url")
     @classmethod

@@ -36,8 +36,8 @@ def test_operation_types_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch
         ("SUPABASE_URL", None, "SUPABASE_URL is not set: set it in the environment"),
         ("SUPABASE_URL", "localhost:54321", "SUPABASE_URL cannot be used: it is the project's address"),
         ("SUPABASE_SECRET_KEY", " ", "SUPABASE_SECRET_KEY cannot be used: it is empty"),
-        ("WORKER_LEASE_SECONDS", "1", "WORKER_LEASE_SECONDS cannot be used: Input should be greater than"),
-        ("WORKER_HTTP_PORT", "web", "WORKER_HTTP_PORT cannot be used: Input should be a valid integer"),
+        ("WORKER_LEASE_SECONDS", "1", "WORKER_LEASE_SECONDS cannot be used: it is at least 2"),
+        ("WORKER_HTTP_PORT", "web", "WORKER_HTTP_PORT cannot be used: it is a whole number"),
     ],
 )
 def test_each_problem_is_a_sentence(
