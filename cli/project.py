@@ -38,6 +38,10 @@ def connect() -> Client:
         url, key = stack.api_url, stack.secret_key
     elif not key:
         raise StackError("SUPABASE_URL is set but SUPABASE_SECRET_KEY is not. Set both, or none for the local stack.")
+    elif not url.startswith(("http://", "https://")):
+        raise StackError(
+            "SUPABASE_URL cannot be used: it is the project's address and starts with http:// or https://."
+        )
     return create_client(url, key or "", ClientOptions(auto_refresh_token=False, persist_session=False))
 
 

@@ -233,6 +233,8 @@ def test_a_project_that_does_not_answer_is_one_sentence() -> None:
     assert (result.exit_code, "does not answer" in result.stderr) == (1, True), result.output
     result = CliRunner().invoke(app, ["credits", "verify"], env=environment | {"SUPABASE_SECRET_KEY": None})
     assert "SUPABASE_SECRET_KEY is not" in result.stderr
+    result = CliRunner().invoke(app, ["credits", "verify"], env=environment | {"SUPABASE_URL": "project.example.test"})
+    assert (result.exit_code, "SUPABASE_URL cannot be used" in result.stderr) == (1, True), result.output
 
 
 FIGURES = ("revenue", "margins", "funnel", "retention", "queue", "engines")
