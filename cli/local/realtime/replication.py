@@ -53,6 +53,8 @@ class Replication:
         while True:
             try:
                 async with await connect(self._url, "replication") as connection:
+                    # Postgres would log each reading in six lines; errors are in this process' own log.
+                    await connection.execute("set log_min_messages = fatal")
                     await self._create_slot(connection)
                     self._begin()
                     wait = RETRY_SECONDS[0]
