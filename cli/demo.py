@@ -91,14 +91,21 @@ def run(stack: StackStatus, output: Path, console: Console) -> None:
     print_ledger(stack, user, console)
     seconds = time.monotonic() - started
     console.print(
-        f"\n[green]✓[/green] Done in {seconds:.0f} s. Look at the results: [bold]{output / 'index.html'}[/bold]"
+        f"\n[green]✓[/green] Done in {seconds:.0f} s. Look at the results: [bold]{output / 'index.html'}[/bold]",
+        soft_wrap=True,
     )
     for file in (*files.values(), *welcome.files):
         console.print(f"  {file}", highlight=False, soft_wrap=True)
-    console.print("The stack is still running: .venv/bin/dtf status tells where, .venv/bin/dtf down stops it.")
+    console.print(
+        "The stack is still running: .venv/bin/dtf status tells where, .venv/bin/dtf down stops it.", soft_wrap=True
+    )
     if stack.web_url:
-        console.print(f"Try it yourself, with .venv/bin/dtf worker beside it: [bold]{stack.web_url}[/bold]")
-    console.print(f"The mailbox, for mails that .venv/bin/dtf email serve sends: [bold]{stack.mail_url}[/bold]")
+        console.print(
+            f"Try it yourself, with .venv/bin/dtf worker beside it: [bold]{stack.web_url}[/bold]", soft_wrap=True
+        )
+    console.print(
+        f"The mailbox, for mails that .venv/bin/dtf email serve sends: [bold]{stack.mail_url}[/bold]", soft_wrap=True
+    )
 
 
 def worker_log() -> Path:
@@ -258,12 +265,13 @@ def watch(user: User, todo: list[Step], process: subprocess.Popen[bytes], consol
                 step.row = by_id[step.row["id"]]
                 show(progress, bars[step.row["id"]], step)
     for step in todo:
-        if step.fails:
-            console.print(f"[yellow]![/yellow] {step.title}: {step.row['error_message']}", highlight=False)
         if step.row["status"] != ("failed" if step.fails else "completed"):
             raise StackError(
                 f"{step.title} ended as {step.row['status']}: {step.row['error_message']} See {worker_log()}."
             )
+        if step.fails:
+            told = f"{step.title}: refused on purpose, to show the refund. {step.row['error_message']}"
+            console.print(f"[green]✓[/green] {told}", highlight=False, soft_wrap=True)
 
 
 def show(progress: Progress, bar: Any, step: Step) -> None:
@@ -308,7 +316,7 @@ def write_page(output: Path, todo: list[Step], files: dict[str, Path], welcome: 
             name = files[step.row["id"]].name
             after = f'<figure><img src="{name}" alt="After"><figcaption>After: {caption}</figcaption></figure>'
         else:
-            after = f"<p>Refused and refunded: {html.escape(step.row['error_message'])}</p>"
+            after = f"<p>Refused on purpose, to show the refund: {html.escape(step.row['error_message'])}</p>"
         title = f"{step.title}: {step.options['prompt']}" if "prompt" in step.options else step.title
         figures.append(f"<section><h2>{html.escape(title)}</h2><div>{before}{after}</div></section>")
     page_of_mail, *pictures = (file.name for file in welcome.files)
