@@ -30,9 +30,6 @@ app.add_typer(operations.app, name="operations")
 app.add_typer(plans.app, name="plans")
 app.add_typer(billing.app, name="stripe")
 app.add_typer(email_commands.app, name="email")
-app.command()(doctor.doctor)
-app.command()(stats.stats)
-app.command()(maintain.maintain)
 
 LOG_POLL_SECONDS = 0.3
 
@@ -194,6 +191,12 @@ def print_status(stack: StackStatus, as_json: bool) -> None:
     table.add_row("Secret key", "•••  (dtf status --json prints it)")
     console.print(f"[green]✓[/green] The stack is running ({stack.kind}).")
     console.print(table)
+
+
+# Last, as `dtf --help` keeps this order: who is new here needs `dtf up` first.
+app.command()(doctor.doctor)
+app.command()(stats.stats)
+app.command()(maintain.maintain)
 
 
 if __name__ == "__main__":
