@@ -37,6 +37,8 @@ def readable_errors() -> Iterator[None]:
         yield
     except StackError as error:
         fail(error)
+    except PermissionError as error:
+        fail(StackError(f"{error.filename} is not yours to use: {error.strerror}. Check whose folder it is."))
 
 
 def done(message: str) -> None:

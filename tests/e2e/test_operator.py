@@ -1,5 +1,6 @@
 """`dtf users`, `dtf credits` and `dtf stats`, as an operator runs them against a project."""
 
+import errno
 import json
 import uuid
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any
 
 import psycopg
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from cli.local.stack import StackStatus
 from cli.main import app
+from cli.output import readable_errors
 from tests.e2e.people import Person, operator, sign_up
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
@@ -235,6 +238,12 @@ def test_a_project_that_does_not_answer_is_one_sentence() -> None:
     assert "SUPABASE_SECRET_KEY is not" in result.stderr
     result = CliRunner().invoke(app, ["credits", "verify"], env=environment | {"SUPABASE_URL": "project.example.test"})
     assert (result.exit_code, "SUPABASE_URL cannot be used" in result.stderr) == (1, True), result.output
+
+
+def test_a_folder_of_somebody_else_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), readable_errors():
+        raise PermissionError(errno.EACCES, "Permission denied", "/srv/editor/.dtf/state.json")
+    assert "/srv/editor/.dtf/state.json is not yours to use: Permission denied." in capsys.readouterr().err
 
 
 FIGURES = ("revenue", "margins", "funnel", "retention", "queue", "engines")
