@@ -8,7 +8,6 @@ from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import typer
-from rich.table import Table
 
 from cli import billing, doctor, maintain, operations, plans, stats, users
 from cli import credits as credit_commands
@@ -180,17 +179,19 @@ def print_status(stack: StackStatus, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(stack.as_dict()))
         return
-    table = Table(show_header=False, box=None, padding=(0, 2))
-    if stack.web_url:
-        table.add_row("Web client", stack.web_url)
-    if stack.mail_url:
-        table.add_row("Mailbox", stack.mail_url)
-    table.add_row("Project URL", stack.api_url)
-    table.add_row("Database", stack.db_url.replace(f":{urlsplit(stack.db_url).password}@", ":•••@"))
-    table.add_row("Publishable key", stack.publishable_key)
-    table.add_row("Secret key", "•••  (dtf status --json prints it)")
+    facts = {
+        "Web client": stack.web_url,
+        "Mailbox": stack.mail_url,
+        "Project URL": stack.api_url,
+        "Database": stack.db_url.replace(f":{urlsplit(stack.db_url).password}@", ":•••@"),
+        "Publishable key": stack.publishable_key,
+        "Secret key": "•••  (dtf status --json prints it)",
+    }
     console.print(f"[green]✓[/green] The stack is running ({stack.kind}).")
-    console.print(table)
+    for name, value in facts.items():
+        if value:
+            # Addresses and keys are copied: a narrow terminal may break them, but nothing is cut.
+            console.print(f"  {name:<17}  {value}", soft_wrap=True)
 
 
 # Last, as `dtf --help` keeps this order: who is new here needs `dtf up` first.

@@ -24,6 +24,7 @@ def test_the_demonstration_leaves_four_good_results_a_mail_and_a_ledger_that_add
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "refused on purpose, to show the refund" in done.stdout
     assert "adds up to the balance of 6 credits" in done.stdout
     for name, size in (("1-upscaled-photo", (1804, 1200)), ("2-background-removed", (1000, 1000))):
         with Image.open(output / f"{name}.png") as result:
