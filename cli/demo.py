@@ -87,8 +87,8 @@ def run(stack: StackStatus, output: Path, console: Console) -> None:
     if welcome.trouble:
         console.print(f"[yellow]![/yellow] There is no picture of it. {welcome.trouble}", highlight=False)
     files = download(user, todo, output)
-    write_page(output, todo, files, welcome)
-    print_ledger(stack, user, console)
+    entries = print_ledger(stack, user, console)
+    write_page(output, todo, files, welcome, entries)
     seconds = time.monotonic() - started
     console.print(
         f"\n[green]✓[/green] Done in {seconds:.0f} s. Look at the results: [bold]{output / 'index.html'}[/bold]",
@@ -302,8 +302,10 @@ def download(user: User, todo: list[Step], output: Path) -> dict[str, Path]:
     return files
 
 
-def write_page(output: Path, todo: list[Step], files: dict[str, Path], welcome: Received) -> None:
-    """A page with each picture before and after, on a checkerboard that shows transparency, and with the mail."""
+def write_page(
+    output: Path, todo: list[Step], files: dict[str, Path], welcome: Received, entries: list[dict[str, Any]]
+) -> None:
+    """A page with each picture before and after, on a checkerboard for transparency, with the mail and the ledger."""
     figures = []
     for step in todo:
         before = ""
@@ -323,12 +325,24 @@ def write_page(output: Path, todo: list[Step], files: dict[str, Path], welcome: 
     shown = "".join(f'<figure><img src="{name}" alt="The mail"></figure>' for name in pictures)
     link = f'<p><a href="{page_of_mail}">{html.escape(welcome.subject)}</a></p>'
     figures.append(f"<section><h2>The welcome mail</h2>{link}<div>{shown}</div></section>")
+    heads = "<tr><th>What</th><th class=number>Change</th><th class=number>Balance</th></tr>"
+    rows = "".join(
+        f"<tr><td>{html.escape(entry['description'])}</td><td class=number>{change_of(entry):+d}</td>"
+        f"<td class=number>{entry['balance_after']}</td></tr>"
+        for entry in entries
+    )
+    figures.append(f"<section><h2>The ledger</h2><table>{heads}{rows}</table></section>")
     page = (Path(__file__).with_name("demo.html").read_text()).replace("<!-- results -->", "\n".join(figures))
     (output / "index.html").write_text(page)
 
 
-def print_ledger(stack: StackStatus, user: User, console: Console) -> None:
-    """Print the user's transactions as he may read them, and let the database check its own books."""
+def change_of(entry: dict[str, Any]) -> int:
+    """The credits that an entry of the ledger added, negative where it took some."""
+    return int(entry["balance_after"] - entry["balance_before"])
+
+
+def print_ledger(stack: StackStatus, user: User, console: Console) -> list[dict[str, Any]]:
+    """Print the user's transactions as he may read them, let the database check its own books; returns the entries."""
     rows = cast(
         list[dict[str, Any]],
         user.client.table("credit_transactions").select("*").order("seq").execute().data,
@@ -337,14 +351,14 @@ def print_ledger(stack: StackStatus, user: User, console: Console) -> None:
     for heading, justify in (("Type", "left"), ("Description", "left"), ("Change", "right"), ("Balance", "right")):
         table.add_column(heading, justify=cast(Any, justify))
     for row in rows:
-        change = row["balance_after"] - row["balance_before"]
-        table.add_row(row["transaction_type"], row["description"], f"{change:+d}", str(row["balance_after"]))
+        table.add_row(row["transaction_type"], row["description"], f"{change_of(row):+d}", str(row["balance_after"]))
     console.print(table)
     profile = cast(dict[str, Any], user.client.table("profiles").select("*").eq("id", user.id).single().execute().data)
-    total = sum(row["balance_after"] - row["balance_before"] for row in rows)
+    total = sum(change_of(row) for row in rows)
     if profile["credits_remaining"] != total:
         raise StackError(f"The ledger sums to {total}, but the balance is {profile['credits_remaining']}.")
     violations = create_client(stack.api_url, stack.secret_key).rpc("verify_ledger", {}).execute().data
     if violations:
         raise StackError(f"The ledger is not sound: {violations}")
     console.print(f"[green]✓[/green] The ledger adds up to the balance of {total} credits.", highlight=False)
+    return rows

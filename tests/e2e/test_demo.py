@@ -40,3 +40,4 @@ def test_the_demonstration_leaves_four_good_results_a_mail_and_a_ledger_that_add
     for picture in output.glob("*.*g"):
         assert picture.name in page
     assert "Refused on purpose" in page
+    assert "Refund: background_removal failed" in page
