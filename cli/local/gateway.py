@@ -45,7 +45,7 @@ class Gateway:
         # fmt: off
         done = subprocess.run(
             [str(NODE), str(SCRIPT), str(self.directory), "--provision"], capture_output=True, text=True, check=False,
-            env={**os.environ, **node_environment()},
+            env={**os.environ, **self._environment()},
         )
         # fmt: on
         if done.returncode != 0:
@@ -57,8 +57,12 @@ class Gateway:
         self.state.api_port = port or free_port(self.state.api_port)
         self._write_settings()
         command = [str(NODE), str(SCRIPT), str(self.directory)]
-        process = processes.start(command, self.log, node_environment(), self.directory)
+        process = processes.start(command, self.log, self._environment(), self.directory)
         processes.wait_until(self._answers, process, START_SECONDS, "The gateway", self.log)
+
+    def _environment(self) -> dict[str, str]:
+        # The server keeps a folder in the home directory, where nothing of this stack belongs.
+        return {**node_environment(), "HOME": str(self.directory)}
 
     def stop(self) -> None:
         """End it; requests under way are cut off."""
