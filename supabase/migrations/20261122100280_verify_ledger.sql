@@ -19,7 +19,10 @@ as $$
         window account as (partition by t.user_id order by t.seq)
     ),
     entry_allocations as (
-        select a.transaction_id, sum(a.amount) as amount, min(a.amount) as smallest, max(a.amount) as largest
+        select
+            a.transaction_id, sum(a.amount) as amount, min(a.amount) as smallest, max(a.amount) as largest,
+            -- No key or constraint keeps an array from naming a grant twice, or nothing.
+            count(*) > count(distinct a.grant_id) filter (where a.amount <> 0) as is_odd
         from public.credit_allocations as a
         group by a.transaction_id
     ),
@@ -31,6 +34,7 @@ as $$
             a.amount as allocated,
             a.smallest,
             a.largest,
+            a.is_odd,
             t.transaction_type in ('usage', 'expiration', 'clawback') as is_debit,
             t.transaction_type = 'clawback_reversal' or t.refunded_transaction_id is not null as is_return
         from chain as t
@@ -160,6 +164,7 @@ as $$
             when e.is_return then e.grant_id is not null or e.allocated is distinct from e.change or e.smallest < 0
             else e.grant_id is null or e.allocated is not null
         end
+        or e.is_odd
     union all
     select coalesce(e.user_id, g.user_id), 'allocation stays in its account', jsonb_build_object(
         'transaction_id', a.transaction_id, 'grant_id', a.grant_id)

@@ -69,6 +69,22 @@ TAMPERINGS: dict[str, tuple[str, set[str]]] = {
         " where user_id = %(user)s and transaction_type = 'usage' and amount = 4",
         {ALLOCATED, GRANT},
     ),
+    "a grant that is allocated twice": (
+        "update credit_transactions set allocations = array[(allocations[1].grant_id, -1),"
+        " (allocations[1].grant_id, -3)]::credit_allocation[]"
+        " where user_id = %(user)s and transaction_type = 'usage' and amount = 4",
+        {ALLOCATED},
+    ),
+    "an allocation of nothing": (
+        "update credit_transactions set allocations = allocations || (allocations[1].grant_id, 0)::credit_allocation"
+        " where user_id = %(user)s and transaction_type = 'usage' and amount = 4",
+        {ALLOCATED},
+    ),
+    "an allocation without an amount": (
+        "update credit_transactions set allocations = allocations || (allocations[1].grant_id, null)::credit_allocation"
+        " where user_id = %(user)s and transaction_type = 'usage' and amount = 4",
+        {ALLOCATED},
+    ),
     "a refund to the wrong grant": (
         "update credit_transactions set allocations[1].grant_id = (select id from credit_grants"
         " where user_id = %(user)s and amount = 5) where transaction_type = 'refund' and user_id = %(user)s",
