@@ -285,6 +285,7 @@ begin
         where
             o.user_id = v_operation.user_id and o.completed_at > now() - interval '1 day'
             and o.status = 'cancelled' and o.attempts > 0
+            and o.error_message = v_operation.error_message -- not those that an admin cancelled
     ) then
         perform private.refuse(
             'PT429', format('You have stopped %s running operations today, the most allowed', c_most_stopped),

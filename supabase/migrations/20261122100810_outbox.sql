@@ -658,9 +658,13 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+    v_before boolean;
 begin
-    update public.profiles as p set marketing_emails = false where p.id = p_user_id and p.marketing_emails;
-    return found;
+    select p.marketing_emails into v_before from public.profiles as p where p.id = p_user_id for no key update;
+    -- Dated also where they are off already: an older wish to have them may still be heard.
+    update public.profiles as p set marketing_emails = false, marketing_emails_set_at = now() where p.id = p_user_id;
+    return coalesce(v_before, false);
 end;
 $$;
 

@@ -460,6 +460,10 @@ def test_only_so_many_running_operations_are_stopped_in_a_day(people: People, db
         request(user, image)
         user.call(CANCEL, p_operation_id=claim(people)["id"])
 
+    # What an admin cancels is not the owner's doing.
+    request(user, image)
+    service = {"p_operation_id": claim(people)["id"], "p_reason": "Stuck"}
+    people.service.call("admin_cancel_image_operation", **service)
     for _ in range(20):
         stop()
     with refused("PT429", "stopped 20 running operations"):
