@@ -79,6 +79,11 @@ class Caller:
             self._connection.close()
             self._connection = self._connect()
             return "killed"
+        except psycopg.errors.InternalError_ as error:
+            # A race of Postgres' own, which rolls the call back: an updater that the commit log calls aborted is one of
+            # those in progress for a moment more, so who locks the row now finds it free and him still on it.
+            assert "more than one updating member" in str(error), f"{step.__name__}: {error}"
+            return "raced"
         except psycopg.Error as error:
             assert error.sqlstate in REFUSALS, f"{step.__name__}: {error}"
             return error.sqlstate
