@@ -17,6 +17,7 @@ from supabase import Client, ClientOptions, create_client
 from cli.local.errors import StackError
 from cli.local.stack import StackStatus, default_directory, running_stack
 from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, server
+from services.settings import ProjectSettings, SettingsError, load
 
 EMAIL_HTTP_PORT = "8081"
 
@@ -32,17 +33,18 @@ class RefusedError(StackError):
 
 def connect() -> Client:
     """Make the client of the project named by SUPABASE_URL and SUPABASE_SECRET_KEY, else of the local stack."""
-    url, key = os.environ.get("SUPABASE_URL"), os.environ.get("SUPABASE_SECRET_KEY")
-    if not url:
+    if not os.environ.get("SUPABASE_URL"):
         stack = running_stack()
         url, key = stack.api_url, stack.secret_key
-    elif not key:
+    elif not os.environ.get("SUPABASE_SECRET_KEY"):
         raise StackError("SUPABASE_URL is set but SUPABASE_SECRET_KEY is not. Set both, or none for the local stack.")
-    elif not url.startswith(("http://", "https://")):
-        raise StackError(
-            "SUPABASE_URL cannot be used: it is the project's address and starts with http:// or https://."
-        )
-    return create_client(url, key or "", ClientOptions(auto_refresh_token=False, persist_session=False))
+    else:
+        try:
+            project = load(ProjectSettings)
+        except SettingsError as error:
+            raise StackError(str(error)) from error
+        url, key = project.supabase_url, project.supabase_secret_key.get_secret_value()
+    return create_client(url, key, ClientOptions(auto_refresh_token=False, persist_session=False))
 
 
 def take_project_from_stack() -> None:
