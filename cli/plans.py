@@ -8,7 +8,7 @@ from postgrest import CountMethod
 
 from cli.local.errors import StackError
 from cli.output import AsJson, console, done, print_json, print_rows, readable_errors
-from cli.project import answers, connect
+from cli.project import answers, connect, count
 
 app = typer.Typer(help="What is for sale, and what an operation costs.", no_args_is_help=True)
 
@@ -125,7 +125,7 @@ def _write(table: str, key: str, name: str, values: dict[str, Any], needed: tupl
         raise StackError("Nothing to change: give at least one option. See --help.")
     with answers():
         rows = connect().table(table)
-        found = rows.select(key, count=CountMethod.exact).eq(key, name).execute().count
+        found = count(rows.select(key, count=CountMethod.exact).eq(key, name))
         if found == 1:
             rows.update(given).eq(key, name).execute()
             return "changed"
