@@ -35,7 +35,7 @@ class ProjectSettings(BaseSettings):
     @classmethod
     def _require_http(cls, url: str) -> str:
         if not url.startswith(("http://", "https://")):
-            raise ValueError("it is the project's address and starts with http:// or https://")
+            raise ValueError("it has to be the project's address, which starts with http:// or https://")
         return url.rstrip("/")
 
     @field_validator("supabase_secret_key")
@@ -70,13 +70,13 @@ def _describe(problem: ErrorDetails, prefix: str) -> str:
 def _reason(problem: ErrorDetails) -> str:
     match problem["type"], problem.get("ctx", {}):
         case "int_parsing", _:
-            return "it is a whole number"
+            return "it has to be a whole number"
         case "float_parsing", _:
-            return "it is a number"
+            return "it has to be a number"
         case "greater_than_equal", {"ge": least}:
-            return f"it is at least {least:g}"
+            return f"it has to be at least {least:g}"
         case "greater_than", {"gt": bound}:
-            return f"it is more than {bound:g}"
+            return f"it has to be more than {bound:g}"
         case "less_than_equal", {"le": most}:
-            return f"it is at most {most:g}"
+            return f"it has to be at most {most:g}"
     return problem["msg"].removeprefix("Value error, ")

@@ -31,9 +31,9 @@ def test_settings_come_from_the_environment() -> None:
         ("BILLING_ORIGINS", "https://app.example.test/path", "without a path"),
         ("STRIPE_WEBHOOK_SECRET", " , ", "STRIPE_WEBHOOK_SECRET cannot be used: it is empty"),
         ("BILLING_CURRENCY", "Dollar", "BILLING_CURRENCY cannot be used: a currency is three small letters"),
-        ("BILLING_HTTP_PORT", "https", "BILLING_HTTP_PORT cannot be used: it is a whole number."),
-        ("BILLING_HTTP_PORT", "99999", "BILLING_HTTP_PORT cannot be used: it is at most 65535."),
-        ("BILLING_REQUESTS_PER_MINUTE", "0", "BILLING_REQUESTS_PER_MINUTE cannot be used: it is at least 1."),
+        ("BILLING_HTTP_PORT", "https", "BILLING_HTTP_PORT cannot be used: it has to be a whole number."),
+        ("BILLING_HTTP_PORT", "99999", "BILLING_HTTP_PORT cannot be used: it has to be at most 65535."),
+        ("BILLING_REQUESTS_PER_MINUTE", "0", "BILLING_REQUESTS_PER_MINUTE cannot be used: it has to be at least 1."),
         ("STRIPE_API_URL", "http://127.0.0.1:12111", "STRIPE_API_URL cannot be used: a live key is for Stripe alone"),
     ],
 )

@@ -34,10 +34,10 @@ def test_operation_types_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch
     ("variable", "value", "sentence"),
     [
         ("SUPABASE_URL", None, "SUPABASE_URL is not set: set it in the environment"),
-        ("SUPABASE_URL", "localhost:54321", "SUPABASE_URL cannot be used: it is the project's address"),
+        ("SUPABASE_URL", "localhost:54321", "SUPABASE_URL cannot be used: it has to be the project's address"),
         ("SUPABASE_SECRET_KEY", " ", "SUPABASE_SECRET_KEY cannot be used: it is empty"),
-        ("WORKER_LEASE_SECONDS", "1", "WORKER_LEASE_SECONDS cannot be used: it is at least 2"),
-        ("WORKER_HTTP_PORT", "web", "WORKER_HTTP_PORT cannot be used: it is a whole number"),
+        ("WORKER_LEASE_SECONDS", "1", "WORKER_LEASE_SECONDS cannot be used: it has to be at least 2"),
+        ("WORKER_HTTP_PORT", "web", "WORKER_HTTP_PORT cannot be used: it has to be a whole number"),
     ],
 )
 def test_each_problem_is_a_sentence(
