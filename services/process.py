@@ -39,7 +39,7 @@ def run(settings: type[Settings], work: Callable[[Settings], Coroutine[Any, Any,
         return 2
     except ApiRefusedError as error:
         log.error(
-            "first_claim_refused",
+            "project_refused",
             error=str(error),
             next_step="check SUPABASE_URL and SUPABASE_SECRET_KEY, and that the migrations are applied",
         )
