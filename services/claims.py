@@ -1,6 +1,4 @@
-"""What services that claim work have in common: how they wait, and what they say while the API does not answer."""
-
-import asyncio
+"""What services that claim work have in common: what they say and how long they wait while the API does not answer."""
 
 import structlog
 
@@ -44,12 +42,3 @@ class Claims:
         if trouble != self._trouble:
             log.warning(trouble, error=str(error))
             self._trouble = trouble
-
-
-async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, or so long."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

@@ -5,20 +5,20 @@ those of which the outbox was just being told. Nothing more is sent while a data
 """
 
 import asyncio
-import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from services.api import ApiRefusedError, ApiUnavailableError
-from services.claims import Claims, wait_for
+from services.claims import Claims
 from services.email.health import Metrics
 from services.email.mails import compose
 from services.email.outbox import Claim, ClaimedEmail, Outbox, Outcome, Result
 from services.email.rendering import RenderingError
 from services.email.senders import Answer, Sender, Trouble
 from services.email.settings import EmailSettings
+from services.waiting import jittered, wait_for
 
 UNRECORDED_PER_SLOT = 2  # mails that are on their way or not recorded yet
 SEND_DEADLINE = 45.0  # seconds, after which the fate of a mail is unknown; late news are told
@@ -174,7 +174,7 @@ class EmailSender:
         try:
             claim = await self._outbox.claim(free)
         except ApiUnavailableError as error:
-            return _jittered(self._claims.unanswered(error))
+            return jittered(self._claims.unanswered(error))
         except ApiRefusedError as error:
             self._claims.refused(error)
             return REFUSED_WAIT
@@ -182,7 +182,7 @@ class EmailSender:
         self._metrics.looked()
         self._start(claim)
         self._idle_wait = FIRST_WAIT if claim.emails else min(2 * self._idle_wait, self._settings.poll_seconds)
-        return _jittered(self._idle_wait)
+        return jittered(self._idle_wait)
 
     def _free_slots(self) -> int:
         if self._pauses.is_trying:
@@ -293,8 +293,4 @@ class EmailSender:
             if moved:
                 self._wake.set()
             else:
-                await asyncio.sleep(_jittered(EXPAND_SECONDS))
-
-
-def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+                await asyncio.sleep(jittered(EXPAND_SECONDS))

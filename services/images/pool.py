@@ -21,7 +21,6 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import random
 import signal
 import sys
 from collections.abc import Callable
@@ -41,6 +40,7 @@ from services.images.frames import (
     encode_request,
     read_lengths,
 )
+from services.waiting import jittered
 
 START_TIMEOUT = 60.0  # seconds until a child must have loaded its libraries
 RESTART_BACKOFF = (0.5, 30.0)  # seconds, first and longest wait after a child that could not start
@@ -266,7 +266,7 @@ class Pool:
                 replacement = await self._start_child()
             except (ChildError, OSError) as error:
                 log.error("child_not_started", error=str(error), retry_in_seconds=wait)
-                await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+                await asyncio.sleep(jittered(wait))
                 wait = min(2 * wait, longest_wait)
             else:
                 self._idle.put_nowait(replacement)

@@ -6,13 +6,14 @@ few failed reconnections; here each connection is used once and a new client is 
 
 import asyncio
 import contextlib
-import random
 import time
 from typing import NoReturn
 
 import structlog
 from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent, RealtimeSubscribeStates
 from realtime.message import ErrorSystemPayload, SuccessSystemPayload
+
+from services.waiting import jittered
 
 RETRY_WAIT = (1.0, 60.0)  # seconds, first and longest
 CLOSE_TIMEOUT = 2.0  # seconds
@@ -41,7 +42,7 @@ async def listen(supabase_url: str, secret_key: str, wake: asyncio.Event) -> NoR
         if was_there:
             log.info("realtime_away", reason=reason, effect="new operations are found by polling")
         was_there = False
-        await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+        await asyncio.sleep(jittered(wait))
         wait = min(2 * wait, RETRY_WAIT[1])
 
 

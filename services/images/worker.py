@@ -5,20 +5,20 @@ few seconds. What it is told is never trusted to be complete; the queue is what 
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Iterable
 
 import structlog
 
 from services.api import ApiRefusedError, ApiUnavailableError
-from services.claims import Claims, wait_for
+from services.claims import Claims
 from services.images.health import Metrics
 from services.images.job import Job, Outcome
 from services.images.pool import Pool
 from services.images.queue import Completion, Lease, Queue
 from services.images.settings import WorkerSettings
 from services.images.storage import Storage
+from services.waiting import jittered, wait_for
 
 UNREACHABLE_WAIT = (0.1, 0.7)  # seconds, first and longest; with jitter always below one second
 REFUSED_WAIT = 5.0  # seconds
@@ -73,7 +73,7 @@ class Worker:
 
     async def _look(self) -> float:
         """Claim for the free slots and return the seconds until the next look."""
-        poll = self._settings.poll_seconds * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        poll = jittered(self._settings.poll_seconds)
         free = self._slots() - len(self._jobs)
         if free <= 0:
             if self._pool.warm:  # without a child that starts, the worker is stuck and says so
@@ -82,7 +82,7 @@ class Worker:
         try:
             leases = await self._queue.claim(free, self._operation_types())
         except ApiUnavailableError as error:
-            return self._claims.unanswered(error) * random.uniform(0.6, 1.4)  # noqa: S311 - jitter
+            return jittered(self._claims.unanswered(error), 0.4)
         except ApiRefusedError as error:
             self._claims.refused(error)
             return REFUSED_WAIT

@@ -1,7 +1,6 @@
 """Runs the tasks: each by its own clock, or all of them once. One that fails never stops another."""
 
 import asyncio
-import random
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from starlette.applications import Starlette
 from services.api import ApiRefusedError, ApiUnavailableError
 from services.health import health_app
 from services.maintenance.tasks import TASKS, LedgerViolatedError, Project, StuckObjectError, Task, verify_ledger
+from services.waiting import jittered
 
 FIRST_RETRY = 15.0  # seconds; doubled with each failure, up to the task's interval
 LOGGED_VIOLATIONS = 20
@@ -127,8 +127,7 @@ class Maintenance:
             run = await self.attempt(task)
             failures = failures + 1 if run.outcome is Outcome.FAILED else 0
             wait = min(task.interval, FIRST_RETRY * 2 ** min(failures - 1, 20)) if failures else task.interval
-            # Jitter, so that several services do not go on in step.
-            await asyncio.sleep(wait * random.uniform(0.9, 1.1))  # noqa: S311
+            await asyncio.sleep(jittered(wait, 0.1))
 
     async def attempt(self, task: Task) -> Run:
         """Run one task now; whatever goes wrong is logged, counted and told in the answer."""
