@@ -262,6 +262,7 @@ export type Database = {
           stripe_checkout_session_id: string | null;
           stripe_price_id: string;
           subscription_plan_id: string | null;
+          trial_days: number;
           user_id: string;
         };
         ComputedFields: never;
@@ -278,6 +279,7 @@ export type Database = {
           stripe_checkout_session_id?: string | null;
           stripe_price_id: string;
           subscription_plan_id?: string | null;
+          trial_days?: number;
           user_id: string;
         };
         Update: {
@@ -293,6 +295,7 @@ export type Database = {
           stripe_checkout_session_id?: string | null;
           stripe_price_id?: string;
           subscription_plan_id?: string | null;
+          trial_days?: number;
           user_id?: string;
         };
         Relationships: [
@@ -1912,6 +1915,7 @@ export type Database = {
           stripe_checkout_session_id: string | null;
           stripe_price_id: string;
           subscription_plan_id: string | null;
+          trial_days: number;
           user_id: string;
         };
         SetofOptions: {
@@ -2302,6 +2306,7 @@ export type Database = {
           stripe_checkout_session_id: string | null;
           stripe_price_id: string;
           subscription_plan_id: string | null;
+          trial_days: number;
           user_id: string;
         };
         SetofOptions: {

@@ -168,26 +168,13 @@ class Shop:
             "cancel_url": cancel,
         }
         if order["subscription_plan_id"]:
-            params["subscription_data"] = await self._subscription_data(user_id, order)
+            params["subscription_data"] = _subscription_data(user_id, order)
 
         async def make(customer: str) -> Any:
             whole: Any = params | {"customer": customer}
             return await create_once(self._api.checkout.sessions.create_async, f"checkout:{order['id']}", whole)
 
         return await self._with_customer(user_id, make)
-
-    async def _subscription_data(self, user_id: str, order: Object) -> Object:
-        """A trial is for an account's first subscription only."""
-        # Amounts of parts of a period before discounts, as those of whole ones: otherwise a discount would let a
-        # change to a smaller plan take fewer credits than the larger one brought.
-        data: Object = {
-            "metadata": {"user_id": user_id},
-            "billing_mode": {"type": "flexible", "flexible": {"proration_discounts": "itemized"}},
-        }
-        (plan,) = await self._database.rows("subscription_plans", "trial_days", id=order["subscription_plan_id"])
-        if plan["trial_days"] and not await self._database.rows("subscription_history", "id", user_id=user_id):
-            data["trial_period_days"] = plan["trial_days"]
-        return data
 
     async def _same_page(self, session_id: str) -> str:
         """The payment page of a plan that was asked for again."""
@@ -219,6 +206,18 @@ class Shop:
         """Do now what the page's own event will do."""
         ticket, _ = await self._database.start_read()
         await self._database.reconcile(await self._reader.checkout(session_id), ticket, apply=True)
+
+
+def _subscription_data(user_id: str, order: Object) -> Object:
+    # Amounts of parts of a period before discounts, as those of whole ones: otherwise a discount would let a change to
+    # a smaller plan take fewer credits than the larger one brought.
+    data: Object = {
+        "metadata": {"user_id": user_id},
+        "billing_mode": {"type": "flexible", "flexible": {"proration_discounts": "itemized"}},
+    }
+    if order["trial_days"]:
+        data["trial_period_days"] = order["trial_days"]
+    return data
 
 
 def _is_under_way(session: Any) -> bool:

@@ -5,11 +5,13 @@
 -- old ones.
 create table private.former_addresses (
     address_hash bytea primary key,
-    closed_at timestamptz not null default now()
+    closed_at timestamptz not null default now(),
+    had_plan boolean not null
 );
 
 comment on table private.former_addresses is
 'Keyed hashes of the addresses that accounts had before they changed them or were deleted.';
+comment on column private.former_addresses.had_plan is 'Whether one of those accounts ever had a subscription.';
 
 alter table private.former_addresses enable row level security;
 
@@ -46,17 +48,24 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+    v_had_plan constant boolean := exists (
+        select 1 from public.subscription_history as h where h.user_id = old.id
+    );
 begin
-    insert into private.former_addresses (address_hash) values (private.address_hash(old.email))
-    on conflict (address_hash) do update set closed_at = excluded.closed_at;
-    return null;
+    insert into private.former_addresses as f (address_hash, closed_at, had_plan)
+    values (private.address_hash(old.email), now(), v_had_plan)
+    on conflict (address_hash) do update set
+        closed_at = excluded.closed_at, had_plan = f.had_plan or excluded.had_plan;
+    return old;
 end;
 $$;
 
 revoke execute on function private.remember_address() from public;
 
+-- Before, while the account's history is there to be asked.
 create trigger remember_address
-after delete on auth.users
+before delete on auth.users
 for each row when (old.email is not null)
 execute function private.remember_address();
 

@@ -68,6 +68,7 @@ create table public.billing_orders (
     subscription_plan_id uuid references public.subscription_plans (id),
     pay_as_you_go_package_id uuid references public.pay_as_you_go_packages (id),
     credits integer check (credits > 0),
+    trial_days integer not null default 0 check (trial_days between 0 and 365),
     stripe_price_id text not null,
     stripe_checkout_session_id text unique,
     status text not null default 'pending' check (status in ('pending', 'paid', 'failed', 'expired')),
@@ -80,6 +81,7 @@ create table public.billing_orders (
     check (num_nonnulls(subscription_plan_id, pay_as_you_go_package_id) = 1),
     constraint billing_orders_credits_of_a_package
     check ((credits is null) = (pay_as_you_go_package_id is null)),
+    constraint billing_orders_trial_of_a_plan check (trial_days = 0 or subscription_plan_id is not null),
     constraint billing_orders_money_has_currency check ((amount is null) = (currency is null)),
     constraint billing_orders_closed check ((status = 'pending') = (closed_at is null))
 );
@@ -88,6 +90,7 @@ comment on table public.billing_orders is
 'What an account went to the payment page for. A user reads his own, an admin all; only the billing functions write.';
 comment on column public.billing_orders.credits is
 'What the package promised when it was ordered, whatever it says later; null for a plan.';
+comment on column public.billing_orders.trial_days is 'How long the plan is free, as promised when it was ordered.';
 comment on column public.billing_orders.status is
 'pending until Stripe says more; paid also where a delayed payment arrives after all.';
 comment on column public.billing_orders.amount is
@@ -216,6 +219,29 @@ revoke execute on function private.is_newest_read(text, bigint) from public;
 
 -- Orders.
 
+-- Whether an account may try a plan: it never had one, and no account that had its address before did.
+create function private.may_try_plan(p_user_id uuid)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return not exists (
+        select 1 from public.subscription_history as h where h.user_id = p_user_id
+    ) and not exists (
+        select 1 from private.former_addresses as f
+        where
+            f.address_hash = (
+                select private.address_hash(p.email) from public.profiles as p where p.id = p_user_id
+            )
+            and f.had_plan
+    );
+end;
+$$;
+
+revoke execute on function private.may_try_plan(uuid) from public;
+
 create function private.place_billing_order(p_user_id uuid, p_stripe_price_id text)
 returns public.billing_orders
 language plpgsql
@@ -255,8 +281,13 @@ begin
         -- Its payment page is closed by who comes to attach it, or by the service that asked for this.
         update public.billing_orders as o set status = 'expired', closed_at = now() where o.id = v_order.id;
     end if;
-    insert into public.billing_orders (user_id, subscription_plan_id, pay_as_you_go_package_id, credits, stripe_price_id)
-    values (p_user_id, v_plan.id, v_package.id, v_package.credits, p_stripe_price_id)
+    insert into public.billing_orders (
+        user_id, subscription_plan_id, pay_as_you_go_package_id, credits, trial_days, stripe_price_id
+    ) values (
+        p_user_id, v_plan.id, v_package.id, v_package.credits,
+        case when v_plan.trial_days > 0 and private.may_try_plan(p_user_id) then v_plan.trial_days else 0 end,
+        p_stripe_price_id
+    )
     returning * into v_order;
     return v_order;
 end;

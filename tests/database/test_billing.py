@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -186,6 +186,35 @@ def test_a_plan_has_one_pending_order_and_another_plan_closes_it(people: People)
     with refused("PT409", "closed"):
         people.service.call("attach_checkout_session", p_order_id=first["id"], p_session_id="cs_late")
     assert order(people, user, "price_pack")["id"] != order(people, user, "price_pack")["id"]
+
+
+def test_an_address_tries_plans_once(people: People, db: Connection) -> None:
+    def sign_up(address: str) -> tuple[UUID, int]:
+        user_id = uuid4()
+        db.execute("insert into auth.users (id, email) values (%s, %s)", (user_id, address))
+        return user_id, int(
+            people.service.call("place_billing_order", p_user_id=user_id, p_stripe_price_id="price_basic")["trial_days"]
+        )
+
+    first, second, never_paid = (f"{name}-{uuid4()}@example.test" for name in ("first", "second", "never"))
+    db.execute("update public.subscription_plans set trial_days = 7 where name = 'basic'")
+    try:
+        user_id, trial_days = sign_up(first)
+        assert trial_days == 7
+        db.execute(
+            "insert into public.subscription_history (user_id, status, started_at) values (%s, 'active', now())",
+            (user_id,),
+        )
+        db.execute("update auth.users set email = %s where id = %s", (second, user_id))
+        db.execute("delete from auth.users where id = %s", (user_id,))
+        # Neither the address that was given up nor the last one tries again, however often they come; others may.
+        for _ in range(2):
+            for address, expected in ((first.upper(), 0), (second, 0), (never_paid, 7)):
+                user_id, trial_days = sign_up(address)
+                assert trial_days == expected
+                db.execute("delete from auth.users where id = %s", (user_id,))
+    finally:
+        db.execute("update public.subscription_plans set trial_days = 0 where name = 'basic'")
 
 
 def test_two_plans_ordered_at_once_leave_one_order(people: People, db_url: str) -> None:
