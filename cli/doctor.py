@@ -120,10 +120,10 @@ def check_queue(client: Client) -> Finding:
 
 def check_maintenance(client: Client) -> Finding:
     """Whether something runs by the clock."""
+    # Of one of the metrics, which an index finds; they are all written together.
+    query = client.table("system_metrics").select("recorded_at").eq("metric_name", "accounts")
     with answers():
-        newest: Any = (
-            client.table("system_metrics").select("recorded_at").order("recorded_at", desc=True).limit(1).execute().data
-        )
+        newest: Any = query.order("recorded_at", desc=True).limit(1).execute().data
     if newest and datetime.now(UTC) - datetime.fromisoformat(newest[0]["recorded_at"]) < LONGEST_SILENCE:
         return ok("Maintenance", "it ran a short while ago.")
     when = f"last ran at {newest[0]['recorded_at']}" if newest else "never ran"

@@ -49,7 +49,8 @@ comment on column public.images.expires_at is
 'When the picture goes, with its files. From then on it takes no request. Null: never.';
 comment on column public.images.final_url is 'bucket/key of the result that the owner chose for print.';
 
-create index idx_images_user_id on public.images (user_id);
+-- With the time, because lists show the newest first: from the owner's images alone, however long ago they were made.
+create index idx_images_user_id on public.images (user_id, created_at);
 -- BRIN, because any other index on a column that each operation moves three times would be written every time, and
 -- all the others of the table with it (from Postgres 16 on, BRIN lets the update be HOT). Lists go by owner anyway.
 create index idx_images_processing_status on public.images using brin (processing_status);

@@ -276,7 +276,8 @@ begin
         count(*) filter (where o.status = 'processing'),
         count(*) filter (where o.status = 'processing' and o.lease_expires_at < now())
     from public.image_operations as o
-    where o.completed_at is null
+    -- Each by the index that claims have for it; `in`, and whether it has ended, would read an entry of every operation.
+    where o.status = 'pending' or o.status = 'processing'
     group by o.operation_type
     order by o.operation_type;
 end;

@@ -103,7 +103,7 @@ begin
             count(*) filter (where o.status = 'processing') as running,
             count(*) filter (where o.status = 'processing' and o.lease_expires_at < now()) as lost
         from public.image_operations as o
-        where o.completed_at is null
+        where o.status = 'pending' or o.status = 'processing' -- as in public.stats_queue
     ) as queue
     cross join (
         select
