@@ -180,12 +180,8 @@ class _PlainConnection(http.client.HTTPConnection):
             raise _NotConnectedError(str(error)) from error
 
 
-class _TlsConnection(http.client.HTTPSConnection):
-    def connect(self) -> None:
-        try:
-            super().connect()
-        except OSError as error:
-            raise _NotConnectedError(str(error)) from error
+class _TlsConnection(_PlainConnection, http.client.HTTPSConnection):
+    """The same with TLS: here `super()` above is HTTPSConnection."""
 
 
 class _Http(urllib.request.HTTPHandler):
