@@ -1,63 +1,21 @@
 """`dtf stripe`: the catalogue at Stripe, events that were not heard, and the comparison of the books."""
 
-import asyncio
 import os
 import socket
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-import stripe
 import typer
 
 from cli.local.errors import StackError
 from cli.local.stack import default_directory
 from cli.local.state import free_port
-from cli.local.stripe import SECRET_KEY, LocalStripe, server
 from cli.output import AsJson, done, errors, plain, print_json, print_rows, readable_errors
-from cli.project import take_billing_from_stack
-from services.api import ApiUnavailableError, connect, http_client
-from services.billing import reader
-from services.billing.catalogue import Catalogue
-from services.billing.database import Database, RefusedError
-from services.billing.reconcile import Books
-from services.billing.settings import StripeSettings
-from services.settings import SettingsError, load
 
 app = typer.Typer(help="The catalogue at Stripe, missed events, and the books compared.", no_args_is_help=True)
 
 LOCAL_PORT = 12111
 
 Days = Annotated[int, typer.Option(min=1, max=30, help="How far to look back.")]
-T = TypeVar("T")
-
-
-@asynccontextmanager
-async def _connected() -> AsyncIterator[tuple[StripeSettings, Database, stripe.StripeClient]]:
-    settings = load(StripeSettings)
-    async with http_client() as http:
-        yield settings, Database(await connect(settings, http)), reader.connect(settings)
-
-
-def _run(work: Callable[[StripeSettings, Database, stripe.StripeClient], Awaitable[T]]) -> T:
-    """Do something with both sides, and turn their errors into one message."""
-
-    async def run() -> T:
-        async with _connected() as both:
-            return await work(*both)
-
-    take_billing_from_stack()
-    try:
-        return asyncio.run(run())
-    except (SettingsError, RefusedError, ApiUnavailableError) as error:
-        raise StackError(str(error)) from error
-    except stripe.StripeError as error:
-        raise StackError(f"Stripe: {error.user_message or type(error).__name__}") from error
-
-
-def _since(days: int) -> int:
-    return int(time.time()) - days * 24 * 3600
 
 
 @app.command()
@@ -66,13 +24,10 @@ def sync(
     as_json: AsJson = False,
 ) -> None:
     """Bring plans and packages to Stripe: create, update, adopt and retire products and prices."""
-
-    async def work(settings: StripeSettings, database: Database, client: stripe.StripeClient) -> list[dict[str, str]]:
-        catalogue = Catalogue(database, client, settings.currency, dry_run=dry_run)
-        return [step.as_dict() async for step in catalogue.sync()]
+    from cli import bookkeeping
 
     with readable_errors():
-        steps = _run(work)
+        steps = bookkeeping.sync(dry_run=dry_run)
     if as_json:
         print_json(steps)
     elif steps:
@@ -88,20 +43,10 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Apply events again that failed, or that no endpoint accepted. Status 1 where one still fails."""
-
-    async def work(_: StripeSettings, database: Database, client: stripe.StripeClient) -> list[dict[str, Any]]:
-        books = Books(database, client)
-        if event:
-            ids = [event]
-        else:
-            unheard = [item async for item in books.undelivered(_since(days))]
-            ids = [row["id"] for row in await books.failed()]
-            # Stripe's list has the newest first.
-            ids += [item.id for item, status in reversed(unheard) if status == "unheard"]
-        return [{"id": item, "outcome": await books.replay(item)} for item in ids]
+    from cli import bookkeeping
 
     with readable_errors():
-        outcomes = _run(work)
+        outcomes = bookkeeping.replay(event, days)
     if as_json:
         print_json(outcomes)
     elif outcomes:
@@ -119,19 +64,10 @@ def reconcile(
     as_json: AsJson = False,
 ) -> None:
     """Compare Stripe's lists with the ledger. Status 1 where they differ, or with --apply where trouble is left."""
-
-    async def work(_: StripeSettings, database: Database, client: stripe.StripeClient) -> list[dict[str, Any]]:
-        books = Books(database, client)
-        found = [item async for item in books.differences(_since(days), apply=apply)]
-        found += [
-            {"source": "event", "id": event.id, "what": event.type, "is": status, "should_be": "delivered"}
-            async for event, status in books.undelivered(_since(min(days, 30)))
-            if not apply and status in ("unheard", "failed")
-        ]
-        return found
+    from cli import bookkeeping
 
     with readable_errors():
-        differences = _run(work)
+        differences = bookkeeping.differences(days, apply=apply)
     if as_json:
         print_json(differences)
     elif differences:
@@ -157,6 +93,8 @@ def local(
 
     No money moves, and it forgets everything when it stops. Its own page shows all there is and lets time pass.
     """
+    from cli.local.stripe import SECRET_KEY, LocalStripe, server
+
     with readable_errors():
         if running := server.find(default_directory()):
             raise StackError(f"A stand-in runs already, at {running}. Stop it first; it forgets everything then.")

@@ -1,16 +1,20 @@
 """`dtf email campaign`: one mail to many people, from the draft to the report."""
 
+from __future__ import annotations
+
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
-from supabase import Client
 
 from cli.local.errors import StackError
 from cli.output import AsJson, done, print_facts, print_json, print_rows, readable_errors
 from cli.project import answers, call, connect
+
+if TYPE_CHECKING:
+    from supabase import Client
 
 app = typer.Typer(help="One mail to many people: draft, plan, schedule, send, cancel, report.", no_args_is_help=True)
 

@@ -1,18 +1,21 @@
 """`dtf doctor`: whether a project has all it needs, and what to do where it has not."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from postgrest import CountMethod
-from supabase import Client
 
 from cli.local.errors import StackError
 from cli.output import AsJson, console, errors, plain, print_json, readable_errors
-from cli.project import RefusedError, answers, call, connect, count
+from cli.project import RefusedError, answers, call, connect, count, counted
+
+if TYPE_CHECKING:
+    from supabase import Client
 
 BUCKETS = {"originals", "results", "avatars"}
 LONGEST_WAIT = 60.0  # seconds that an operation waits where a worker is idle or busy with others'
@@ -101,7 +104,7 @@ def check_ledger(client: Client) -> Finding:
 
 def check_admin(client: Client) -> Finding:
     """Whether somebody may administer the project."""
-    if count(client.table("profiles").select("id", count=CountMethod.exact).eq("is_admin", True).eq("is_active", True)):
+    if count(counted(client, "profiles").eq("is_admin", True).eq("is_active", True)):
         return ok("Admin", "there is one.")
     return warning("Admin", "there is none.", "Once somebody has signed up: dtf users promote ADDRESS --reason founder")
 
@@ -134,8 +137,7 @@ def check_catalogue(client: Client) -> Finding:
     """Whether what is for sale has its price at Stripe."""
     unsold = 0
     for table, price in (("subscription_plans", "monthly_price"), ("pay_as_you_go_packages", "price")):
-        query = client.table(table).select("id", count=CountMethod.exact)
-        unsold += count(query.eq("is_active", True).gt(price, 0).is_("stripe_price_id", "null"))
+        unsold += count(counted(client, table).eq("is_active", True).gt(price, 0).is_("stripe_price_id", "null"))
     if unsold:
         advice = "To sell them, with Stripe or dtf stripe local: dtf stripe sync"
         return warning("Catalogue", f"{unsold} plans and packages cannot be bought.", advice)
@@ -144,7 +146,7 @@ def check_catalogue(client: Client) -> Finding:
 
 def check_events(client: Client) -> Finding:
     """Whether what happened at Stripe was applied."""
-    if broken := count(client.table("stripe_events").select("id", count=CountMethod.exact).eq("status", "failed")):
+    if broken := count(counted(client, "stripe_events").eq("status", "failed")):
         return failed("Stripe", f"{broken} events could not be applied.", "Run: dtf stripe replay")
     return ok("Stripe", "every event that came was applied.")
 
@@ -152,12 +154,11 @@ def check_events(client: Client) -> Finding:
 def check_mails(client: Client) -> Finding:
     """Whether somebody sends mails, and whether it is known what became of each."""
     since = (datetime.now(UTC) - LONGEST_MAIL_WAIT).isoformat()
-    mails = client.table("email_logs").select("id", count=CountMethod.exact)
     # Those of campaigns wait for their turn.
-    if waiting := count(mails.eq("status", "queued").is_("campaign_id", "null").lt("next_attempt_at", since)):
+    queued = counted(client, "email_logs").eq("status", "queued").is_("campaign_id", "null")
+    if waiting := count(queued.lt("next_attempt_at", since)):
         return warning("Mails", f"{waiting} wait for too long.", "Start a sender: dtf email serve")
-    unsure = client.table("email_logs").select("id", count=CountMethod.exact).eq("status", "unknown")
-    if unknown := count(unsure):
+    if unknown := count(counted(client, "email_logs").eq("status", "unknown")):
         return warning("Mails", f"{unknown} may have been sent or not.", "See: dtf email list --status unknown")
     return ok("Mails", "none waits for long.")
 

@@ -5,7 +5,6 @@ import typer
 from cli import campaigns, outbox, templates
 from cli.output import readable_errors
 from cli.project import take_project_from_stack
-from services.email import __main__ as service
 
 app = typer.Typer(help="The outbox, campaigns, templates, and the service that sends.", no_args_is_help=True)
 app.command("list")(outbox.list_emails)
@@ -25,6 +24,8 @@ def serve() -> None:
     Takes the project as `dtf worker` does. Mails go through SendGrid (SENDGRID_API_KEY) or by SMTP (EMAIL_SMTP_URL).
     The other settings are the EMAIL_… variables.
     """
+    from services.email import __main__ as service
+
     with readable_errors():
         take_project_from_stack()
     raise typer.Exit(service.main())

@@ -1,4 +1,8 @@
-"""The `dtf` command: the local stack, the worker, the demonstration, and the operator's commands."""
+"""The `dtf` command: the local stack, the worker, the demonstration, and the operator's commands.
+
+Every command imports all modules of commands, so these import at their heads what describes and prints; what takes
+long, such as the clients of Supabase and Stripe and the services, is imported where it is used.
+"""
 
 import json
 import os
@@ -17,8 +21,6 @@ from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
 from cli.output import console, errors, fail, readable_errors
 from cli.project import take_billing_from_stack, take_project_from_stack
-from services.billing import __main__ as billing_service
-from services.images import __main__ as images
 
 app = typer.Typer(
     help="The DTF Editor backend on this machine.", no_args_is_help=True, pretty_exceptions_show_locals=False
@@ -111,9 +113,11 @@ def worker() -> None:
     Takes the project from SUPABASE_URL and SUPABASE_SECRET_KEY, or else the stack that runs on this machine.
     The other settings are the WORKER_… variables.
     """
+    from services.images import __main__ as service
+
     with readable_errors():
         take_project_from_stack()
-    raise typer.Exit(images.main())
+    raise typer.Exit(service.main())
 
 
 @app.command()
@@ -123,9 +127,11 @@ def serve() -> None:
     Takes the project as `dtf worker` does, and Stripe from STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET, or else what
     `dtf stripe local` runs beside the local stack. The other settings are the BILLING_… variables.
     """
+    from services.billing import __main__ as service
+
     with readable_errors():
         take_billing_from_stack()
-    raise typer.Exit(billing_service.main())
+    raise typer.Exit(service.main())
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

@@ -8,10 +8,6 @@ import typer
 
 from cli.output import AsJson, errors, plain, print_json, print_rows, readable_errors
 from cli.project import take_project_from_stack
-from services.maintenance import __main__ as service
-from services.maintenance.service import Outcome
-from services.maintenance.settings import MaintenanceSettings
-from services.settings import SettingsError, load
 
 COLUMNS = {"task": "Task", "outcome": "Outcome", "count": "Count", "seconds": "Seconds", "error": "Error"}
 
@@ -25,6 +21,11 @@ def maintain(
     Takes the project from SUPABASE_URL and SUPABASE_SECRET_KEY, or else the stack that runs on this machine. With
     --once, status 1 where a task failed or the ledger is violated; --json prints what each task did.
     """
+    from services.maintenance import __main__ as service
+    from services.maintenance.service import Outcome
+    from services.maintenance.settings import MaintenanceSettings
+    from services.settings import SettingsError, load
+
     if as_json and not once:
         raise typer.BadParameter("--json needs --once", param_hint="--json")
     with readable_errors():

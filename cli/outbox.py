@@ -1,19 +1,23 @@
 """`dtf email list`, `show`, `retry` and `suppressions`: what became of each mail, and who gets none."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 from rich.progress import track
-from supabase import Client
 
 from cli.local.errors import StackError
 from cli.output import AsJson, console, done, errors, plain, print_facts, print_json, print_rows, readable_errors
 from cli.project import RefusedError, answers, call, connect, containing
+
+if TYPE_CHECKING:
+    from supabase import Client
 
 suppressions = typer.Typer(help="Addresses that get essential mails only.", no_args_is_help=True)
 

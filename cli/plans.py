@@ -4,11 +4,10 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from postgrest import CountMethod
 
 from cli.local.errors import StackError
 from cli.output import AsJson, console, done, print_json, print_rows, readable_errors
-from cli.project import answers, connect, count
+from cli.project import answers, connect, count, counted
 
 app = typer.Typer(help="What is for sale, and what an operation costs.", no_args_is_help=True)
 
@@ -124,8 +123,9 @@ def _write(table: str, key: str, name: str, values: dict[str, Any], needed: tupl
     if not given:
         raise StackError("Nothing to change: give at least one option. See --help.")
     with answers():
-        rows = connect().table(table)
-        found = count(rows.select(key, count=CountMethod.exact).eq(key, name))
+        client = connect()
+        rows = client.table(table)
+        found = count(counted(client, table).eq(key, name))
         if found == 1:
             rows.update(given).eq(key, name).execute()
             return "changed"

@@ -1,23 +1,22 @@
 """The Supabase project as operators act on it: with the secret key, which row level security does not hold."""
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-import httpx
-from postgrest import APIError
-from storage3.exceptions import StorageApiError
-from supabase import Client, ClientOptions, create_client
 
 from cli.local.errors import StackError
 from cli.local.stack import StackStatus, default_directory, running_stack
-from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, server
-from services.settings import ProjectSettings, SettingsError, load
+
+if TYPE_CHECKING:
+    from postgrest import APIError
+    from supabase import Client
 
 EMAIL_HTTP_PORT = "8081"
 
@@ -33,6 +32,10 @@ class RefusedError(StackError):
 
 def connect() -> Client:
     """Make the client of the project named by SUPABASE_URL and SUPABASE_SECRET_KEY, else of the local stack."""
+    from supabase import ClientOptions, create_client
+
+    from services.settings import ProjectSettings, SettingsError, load
+
     if not os.environ.get("SUPABASE_URL"):
         stack = running_stack()
         url, key = stack.api_url, stack.secret_key
@@ -81,6 +84,8 @@ def take_billing_from_stack() -> None:
 
     Only beside the stack of this machine: what is bought at a stand-in costs nothing. Raises StackError without any.
     """
+    from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, server
+
     is_local = not os.environ.get("SUPABASE_URL")
     take_project_from_stack()
     if os.environ.get("STRIPE_SECRET_KEY"):
@@ -101,6 +106,10 @@ def take_billing_from_stack() -> None:
 @contextmanager
 def answers() -> Iterator[None]:
     """Turn what the project refuses, or does not answer, into errors that a person can read."""
+    import httpx
+    from postgrest import APIError
+    from storage3.exceptions import StorageApiError
+
     try:
         yield
     except APIError as error:
@@ -118,8 +127,15 @@ def call(client: Client, function: str, **arguments: Any) -> Any:
         return client.rpc(function, sent).execute().data
 
 
+def counted(client: Client, table: str) -> Any:
+    """A query of all rows of a table, to be filtered, for `count`."""
+    from postgrest import CountMethod
+
+    return client.table(table).select("*", count=CountMethod.exact)
+
+
 def count(query: Any) -> int:
-    """How many rows a query finds that selects with `count=CountMethod.exact`."""
+    """How many rows a query of `counted` finds."""
     with answers():
         # One row, and not none with a HEAD request: its answer has no body for an error to be in.
         return int(query.limit(1).execute().count or 0)

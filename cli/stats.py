@@ -1,17 +1,21 @@
 """`dtf stats`: the figures of the business, as the database works them out."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
-from supabase import Client
 
 from cli.output import AsJson, console, errors, plain, print_json, readable_errors
 from cli.project import call, connect
+
+if TYPE_CHECKING:
+    from supabase import Client
 
 Rows = list[dict[str, Any]]
 

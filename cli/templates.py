@@ -1,38 +1,18 @@
 """`dtf email templates`, `preview` and `test`: the texts of the mails, looked at before people get them."""
 
-import json
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
-from uuid import UUID, uuid4
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from supabase import Client
 
-from cli.local import packages
 from cli.local.errors import StackError
 from cli.output import AsJson, done, errors, plain, print_json, print_rows, readable_errors
 from cli.project import answers, connect, take_project_from_stack
-from services.email.mails import compose
-from services.email.outbox import ClaimedEmail, Outcome
-from services.email.rendering import Content, Letterhead, Rendered, RenderingError, links, render
-from services.email.senders import make_sender
-from services.email.settings import EmailSettings
-from services.settings import SettingsError, load
 
 OUTPUT = Path("email-preview")
 COLUMNS = {"name": "Name", "type": "Type", "category": "Category", "is_active": "Active", "problems": "Problems"}
-TEST_MARK = "[Test] "
-NOBODY = UUID(int=0)
-"""Whom the link in a test mail unsubscribes."""
-
-CLIPPED_BYTES = 102_000
-"""Gmail shows no more than this of a mail's HTML."""
 
 Name = Annotated[str, typer.Argument(help="Name of the template: dtf email templates.")]
 Data = Annotated[str | None, typer.Option(metavar="JSON", help="Values instead of the sample data of its type.")]
@@ -40,13 +20,15 @@ Data = Annotated[str | None, typer.Option(metavar="JSON", help="Values instead o
 
 def templates(as_json: AsJson = False) -> None:
     """List the templates and render each with the sample data of its type; status 1 where one has a problem."""
+    from cli import sample_mails
+
     with readable_errors(), answers():
         client = connect()
         types: Any = client.table("email_types").select("name, category").order("name").execute().data
         found: Any = client.table("email_templates").select("*, email_types(*)").order("name").execute().data
     rows = [
         {key: row[key] for key in ("name", "type", "subject", "is_active", "sendgrid_template_id")}
-        | {"category": row["email_types"]["category"], "problems": problems(row)}
+        | {"category": row["email_types"]["category"], "problems": sample_mails.problems(row)}
         for row in found
     ]
     missing = sorted({one["name"] for one in types if one["category"] != "marketing"} - {row["name"] for row in found})
@@ -70,10 +52,12 @@ def preview(
 
     The name of EMAIL_FROM and EMAIL_POSTAL_ADDRESS stand in it as in the mails that are sent.
     """
+    from cli import sample_mails
+
     with readable_errors():
-        row = find_template(connect(), name)
-        rendered = fill(row, sample(row, data))
-        files = write(name, rendered, output)
+        row = sample_mails.find_template(connect(), name)
+        rendered = sample_mails.fill(row, sample_mails.sample(row, data))
+        files = sample_mails.write(name, rendered, output)
     if as_json:
         print_json({"subject": rendered.subject, "files": [str(file) for file in files]})
         return
@@ -92,128 +76,16 @@ def send_test(
 
     Needs the settings of `dtf email serve`.
     """
+    from cli import sample_mails
+
     with readable_errors():
         if parseaddr(to)[1] != to or "@" not in to:
             raise StackError(f"{to} is no e-mail address.")
         take_project_from_stack()
-        row = find_template(connect(), name)
-        values = sample(row, data)
-        try:
-            settings = load(EmailSettings)
-            sender = make_sender(settings)
-        except SettingsError as error:
-            raise StackError(str(error)) from error
-        claimed = ClaimedEmail(
-            id=uuid4(),
-            user_id=NOBODY,
-            campaign_id=None,
-            recipient=to,
-            category=row["email_types"]["category"],
-            data=values,
-            **{key: row[key] for key in ClaimedEmail.model_fields.keys() & row.keys() - {"id"}},
-        )
-        try:
-            mail = compose(claimed, settings)
-        except RenderingError as error:
-            raise StackError(f"{name}: {error}") from error
-        answer = sender.send(replace(mail, type="test", subject=f"{TEST_MARK}{mail.subject}"))
-        if answer.outcome is not Outcome.SENT:
-            raise StackError(f"The mail was not accepted ({answer.outcome}): {answer.error}")
-    smtp = settings.smtp_url and urlsplit(settings.smtp_url.get_secret_value())
-    # The mailbox of the local stack takes every mail and delivers none.
-    carrier = f"the mail server {smtp.hostname}:{smtp.port}" if smtp else "SendGrid"
-    done(f"Handed to {carrier} for {to}: {TEST_MARK}{mail.subject}")
+        row = sample_mails.find_template(connect(), name)
+        carrier, subject = sample_mails.send(row, sample_mails.sample(row, data), to)
+    done(f"Handed to {carrier} for {to}: {subject}")
     _warn_of_sendgrid(row)
-
-
-def find_template(client: Client, name: str) -> dict[str, Any]:
-    """The row of a template, with its type in `email_types`. Raises StackError."""
-    with answers():
-        rows: Any = client.table("email_templates").select("*, email_types(*)").eq("name", name).execute().data
-    if not rows:
-        raise StackError(f"There is no template {name}. See: dtf email templates")
-    found: dict[str, Any] = rows[0]
-    return found
-
-
-def sample(row: Mapping[str, Any], data: str | None) -> dict[str, Any]:
-    """The sample data of a template's type, with the values of a JSON object instead where it has some."""
-    known: dict[str, Any] = row["email_types"]["sample_data"]
-    try:
-        given = json.loads(data or "{}")
-    except json.JSONDecodeError as error:
-        raise StackError(f"--data is no JSON: {error}") from error
-    if not isinstance(given, dict):
-        raise StackError('--data must be an object, such as {"first_name": "Ada"}')
-    for key, value in given.items():
-        if key not in known:
-            raise StackError(f"{row['type']} has no variable {key}. It has: {', '.join(sorted(known))}")
-        if type(value) is not type(known[key]):
-            kind = "true or false" if isinstance(known[key], bool) else "a text"
-            raise StackError(f"{key} must be {kind}, such as {json.dumps(known[key])}")
-    return known | given
-
-
-def fill(row: Mapping[str, Any], data: Mapping[str, Any]) -> Rendered:
-    """The mail that a template becomes, under the letterhead that the environment names. Raises StackError."""
-    name, address = parseaddr(os.environ.get("EMAIL_FROM", "DTF Editor <hello@example.com>"))
-    letterhead = Letterhead(name or address, os.environ.get("EMAIL_POSTAL_ADDRESS", ""))
-    content = Content(row["email_types"]["category"], row["subject"], row["html_content"], row["text_content"])
-    try:
-        return render(content, data, letterhead)
-    except RenderingError as error:
-        raise StackError(f"{row['name']}: {error}") from error
-
-
-def problems(row: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a template, filled in with its sample data and with each of its conditions the other way."""
-    try:
-        mails = [fill(row, data) for data in variants(row["email_types"]["sample_data"])]
-    except StackError as error:
-        return [str(error).removeprefix(f"{row['name']}: ")]
-    found = []
-    if len(mails[0].html.encode()) > CLIPPED_BYTES:
-        found.append("Gmail clips it: more than 102 KB of HTML")
-    if unreachable := sorted({link for mail in mails for link in links(mail.html) if not _is_reachable(link)}):
-        found.append("links that lead nowhere from a mail: " + ", ".join(map(repr, unreachable)))
-    return found
-
-
-def variants(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The data as it is, then with each value the other way: true for false, and nothing for a text."""
-    yield dict(data)
-    for name, value in data.items():
-        # There is no mail without these.
-        if name not in ("email", "app_url", "unsubscribe_url"):
-            yield {**data, name: not value if isinstance(value, bool) else ""}
-
-
-def write(name: str, mail: Rendered, output: Path) -> list[Path]:
-    """Write a mail and its pictures, with a bar on a terminal; returns the files. Raises StackError."""
-    packages.require()
-    from cli.pictures import VIEWS, camera  # the browser is not in the image of the services
-
-    pictures = {view: output / f"{name}-{view.name}.png" for view in VIEWS}
-    texts = {output / f"{name}.html": mail.html, output / f"{name}.txt": f"Subject: {mail.subject}\n\n{mail.text}"}
-    columns = (TextColumn("{task.description}"), BarColumn(16), MofNCompleteColumn())
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for path, text in texts.items():
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StackError(f"{error.filename} cannot be written: {error.strerror}.") from error
-    with Progress(*columns, console=errors, transient=True) as progress:
-        bar = progress.add_task("Taking pictures", total=len(pictures))
-        with camera() as one:
-            for view, path in pictures.items():
-                one.take(mail.html, view, path)
-                progress.advance(bar)
-    return [*texts, *pictures.values()]
-
-
-def _is_reachable(link: str) -> bool:
-    parts = urlsplit(link)
-    return parts.scheme == "mailto" or (parts.scheme in ("http", "https") and bool(parts.netloc))
 
 
 def _warn_of_sendgrid(row: Mapping[str, Any]) -> None:

@@ -1,17 +1,20 @@
 """`dtf users`: look at accounts, change their rights, comp their plans, hand their data out, and delete them."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from postgrest import CountMethod
-from supabase import Client
 
 from cli.local.errors import StackError
 from cli.local.state import write_private
 from cli.output import AsJson, done, errors, print_facts, print_json, print_rows, readable_errors
-from cli.project import RefusedError, answers, call, connect, containing, count, find_user
+from cli.project import RefusedError, answers, call, connect, containing, count, counted, find_user
+
+if TYPE_CHECKING:
+    from supabase import Client
 
 app = typer.Typer(
     help="Look at accounts, change rights, comp plans, hand data out, delete accounts.", no_args_is_help=True
@@ -63,7 +66,7 @@ def show(who: Who, as_json: AsJson = False) -> None:
         client = connect()
         profile = find_user(client, who)
         counts = {
-            table: count(client.table(table).select("id", count=CountMethod.exact).eq("user_id", profile["id"]))
+            table: count(counted(client, table).eq("user_id", profile["id"]))
             for table in ("images", "image_operations", "image_collections")
         }
     if as_json:

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import psutil
-import psycopg
 
 from cli.local import processes
 from cli.local.errors import StackError
@@ -105,6 +104,8 @@ class Postgres:
         return processes.find(["-D", str(self.data), "-p"])
 
     def _answers(self) -> bool:
+        import psycopg
+
         try:
             psycopg.connect(self.state.admin_url, connect_timeout=3).close()
         except psycopg.OperationalError:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import httpx
 import psutil
 
 from cli.local.errors import StackError
@@ -98,6 +97,8 @@ def wait_until(
 
 def serves(url: str) -> bool:
     """Whether the address of a health check answers that all is well."""
+    import httpx
+
     try:
         return httpx.get(url, timeout=ANSWER_SECONDS).status_code == httpx.codes.OK
     except httpx.TransportError:

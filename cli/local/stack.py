@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psycopg
-
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.gateway import Gateway
@@ -59,6 +57,8 @@ def default_directory() -> Path:
 
 def prepare_database(gateway: Gateway, state: StackState) -> None:
     """Give a plain database what a hosted project has before its first migration."""
+    import psycopg
+
     gateway.provision()
     with psycopg.connect(state.admin_url, autocommit=True) as connection, connection.transaction():
         connection.execute(BOOTSTRAP.read_bytes())
@@ -185,6 +185,8 @@ class Stack:
 
     def _is_new(self) -> bool:
         """Whether the last step of the bootstrap has not been done."""
+        import psycopg
+
         with psycopg.connect(self.state.admin_url, autocommit=True) as connection:
             done = connection.execute(
                 "select exists (select from pg_namespace where nspname = 'supabase_migrations'"
@@ -193,6 +195,8 @@ class Stack:
         return done != (True,)
 
     def _schema_version(self) -> list[str]:
+        import psycopg
+
         with psycopg.connect(self.state.admin_url, autocommit=True) as connection:
             rows = connection.execute("select version from supabase_migrations.schema_migrations order by 1")
             return [row[0] for row in rows]
