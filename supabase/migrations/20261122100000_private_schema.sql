@@ -38,3 +38,20 @@ $$;
 revoke execute on function private.refuse(text, text, jsonb, text) from public;
 -- For functions that run as their caller. It does nothing but fail.
 grant execute on function private.refuse(text, text, jsonb, text) to authenticated, service_role;
+
+-- Bounds how much one call of a function that is called again and again may do.
+create function private.check_limit(p_limit integer, p_most integer)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if p_limit is null or p_limit not between 1 and p_most then
+        perform private.refuse(
+            'PT400', format('The limit must be between 1 and %s', p_most), '{"argument": "p_limit"}',
+            'Call again for more.');
+    end if;
+end;
+$$;
+
+revoke execute on function private.check_limit(integer, integer) from public;

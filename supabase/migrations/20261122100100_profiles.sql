@@ -12,6 +12,7 @@ begin
 end;
 $$;
 
+comment on function public.update_updated_at_column() is 'For triggers before an update: sets updated_at to now.';
 revoke execute on function public.update_updated_at_column() from public;
 
 create table public.profiles (
@@ -72,6 +73,19 @@ create unique index idx_profiles_email on public.profiles (email);
 create index idx_profiles_subscription_status on public.profiles (subscription_status);
 create index idx_profiles_created_at on public.profiles (created_at);
 
+create function private.subscription_statuses()
+returns text[]
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return array['free', 'basic', 'starter', 'cancelled'];
+end;
+$$;
+
+revoke execute on function private.subscription_statuses() from public;
+
 -- Bounds what a user may write about himself, and what the service may make him. A trigger, because it runs when these
 -- columns are written; constraints would be checked whenever a balance moves.
 create function private.check_profile()
@@ -82,11 +96,11 @@ as $$
 declare
     v_limit record;
 begin
-    if new.subscription_status not in ('free', 'basic', 'starter', 'cancelled') then
+    if new.subscription_status <> all (private.subscription_statuses()) then
         perform private.refuse(
             'PT400', 'The subscription status is unknown',
             jsonb_build_object('column', 'subscription_status', 'value', left(new.subscription_status, 100)),
-            'Set one of: free, basic, starter, cancelled.');
+            'Set one of: ' || array_to_string(private.subscription_statuses(), ', ') || '.');
     end if;
     for v_limit in
         select * from (

@@ -137,6 +137,9 @@ revoke execute on function private.is_sound_entry(text, integer, integer, intege
 -- A part of an entry, booked on a grant: taken from it (negative) or given back to it (positive).
 create type public.credit_allocation as (grant_id uuid, amount integer);
 
+comment on type public.credit_allocation is
+'A part of an entry: what it took from a grant (negative) or gave back to it (positive).';
+
 create table public.credit_transactions (
     id uuid primary key default gen_random_uuid(),
     user_id uuid not null references public.profiles (id) on delete cascade,

@@ -9,10 +9,8 @@ as $$
 begin
     if p_now is null then
         perform private.refuse('PT400', 'The time is missing', '{"argument": "p_now"}', 'Leave it out for now.');
-    elsif p_limit is null or p_limit not between 1 and 10000 then
-        perform private.refuse(
-            'PT400', 'The limit must be between 1 and 10000', '{"argument": "p_limit"}', 'Call again for more.');
     end if;
+    perform private.check_limit(p_limit, 10000);
     -- In the order of the ids, because one call holds many accounts; the next call finds those that are busy now.
     for user_id in
         select p.id from public.profiles as p
@@ -135,7 +133,7 @@ begin
         perform private.refuse(
             'PT409', 'The transaction was refunded already',
             jsonb_build_object('transaction_id', p_transaction_id, 'refund_id', v_first.id),
-            'Nothing is refunded twice.');
+            'There is nothing to do: refund_id names the entry that gave it back.');
     end if;
 
     -- An operation shows what came back of its charge. Its own refund, when it fails later, finds this one.
@@ -247,7 +245,7 @@ declare
     v_open integer;
     v_expired integer;
 begin
-    perform private.check_reason(p_reason, p_idempotency_key);
+    perform private.check_clawback_note(p_reason, p_idempotency_key);
     perform private.check_money(p_money_amount, p_currency);
     select g.* into v_grant from public.credit_grants as g where g.id = p_grant_id;
     if not found then
@@ -314,8 +312,8 @@ $$;
 revoke execute on function private.clawback_credits(uuid, integer, text, numeric, text, text) from public;
 grant execute on function private.clawback_credits(uuid, integer, text, numeric, text, text) to service_role;
 
--- Checks the reason that a clawback and its reversal must give.
-create function private.check_reason(p_reason text, p_idempotency_key text)
+-- Checks the reason, which a clawback and its reversal must give, and the idempotency key.
+create function private.check_clawback_note(p_reason text, p_idempotency_key text)
 returns void
 language plpgsql
 set search_path = ''
@@ -329,7 +327,7 @@ begin
 end;
 $$;
 
-revoke execute on function private.check_reason(text, text) from public;
+revoke execute on function private.check_clawback_note(text, text) from public;
 
 create function private.reverse_clawback(p_clawback_id uuid, p_reason text, p_idempotency_key text)
 returns public.credit_clawbacks
@@ -343,7 +341,7 @@ declare
     v_taken_by uuid[];
     v_request public.credit_transactions;
 begin
-    perform private.check_reason(p_reason, p_idempotency_key);
+    perform private.check_clawback_note(p_reason, p_idempotency_key);
     perform private.lock_account(c.user_id) from public.credit_clawbacks as c where c.id = p_clawback_id;
     select c.* into v_clawback from public.credit_clawbacks as c where c.id = p_clawback_id;
     if not found then
@@ -361,7 +359,7 @@ begin
     elsif v_clawback.reversed_at is not null then
         perform private.refuse(
             'PT409', 'The clawback was reversed already', jsonb_build_object('clawback_id', p_clawback_id),
-            'Nothing is given back twice.');
+            'There is nothing to do: its reversal_reason says why.');
     end if;
 
     perform private.change_debt(p_clawback_id, -v_clawback.owed);

@@ -14,10 +14,7 @@ declare
     c_uuid constant text := '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}';
     c_result_key constant text := '^[^/]+/' || c_uuid || '/[^/]+$';
 begin
-    if p_limit is null or p_limit not between 1 and 1000 then
-        perform private.refuse(
-            'PT400', 'The limit must be between 1 and 1000', '{"argument": "p_limit"}', 'Call again for more.');
-    end if;
+    perform private.check_limit(p_limit, 1000);
 
     return query
     with old_objects as (

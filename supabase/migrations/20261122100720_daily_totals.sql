@@ -288,10 +288,7 @@ declare
     v_missing date[];
     v_range record;
 begin
-    if p_limit is null or p_limit not between 1 and 10000 then
-        perform private.refuse(
-            'PT400', 'The limit must be between 1 and 10000', '{"argument": "p_limit"}', 'Call again for more.');
-    end if;
+    perform private.check_limit(p_limit, 10000);
     perform private.lock_daily_totals();
     delete from private.counted_days as c where c.day >= least(p_from, c_today - 2);
     v_first := least(

@@ -265,10 +265,7 @@ as $$
 declare
     v_lost integer;
 begin
-    if p_limit is null or p_limit not between 1 and 1000 then
-        perform private.refuse(
-            'PT400', 'The limit must be between 1 and 1000', '{"argument": "p_limit"}', 'Call again for more.');
-    end if;
+    perform private.check_limit(p_limit, 1000);
     update public.email_logs as l
     set
         status = 'unknown', lease_expires_at = null, attempts = l.attempts + 1,
@@ -307,6 +304,8 @@ create type public.claimed_email as (
     lease_expires_at timestamptz,
     created_at timestamptz
 );
+
+comment on type public.claimed_email is 'A mail as its sender gets it: with its template and its data.';
 
 -- The campaigns that have mails to send now, locked. A completed one may have some that an operator sends again.
 create function private.lock_due_campaigns()

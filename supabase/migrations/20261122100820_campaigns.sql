@@ -273,7 +273,6 @@ security definer
 set search_path = ''
 as $$
 declare
-    c_statuses constant text[] := array['free', 'basic', 'starter', 'cancelled'];
     v_audience record := private.parse_audience(new.target_audience);
     v_type text;
     v_unknown text;
@@ -294,7 +293,9 @@ begin
     end if;
 
     -- A name with a slip would find nobody.
-    select n.name into v_unknown from unnest(v_audience.statuses) as n (name) where n.name <> all (c_statuses) limit 1;
+    select n.name into v_unknown from unnest(v_audience.statuses) as n (name)
+    where n.name <> all (private.subscription_statuses())
+    limit 1;
     if found then
         perform private.refuse_audience('subscription_status', format('is never %s', left(v_unknown, 100)));
     end if;
@@ -668,10 +669,7 @@ as $$
 declare
     v_campaign public.email_campaigns;
 begin
-    if p_limit is null or p_limit not between 1 and 10000 then
-        perform private.refuse(
-            'PT400', 'The limit must be between 1 and 10000', '{"argument": "p_limit"}', 'Call again for more.');
-    end if;
+    perform private.check_limit(p_limit, 10000);
     for v_campaign in
         select c.* from public.email_campaigns as c
         where

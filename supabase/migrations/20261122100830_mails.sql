@@ -311,21 +311,6 @@ for each row when (
 )
 execute function private.mail_of_cancellation();
 
-create function private.check_reminder_limit(p_limit integer)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-    if p_limit is null or p_limit not between 1 and 1000 then
-        perform private.refuse(
-            'PT400', 'The limit must be between 1 and 1000', '{"argument": "p_limit"}', 'Call again for more.');
-    end if;
-end;
-$$;
-
-revoke execute on function private.check_reminder_limit(integer) from public;
-
 -- Whether somebody gets a reminder now. One mail speaks of all that ends within p_ahead, so the next one comes no
 -- sooner. Asked before the limit, so that those who get none do not stand before the others.
 create function private.may_be_reminded(p_user_id uuid, p_type text, p_ahead interval)
@@ -381,7 +366,7 @@ declare
     v_person record;
     v_queued integer := 0;
 begin
-    perform private.check_reminder_limit(p_limit);
+    perform private.check_limit(p_limit, 1000);
     for v_person in
         select g.user_id, sum(g.remaining) as credits, min(g.expires_at) as first_end
         from public.credit_grants as g
@@ -454,7 +439,7 @@ declare
     v_person record;
     v_queued integer := 0;
 begin
-    perform private.check_reminder_limit(p_limit);
+    perform private.check_limit(p_limit, 1000);
     for v_person in
         select i.user_id, count(*) as images, min(i.expires_at) as first_end
         from public.images as i

@@ -17,8 +17,9 @@ create table public.admin_logs (
 );
 
 comment on table public.admin_logs is
-'What admins did to other people''s data and to the catalogue, written by triggers and by the admin functions. Admins '
-'read it; nobody edits it. When an account is deleted, the entries about it keep its id and lose their details.';
+'What admins did to other people''s data and to the catalogue, written by triggers and by the admin functions; an '
+'operator''s own tools may add what they did. Admins read it; nobody edits it. When an account is deleted, the entries '
+'about it keep its id and lose their details.';
 comment on column public.admin_logs.action is
 'insert, update or delete of a row, or the name of an admin function.';
 comment on column public.admin_logs.target_id is 'Id of the row; null where the table has another key: see details.';

@@ -79,6 +79,7 @@ declare
     v_user_id uuid;
     v_count integer := 0;
 begin
+    perform private.check_limit(p_limit, 1000);
     for v_user_id in
         select p.id from public.profiles as p
         where p.id in (
@@ -113,7 +114,7 @@ end;
 $$;
 
 comment on function public.end_comped_subscriptions(integer) is
-'Ends the comped subscriptions of up to p_limit accounts whose months are over, and returns of how many. Passes over '
-'accounts that are busy; safe to repeat.';
+'Ends the comped subscriptions of up to p_limit (1 to 1000) accounts whose months are over, and returns of how many. '
+'Passes over accounts that are busy; safe to repeat. Error: 400 bad limit.';
 revoke execute on function public.end_comped_subscriptions(integer) from public;
 grant execute on function public.end_comped_subscriptions(integer) to service_role;

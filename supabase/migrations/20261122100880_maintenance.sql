@@ -13,10 +13,7 @@ as $$
 declare
     v_image_ids uuid[];
 begin
-    if p_limit is null or p_limit not between 1 and 100 then
-        perform private.refuse(
-            'PT400', 'The limit must be between 1 and 100', '{"argument": "p_limit"}', 'Call again for more.');
-    end if;
+    perform private.check_limit(p_limit, 100);
 
     -- Whoever requests an operation holds the image, and whatever is locked is left for the next call. So of the
     -- locked ones, the next statement sees every operation there will be.
@@ -174,10 +171,8 @@ declare
     v_pruned integer;
     v_more integer;
 begin
-    if p_limit is null or p_limit not between 1 and 10000 then
-        perform private.refuse(
-            'PT400', 'The limit must be between 1 and 10000', '{"argument": "p_limit"}', 'Call again for more.');
-    elsif p_before is null or p_before > now() - c_youngest then
+    perform private.check_limit(p_limit, 10000);
+    if p_before is null or p_before > now() - c_youngest then
         perform private.refuse(
             'PT400', 'Logs are kept for 30 days at least', '{"argument": "p_before"}', 'Pass an earlier time.');
     end if;

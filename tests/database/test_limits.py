@@ -1,6 +1,7 @@
 """How much one account may hold, and that the bound holds under racing inserts."""
 
 from functools import partial
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -75,3 +76,17 @@ def test_racing_inserts_do_not_pass_the_bound(people: People, db: Connection, db
     assert sum(together(db_url, [partial(add, user)] * 6)) == 10
     mine = user.sql("select count(*) from public.image_collections where user_id = %s", user.id)
     assert mine == [{"count": 200}]
+
+
+def test_every_function_that_is_called_again_and_again_bounds_one_call(people: People, db: Connection) -> None:
+    functions = db.execute(
+        "select proname as name, proargnames as arguments from pg_proc"
+        " where pronamespace = 'public'::regnamespace and 'p_limit' = any (proargnames)"
+    ).fetchall()
+    needed = {"p_worker_id": "worker-1", "p_claim_id": uuid4(), "p_before": "2000-01-01"}
+    assert len(functions) > 10
+    for function in functions:
+        others = {name: value for name, value in needed.items() if name in function["arguments"]}
+        for limit in (None, -1, 0, 1_000_000):
+            with refused("PT400", "The limit must be between 1 and "):
+                people.service.rows(function["name"], p_limit=limit, **others)
