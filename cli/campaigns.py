@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
+from cli.arguments import moment
 from cli.local.errors import StackError
 from cli.output import AsJson, done, print_facts, print_json, print_rows, readable_errors
 from cli.project import answers, call, connect
@@ -110,7 +111,7 @@ def schedule(
     which: Which,
     at: Annotated[
         datetime,
-        typer.Option(formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"], help="When to start, UTC."),
+        typer.Option(parser=moment, metavar="TIME", help="When to start, UTC."),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -118,7 +119,7 @@ def schedule(
     with readable_errors():
         client = connect()
         campaign = find_campaign(client, which)
-        row = call(client, "schedule_email_campaign", campaign_id=campaign["id"], at=at.replace(tzinfo=UTC).isoformat())
+        row = call(client, "schedule_email_campaign", campaign_id=campaign["id"], at=at.isoformat())
     if as_json:
         print_json(row)
     else:

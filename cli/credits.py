@@ -1,17 +1,17 @@
 """`dtf credits`: look at the ledger, prove it, and correct it by new entries."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
+from cli.arguments import User, moment
 from cli.output import AsJson, console, done, print_facts, print_json, print_rows, readable_errors
 from cli.project import answers, call, connect, find_user
 
 app = typer.Typer(help="Look at the ledger, prove it, and correct it by new entries.", no_args_is_help=True)
 
-Who = Annotated[str, typer.Argument(metavar="USER", help="Id or e-mail address.")]
 Amount = Annotated[int, typer.Argument(min=1, help="Credits.")]
 Reason = Annotated[str, typer.Option(help="Why; the user reads it as the description.")]
 Key = Annotated[str | None, typer.Option(help="Idempotency key: the same request again changes nothing.")]
@@ -37,7 +37,7 @@ ENTRY_COLUMNS = {
 
 @app.command()
 def show(
-    who: Who,
+    who: User,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Newest entries to show.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -109,10 +109,12 @@ def expire(as_json: AsJson = False) -> None:
 
 @app.command()
 def grant(
-    who: Who,
+    who: User,
     amount: Amount,
     reason: Reason,
-    expires: Annotated[datetime | None, typer.Option(help="When they expire, UTC. Default: never.")] = None,
+    expires: Annotated[
+        datetime | None, typer.Option(parser=moment, metavar="TIME", help="When they expire, UTC. Default: never.")
+    ] = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
@@ -125,7 +127,7 @@ def grant(
             user_id=find_user(client, who)["id"],
             amount=amount,
             reason=reason,
-            expires_at=expires and expires.replace(tzinfo=UTC).isoformat(),
+            expires_at=expires and expires.isoformat(),
             idempotency_key=key,
         )
     if as_json:
@@ -135,7 +137,7 @@ def grant(
 
 
 @app.command()
-def deduct(who: Who, amount: Amount, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
+def deduct(who: User, amount: Amount, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
     """Take credits; written as an expiration, because nothing was delivered for them."""
     with readable_errors():
         client = connect()

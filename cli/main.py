@@ -16,6 +16,7 @@ import typer
 from cli import billing, doctor, maintain, operations, plans, stats, users
 from cli import credits as credit_commands
 from cli import email as email_commands
+from cli.arguments import Commands
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
@@ -23,7 +24,10 @@ from cli.output import console, errors, fail, readable_errors
 from cli.project import take_billing_from_stack, take_project_from_stack
 
 app = typer.Typer(
-    help="The DTF Editor backend on this machine.", no_args_is_help=True, pretty_exceptions_show_locals=False
+    cls=Commands,
+    help="The DTF Editor backend on this machine.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
 )
 app.add_typer(users.app, name="users")
 app.add_typer(credit_commands.app, name="credits")

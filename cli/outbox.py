@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -12,6 +12,7 @@ from uuid import UUID
 import typer
 from rich.progress import track
 
+from cli.arguments import moment
 from cli.local.errors import StackError
 from cli.output import AsJson, console, done, errors, plain, print_facts, print_json, print_rows, readable_errors
 from cli.project import RefusedError, answers, call, connect, containing
@@ -26,7 +27,7 @@ Mail = Annotated[UUID, typer.Argument(help="Id of the mail: dtf email list.")]
 Type = Annotated[str | None, typer.Option("--type", help="Such as receipt.")]
 Since = Annotated[
     datetime | None,
-    typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S"], help="Queued then or later, UTC."),
+    typer.Option(parser=moment, metavar="TIME", help="Queued then or later, UTC."),
 ]
 Address = Annotated[str, typer.Argument(help="The whole e-mail address.")]
 
@@ -232,7 +233,7 @@ def _mails(
     if mail_type:
         query = query.eq("email_templates.type", mail_type)
     if since:
-        query = query.gte("created_at", since.replace(tzinfo=UTC).isoformat())
+        query = query.gte("created_at", since.isoformat())
     return query
 
 

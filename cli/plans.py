@@ -11,9 +11,13 @@ from cli.project import answers, connect, count, counted
 
 app = typer.Typer(help="What is for sale, and what an operation costs.", no_args_is_help=True)
 
+HIGHEST_PRICE = 99_999_999.99  # that its column holds
+
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Credits = Annotated[int | None, typer.Option(min=0, max=1_000_000)]
-Price = Annotated[float | None, typer.Option(min=0, help="In the currency of the catalogue, such as 9.99.")]
+Price = Annotated[
+    float | None, typer.Option(min=0, max=HIGHEST_PRICE, help="In the currency of the catalogue, such as 9.99.")
+]
 Description = Annotated[str | None, typer.Option()]
 IsActive = Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it is offered.")]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.arguments import User
 from cli.local.errors import StackError
 from cli.local.state import write_private
 from cli.output import AsJson, done, errors, print_facts, print_json, print_rows, readable_errors
@@ -20,7 +21,6 @@ app = typer.Typer(
     help="Look at accounts, change rights, comp plans, hand data out, delete accounts.", no_args_is_help=True
 )
 
-Who = Annotated[str, typer.Argument(metavar="USER", help="Id or e-mail address.")]
 Reason = Annotated[str, typer.Option(help="Why; it stays in admin_logs.")]
 
 LIST_COLUMNS = {
@@ -60,7 +60,7 @@ def list_users(
 
 
 @app.command()
-def show(who: Who, as_json: AsJson = False) -> None:
+def show(who: User, as_json: AsJson = False) -> None:
     """Show one account and how much it holds."""
     with readable_errors():
         client = connect()
@@ -77,7 +77,7 @@ def show(who: Who, as_json: AsJson = False) -> None:
 
 @app.command()
 def export(
-    who: Who,
+    who: User,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write, for its owner only.")] = None,
 ) -> None:
     """Print everything about an account as JSON, for a person who asks for his data."""
@@ -92,28 +92,28 @@ def export(
 
 
 @app.command()
-def activate(who: Who, reason: Reason) -> None:
+def activate(who: User, reason: Reason) -> None:
     """Let a deactivated account work again."""
     change_right(who, "admin_set_user_active", reason, is_active=True)
     done(f"{who} is active.")
 
 
 @app.command()
-def deactivate(who: Who, reason: Reason) -> None:
+def deactivate(who: User, reason: Reason) -> None:
     """Let an account read and delete what it has, and start nothing."""
     change_right(who, "admin_set_user_active", reason, is_active=False)
     done(f"{who} is deactivated.")
 
 
 @app.command()
-def promote(who: Who, reason: Reason) -> None:
+def promote(who: User, reason: Reason) -> None:
     """Make somebody an admin."""
     change_right(who, "admin_set_user_admin", reason, is_admin=True)
     done(f"{who} is an admin.")
 
 
 @app.command()
-def demote(who: Who, reason: Reason) -> None:
+def demote(who: User, reason: Reason) -> None:
     """Take an admin's rights back."""
     change_right(who, "admin_set_user_admin", reason, is_admin=False)
     done(f"{who} is no admin.")
@@ -128,7 +128,7 @@ def change_right(who: str, function: str, reason: str, **right: bool) -> None:
 
 @app.command()
 def comp(
-    who: Who,
+    who: User,
     plan: Annotated[str, typer.Argument(help="Name of a paid plan.")],
     reason: Reason,
     months: Annotated[int, typer.Option(min=1, max=24, help="For how long.")] = 1,
@@ -153,7 +153,7 @@ def comp(
 
 @app.command()
 def delete(
-    who: Who,
+    who: User,
     reason: Reason,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:

@@ -64,19 +64,20 @@ def _describe(problem: ErrorDetails, prefix: str) -> str:
     if problem["type"] == "missing":
         return f"{variable} is not set: set it in the environment (`dtf status --json` prints the local values)."
     # The value itself is left out, because it may be a secret.
-    return f"{variable} cannot be used: {_reason(problem)}."
+    return f"{variable} cannot be used: {requirement(problem)}."
 
 
-def _reason(problem: ErrorDetails) -> str:
+def requirement(problem: ErrorDetails) -> str:
+    """What a value that cannot be used has to be, without a full stop."""
     match problem["type"], problem.get("ctx", {}):
         case "int_parsing", _:
             return "it has to be a whole number"
         case "float_parsing", _:
             return "it has to be a number"
         case "greater_than_equal", {"ge": least}:
-            return f"it has to be at least {least:g}"
+            return f"it has to be at least {least:.10g}"
         case "greater_than", {"gt": bound}:
-            return f"it has to be more than {bound:g}"
+            return f"it has to be more than {bound:.10g}"
         case "less_than_equal", {"le": most}:
-            return f"it has to be at most {most:g}"
+            return f"it has to be at most {most:.10g}"
     return problem["msg"].removeprefix("Value error, ")
