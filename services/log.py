@@ -1,10 +1,27 @@
 """Structured logs on standard error: JSON for machines, colours on a terminal."""
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import stamina.instrumentation
 import structlog
+
+
+class _Dropping:
+    """A stream that loses what cannot be written: a full disk, or a reader that is gone, must not end a service."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def configure_logging() -> None:
@@ -23,7 +40,7 @@ def configure_logging() -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Dropping(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
