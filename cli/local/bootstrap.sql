@@ -28,6 +28,8 @@ alter role supabase_storage_admin inherit;
 grant anon, authenticated, service_role to authenticator;
 grant anon, authenticated, service_role to postgres with admin option;
 grant pg_monitor, pg_read_all_data, pg_signal_backend to postgres;
+-- To restore a dump, whose triggers must not run again.
+grant set on parameter session_replication_role to postgres;
 
 alter database postgres owner to postgres;
 grant all on database postgres to postgres;
