@@ -9,27 +9,22 @@ stable
 security definer
 set search_path = ''
 as $$
-    with chain as (
+    -- What every entry is: its place in the chain, whose credits it moved, in which direction.
+    with entries as (
         select
-            t.*,
+            t.id,
+            t.user_id,
+            t.seq,
+            t.transaction_type,
+            t.amount,
+            t.balance_before,
+            t.balance_after,
+            t.refunded_transaction_id,
+            t.clawback_id,
             t.balance_after::bigint - t.balance_before as change,
             coalesce(lag(t.balance_after) over account, 0) as expected_before,
-            row_number() over account as expected_seq
-        from public.credit_transactions as t
-        window account as (partition by t.user_id order by t.seq)
-    ),
-    entry_allocations as (
-        select
-            a.transaction_id, sum(a.amount) as amount, min(a.amount) as smallest, max(a.amount) as largest,
-            -- No key or constraint keeps an array from naming a grant twice, or nothing.
-            count(*) > count(distinct a.grant_id) filter (where a.amount <> 0) as is_odd
-        from public.credit_allocations as a
-        group by a.transaction_id
-    ),
-    -- What every entry must be: whose credits it moved, in which direction.
-    entries as (
-        select
-            t.*,
+            row_number() over account as expected_seq,
+            lead(t.id) over account is null as is_last,
             g.id as grant_id,
             a.amount as allocated,
             a.smallest,
@@ -37,9 +32,24 @@ as $$
             a.is_odd,
             t.transaction_type in ('usage', 'expiration', 'clawback') as is_debit,
             t.transaction_type = 'clawback_reversal' or t.refunded_transaction_id is not null as is_return
-        from chain as t
+        from public.credit_transactions as t
         left join public.credit_grants as g on g.transaction_id = t.id
-        left join entry_allocations as a on a.transaction_id = t.id
+        cross join lateral (
+            select
+                sum(a.amount) as amount, min(a.amount) as smallest, max(a.amount) as largest,
+                -- No key or constraint keeps an array from naming a grant twice, or nothing.
+                count(*) > count(distinct a.grant_id) filter (where a.amount <> 0) as is_odd
+            from unnest(t.allocations) as a
+        ) as a
+        window account as (partition by t.user_id order by t.seq)
+    ),
+    -- A usage and its refund, a clawback and its reversal, have one origin.
+    allocations as materialized (
+        select
+            t.id as transaction_id, t.user_id, t.transaction_type, a.grant_id, a.amount,
+            coalesce(t.refunded_transaction_id, t.clawback_id, t.id) as origin_id
+        from public.credit_transactions as t
+        cross join unnest(t.allocations) as a
     ),
     accounts as (
         select
@@ -47,11 +57,11 @@ as $$
             sum(t.change) as balance,
             max(t.seq) as seq,
             count(*) as entries,
-            (array_agg(t.balance_after order by t.seq desc))[1] as last_balance,
+            max(t.balance_after) filter (where t.is_last) as last_balance,
             coalesce(sum(t.amount) filter (where t.transaction_type = 'purchase'), 0) as purchased,
             coalesce(sum(t.amount) filter (where t.transaction_type = 'usage'), 0)
             - coalesce(sum(t.amount) filter (where t.refunded_transaction_id is not null), 0) as used
-        from chain as t
+        from entries as t
         group by t.user_id
     ),
     granted as (
@@ -81,35 +91,30 @@ as $$
         left join granted as g on g.user_id = p.id
         left join owed as o on o.user_id = p.id
     ),
-    grant_allocations as (
-        select a.grant_id, sum(a.amount) as amount from public.credit_allocations as a group by a.grant_id
-    ),
-    -- A usage and its refund, a clawback and its reversal: together they never gave a grant more than they took.
-    origins as (
+    by_grant as (
         select
-            coalesce(t.refunded_transaction_id, t.clawback_id, t.id) as origin_id,
             a.grant_id,
-            (array_agg(t.user_id))[1] as user_id,
-            sum(a.amount) as amount
-        from public.credit_allocations as a
-        inner join public.credit_transactions as t on t.id = a.transaction_id
-        group by 1, 2
-    ),
-    expired as (
-        select a.grant_id, -sum(a.amount) as amount from public.credit_allocations as a
-        inner join public.credit_transactions as t on t.id = a.transaction_id
-        where t.transaction_type = 'expiration'
+            sum(a.amount) as amount,
+            -coalesce(sum(a.amount) filter (where a.transaction_type = 'expiration'), 0) as expired
+        from allocations as a
         group by a.grant_id
     ),
+    -- Of what came back. Together with what was taken it never gives a grant more than that.
+    origins as (
+        select a.origin_id, a.grant_id, (array_agg(a.user_id))[1] as user_id, sum(a.amount) as amount
+        from allocations as a
+        where a.origin_id in (select r.origin_id from allocations as r where r.amount > 0)
+        group by a.origin_id, a.grant_id
+    ),
     taken as (
-        select t.clawback_id, -sum(t.change) as amount from chain as t
+        select t.clawback_id, -sum(t.change) as amount from entries as t
         where t.clawback_id is not null
         group by t.clawback_id
     )
     select c.user_id, 'chain unbroken', jsonb_build_object(
         'transaction_id', c.id, 'seq', c.seq, 'expected_seq', c.expected_seq,
         'balance_before', c.balance_before, 'expected_before', c.expected_before)
-    from chain as c
+    from entries as c
     where c.seq <> c.expected_seq or c.balance_before <> c.expected_before
     union all
     select c.user_id, 'entry adds up and is not negative', jsonb_build_object('transaction_id', c.id)
@@ -144,7 +149,7 @@ as $$
     select g.user_id, 'grant adds up', jsonb_build_object(
         'grant_id', g.id, 'amount', g.amount, 'remaining', g.remaining, 'allocated', coalesce(a.amount, 0))
     from public.credit_grants as g
-    left join grant_allocations as a on a.grant_id = g.id
+    left join by_grant as a on a.grant_id = g.id
     where
         g.remaining <> g.amount + coalesce(a.amount, 0) or g.remaining not between 0 and g.amount
         or g.is_spent <> (g.remaining = 0)
@@ -152,7 +157,7 @@ as $$
     select g.user_id, 'grant matches its entry', jsonb_build_object(
         'grant_id', g.id, 'transaction_id', g.transaction_id)
     from public.credit_grants as g
-    left join entries as e on e.id = g.transaction_id
+    left join public.credit_transactions as e on e.id = g.transaction_id
     where (g.user_id, g.amount, g.seq) is distinct from (e.user_id, e.amount, e.seq)
     union all
     select e.user_id, 'entry is granted or allocated', jsonb_build_object(
@@ -166,12 +171,11 @@ as $$
         end
         or e.is_odd
     union all
-    select coalesce(e.user_id, g.user_id), 'allocation stays in its account', jsonb_build_object(
+    select a.user_id, 'allocation stays in its account', jsonb_build_object(
         'transaction_id', a.transaction_id, 'grant_id', a.grant_id)
-    from public.credit_allocations as a
-    left join public.credit_transactions as e on e.id = a.transaction_id
+    from allocations as a
     left join public.credit_grants as g on g.id = a.grant_id
-    where e.user_id is null or g.user_id is distinct from e.user_id
+    where g.user_id is distinct from a.user_id
     union all
     select o.user_id, 'nothing comes back that was not taken', jsonb_build_object(
         'origin_id', o.origin_id, 'grant_id', o.grant_id, 'surplus', o.amount)
@@ -195,14 +199,14 @@ as $$
         or c.owed + coalesce(t.amount, 0) <> case when c.reversed_at is null then c.amount - c.expired else 0 end
     union all
     select c.user_id, 'clawbacks fit their grant', jsonb_build_object(
-        'grant_id', c.grant_id, 'amount', g.amount, 'clawed_back', sum(c.amount), 'expired', coalesce(e.amount, 0),
+        'grant_id', c.grant_id, 'amount', g.amount, 'clawed_back', sum(c.amount), 'expired', coalesce(e.expired, 0),
         'counted_as_expired', sum(c.expired))
     from public.credit_clawbacks as c
     left join public.credit_grants as g on g.id = c.grant_id and g.user_id = c.user_id
-    left join expired as e on e.grant_id = c.grant_id
+    left join by_grant as e on e.grant_id = c.grant_id
     where c.reversed_at is null
-    group by c.user_id, c.grant_id, g.amount, e.amount
-    having g.amount is null or sum(c.amount) > g.amount or sum(c.expired) > coalesce(e.amount, 0);
+    group by c.user_id, c.grant_id, g.amount, e.expired
+    having g.amount is null or sum(c.amount) > g.amount or sum(c.expired) > coalesce(e.expired, 0);
 $$;
 
 revoke execute on function private.verify_ledger() from public;
