@@ -306,34 +306,46 @@ def write_page(
     output: Path, todo: list[Step], files: dict[str, Path], welcome: Received, entries: list[dict[str, Any]]
 ) -> None:
     """A page with each picture before and after, on a checkerboard for transparency, with the mail and the ledger."""
-    figures = []
-    for step in todo:
-        before = ""
-        if step.picture:
-            (output / step.picture).write_bytes((SAMPLES / step.picture).read_bytes())
-            before = f'<figure><img src="{step.picture}" alt="Before"><figcaption>Before</figcaption></figure>'
-        if step.row["id"] in files:
-            details = step.row["output_data"]
-            caption = f"{details['width']} × {details['height']} px, {float(step.row['processing_time']):.1f} s"
-            name = files[step.row["id"]].name
-            after = f'<figure><img src="{name}" alt="After"><figcaption>After: {caption}</figcaption></figure>'
-        else:
-            after = f"<p>Refused on purpose, to show the refund: {html.escape(step.row['error_message'])}</p>"
-        title = f"{step.title}: {step.options['prompt']}" if "prompt" in step.options else step.title
-        figures.append(f"<section><h2>{html.escape(title)}</h2><div>{before}{after}</div></section>")
-    page_of_mail, *pictures = (file.name for file in welcome.files)
+    sections = [operation_section(step, files.get(step.row["id"])) for step in todo]
+    for name in {step.picture for step in todo if step.picture}:
+        (output / name).write_bytes((SAMPLES / name).read_bytes())
+    template = Path(__file__).with_name("demo.html").read_text()
+    page = template.replace("<!-- results -->", "\n".join([*sections, mail_section(welcome), ledger_section(entries)]))
+    (output / "index.html").write_text(page)
+
+
+def operation_section(step: Step, file: Path | None) -> str:
+    """The part of the page for an operation: the pictures before and after, or why there is none after."""
+    before = ""
+    if step.picture:
+        before = f'<figure><img src="{step.picture}" alt="Before"><figcaption>Before</figcaption></figure>'
+    if file:
+        details = step.row["output_data"]
+        caption = f"{details['width']} × {details['height']} px, {float(step.row['processing_time']):.1f} s"
+        after = f'<figure><img src="{file.name}" alt="After"><figcaption>After: {caption}</figcaption></figure>'
+    else:
+        after = f"<p>Refused on purpose, to show the refund: {html.escape(step.row['error_message'])}</p>"
+    title = f"{step.title}: {step.options['prompt']}" if "prompt" in step.options else step.title
+    return f"<section><h2>{html.escape(title)}</h2><div>{before}{after}</div></section>"
+
+
+def mail_section(welcome: Received) -> str:
+    """The part of the page for the mail: a link to it, and its pictures."""
+    page, *pictures = (file.name for file in welcome.files)
     shown = "".join(f'<figure><img src="{name}" alt="The mail"></figure>' for name in pictures)
-    link = f'<p><a href="{page_of_mail}">{html.escape(welcome.subject)}</a></p>'
-    figures.append(f"<section><h2>The welcome mail</h2>{link}<div>{shown}</div></section>")
+    link = f'<p><a href="{page}">{html.escape(welcome.subject)}</a></p>'
+    return f"<section><h2>The welcome mail</h2>{link}<div>{shown}</div></section>"
+
+
+def ledger_section(entries: list[dict[str, Any]]) -> str:
+    """The part of the page for the ledger."""
     heads = "<tr><th>What</th><th class=number>Change</th><th class=number>Balance</th></tr>"
     rows = "".join(
         f"<tr><td>{html.escape(entry['description'])}</td><td class=number>{change_of(entry):+d}</td>"
         f"<td class=number>{entry['balance_after']}</td></tr>"
         for entry in entries
     )
-    figures.append(f"<section><h2>The ledger</h2><table>{heads}{rows}</table></section>")
-    page = (Path(__file__).with_name("demo.html").read_text()).replace("<!-- results -->", "\n".join(figures))
-    (output / "index.html").write_text(page)
+    return f"<section><h2>The ledger</h2><table>{heads}{rows}</table></section>"
 
 
 def change_of(entry: dict[str, Any]) -> int:

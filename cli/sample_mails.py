@@ -130,7 +130,6 @@ def send(row: Mapping[str, Any], values: Mapping[str, Any], to: str) -> tuple[st
     claimed = ClaimedEmail(
         id=uuid4(),
         user_id=NOBODY,
-        campaign_id=None,
         recipient=to,
         category=row["email_types"]["category"],
         data=dict(values),

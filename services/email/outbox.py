@@ -40,7 +40,6 @@ class ClaimedEmail(BaseModel):
 
     id: UUID
     user_id: UUID
-    campaign_id: UUID | None
     recipient: str
     type: str
     category: str
