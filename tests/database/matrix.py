@@ -101,7 +101,9 @@ def build(people: People) -> World:
 
 def _subjects(people: People, person: Person, world: World) -> Iterator[Subject]:
     connection = people.connection
-    rows, new, objects = _recipes(people, person)
+    rows = _rows_there(people, person)
+    objects = _objects_there(people, person, rows)
+    new = _recipes(people, person, rows)
     for table in connection.execute(TABLES).fetchall():
         name = table["name"]
         if name not in new:
@@ -125,8 +127,8 @@ def _subjects(people: People, person: Person, world: World) -> Iterator[Subject]
         yield Subject("storage", "objects", ["bucket_id", "name", "metadata"], key, values, title)
 
 
-def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, Row], dict[str, tuple[str, str]]]:
-    """The rows that are there already, the values of a new row for each table, and objects in storage."""
+def _rows_there(people: People, person: Person) -> dict[str, Row]:
+    """The rows that are there without a recipe, or at least their keys, by table."""
     connection, word = people.connection, str(uuid4())
     image, published = people.image(person), people.image(person, "published.png")
     operation = person.call(
@@ -138,8 +140,10 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "select g.* from public.credit_grants as g where g.user_id = %s limit 1", (person.id,)
     ).fetchall()
     clawback = people.service.call("clawback_credits", p_grant_id=grant["id"], p_amount=1, p_reason="test")
-    thumbnail = f"{person.id}/{operation['id']}/thumbnail.webp"
-    connection.execute("update public.images set thumbnail_url = %s where id = %s", (f"results/{thumbnail}", published))
+    connection.execute(
+        "update public.images set thumbnail_url = %s where id = %s",
+        (f"results/{_thumbnail(person, operation)}", published),
+    )
     collection, public = (
         _insert(connection, "public.image_collections", {"user_id": person.id, "name": word, "is_public": is_public})
         for is_public in (False, True)
@@ -149,16 +153,7 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         for part in (collection, public)
     )
     connection.execute("update public.image_operations set image_id = %s where id = %s", (published, operation["id"]))
-    objects = {
-        "storage.objects in originals": ("originals", f"{person.id}/a.png"),
-        "storage.objects in results": ("results", f"{person.id}/a.png"),
-        "storage.objects in results, published": ("results", thumbnail),
-        "storage.objects in avatars": ("avatars", f"{person.id}/a.png"),
-    }
-    for bucket, name in objects.values():
-        connection.execute("insert into storage.objects (bucket_id, name) values (%s, %s)", (bucket, name))
-
-    rows: dict[str, Row] = {
+    return {
         "profiles": {"id": person.id},
         "operation_prices": {"operation_type": "upscale"},
         "email_types": {"name": "receipt"},
@@ -173,6 +168,29 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "credit_grants": grant,
         "credit_clawbacks": clawback,
     }
+
+
+def _thumbnail(person: Person, operation: Row) -> str:
+    return f"{person.id}/{operation['id']}/thumbnail.webp"
+
+
+def _objects_there(people: People, person: Person, rows: dict[str, Row]) -> dict[str, tuple[str, str]]:
+    """Objects in storage by the title of what is tried on them: bucket and key."""
+    objects = {
+        "storage.objects in originals": ("originals", f"{person.id}/a.png"),
+        "storage.objects in results": ("results", f"{person.id}/a.png"),
+        "storage.objects in results, published": ("results", _thumbnail(person, rows["image_operations"])),
+        "storage.objects in avatars": ("avatars", f"{person.id}/a.png"),
+    }
+    for bucket, name in objects.values():
+        people.connection.execute("insert into storage.objects (bucket_id, name) values (%s, %s)", (bucket, name))
+    return objects
+
+
+def _recipes(people: People, person: Person, rows: dict[str, Row]) -> dict[str, Row]:
+    """The values of a new row for each table."""
+    connection, word = people.connection, str(uuid4())
+    operation, charge, grant = rows["image_operations"], rows["credit_transactions"], rows["credit_grants"]
     mine: Row = {"user_id": person.id}
     day = date(1900, 1, 1) + timedelta(days=int(word[:4], 16))
     month = datetime.now(UTC).date().replace(day=1)
@@ -185,7 +203,7 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
     mail = _insert(connection, "public.email_logs", mine | {"status": "sent"})["id"]
     # One of the seed's: the plans made here are removed before the accounts whose orders would name them.
     plan = connection.execute("select id from public.subscription_plans where name = 'basic'").fetchall()[0]["id"]
-    new: dict[str, Row] = {
+    return {
         "profiles": {"id": uuid4(), "email": f"{word}@example.test"},
         "subscription_plans": {"name": word},
         "pay_as_you_go_packages": {"name": word, "credits": 1, "price": 1},
@@ -207,9 +225,9 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "former_addresses": {"address_hash": uuid4().bytes, "had_plan": False},
         "subscription_history": mine | {"status": "active", "started_at": "2026-01-01"},
         "images": mine | {"original_filename": "a.png"},
-        "image_operations": mine | {"image_id": image, "operation_type": "upscale"},
+        "image_operations": mine | {"image_id": rows["images"]["id"], "operation_type": "upscale"},
         "image_collections": mine | {"name": word},
-        "image_collection_items": {"collection_id": collection["id"], "image_id": image},
+        "image_collection_items": {"collection_id": rows["image_collections"]["id"], "image_id": rows["images"]["id"]},
         "api_costs": price,
         "api_usage_logs": mine | {"api_provider": word, "operation_type": "upscale"},
         "admin_logs": {"action": word, "target_user_id": person.id},
@@ -227,7 +245,6 @@ def _recipes(people: People, person: Person) -> tuple[dict[str, Row], dict[str, 
         "daily_operations": {"day": day} | kind,
         "daily_sales": {"day": day} | product | sales,
     }
-    return rows, new, objects
 
 
 def _vary(values: Row) -> None:
