@@ -85,3 +85,11 @@ def test_no_layout_loses_a_letter(layout: lettering.Layout, words: list[str]) ->
     marks = layout(words, "manrope")
     text = "".join(mark.text for mark in marks if isinstance(mark, lettering.Text))
     assert text.replace(" ", "") == "".join(words)
+
+
+@pytest.mark.parametrize("font", lettering.FONTS)
+@pytest.mark.parametrize("layout", [lettering.straight, lettering.arc, lettering.stacked])
+@pytest.mark.parametrize("words", [["I", "I", "I"], ["HI", "YOU"], ["I", "WILL"]])
+def test_narrow_words_can_be_drawn(layout: lettering.Layout, font: str, words: list[str]) -> None:
+    letters, _ = lettering.draw(lettering.fit(layout(words, font), font, 256, 20), font, 256)
+    assert letters.any()

@@ -180,6 +180,8 @@ def _place(mark: Mark, scale: float, x0: float, y0: float) -> Mark:
 
 def _ornament(width: float, y: float) -> list[Mark]:
     gap, thickness = 0.3, 0.07
+    if width / 2 - gap < thickness:  # below narrow words there is room for the star alone
+        return [Star(0, y, 0.17)]
     return [
         Rule(-width / 2, -gap, y, thickness),
         Star(0, y, 0.17),
