@@ -2,6 +2,11 @@
 --
 -- Supabase grants every new object in `public` to anon, authenticated and service_role, and Postgres lets
 -- everybody execute a new function. From here on nothing is granted unless a migration says so beside the object.
+--
+-- Hosted projects end the API's statements after 8 seconds, too short for what reads whole tables once a day, and for
+-- the way out of an account with a long history (100,000 entries: 5 seconds and more). Such functions set a
+-- statement_timeout of 55 seconds: the REST server applies a function's own limit to its call, and the API in front
+-- waits a minute.
 
 -- The engine of the project. The API does not expose this schema (see config.toml).
 create schema private;

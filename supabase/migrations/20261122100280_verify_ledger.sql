@@ -217,6 +217,7 @@ returns table (user_id uuid, invariant text, detail jsonb)
 language sql
 stable
 set search_path = ''
+set statement_timeout = '55s'
 as $$
     select v.user_id, v.invariant, v.detail from private.verify_ledger() as v;
 $$;

@@ -56,6 +56,7 @@ returns table (bucket_id text, name text)
 language plpgsql
 stable
 set search_path = ''
+set statement_timeout = '55s'
 as $$
 begin
     return query select o.bucket_id, o.name from private.orphaned_storage_objects(p_limit) as o;

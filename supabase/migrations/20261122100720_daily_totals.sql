@@ -329,6 +329,7 @@ create function public.refresh_stats(p_from date default null, p_limit integer d
 returns integer
 language plpgsql
 set search_path = ''
+set statement_timeout = '55s'
 as $$
 begin
     return private.refresh_stats(p_from, p_limit);

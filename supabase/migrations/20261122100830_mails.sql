@@ -467,6 +467,7 @@ create function public.queue_expiring_credit_emails(p_limit integer default 1000
 returns integer
 language plpgsql
 set search_path = ''
+set statement_timeout = '55s'
 as $$
 begin
     return private.queue_expiring_credit_emails(p_limit);
@@ -483,6 +484,7 @@ create function public.queue_expiring_image_emails(p_limit integer default 1000)
 returns integer
 language plpgsql
 set search_path = ''
+set statement_timeout = '55s'
 as $$
 begin
     return private.queue_expiring_image_emails(p_limit);

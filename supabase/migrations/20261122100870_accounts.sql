@@ -137,6 +137,7 @@ create function public.delete_account()
 returns void
 language plpgsql
 set search_path = ''
+set statement_timeout = '55s'
 as $$
 begin
     perform private.delete_account();
@@ -172,6 +173,7 @@ create function public.delete_user_account(p_user_id uuid, p_reason text)
 returns void
 language plpgsql
 set search_path = ''
+set statement_timeout = '55s'
 as $$
 begin
     perform private.delete_user_account(p_user_id, p_reason);
@@ -322,6 +324,7 @@ returns json
 language plpgsql
 stable
 set search_path = ''
+set statement_timeout = '55s'
 as $$
 begin
     return private.export_own_account();
@@ -354,6 +357,7 @@ returns json
 language plpgsql
 stable
 set search_path = ''
+set statement_timeout = '55s'
 as $$
 begin
     return private.export_user_account(p_user_id);

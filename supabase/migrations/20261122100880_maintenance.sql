@@ -1,5 +1,5 @@
--- Maintenance: what a clock does. The functions for it that belong to no other domain, and their time limits; the
--- maintenance service, or pg_cron, calls them.
+-- Maintenance: what a clock does. The functions for it that belong to no other domain; the maintenance service, or
+-- pg_cron, calls them.
 
 -- Deletes up to p_limit images whose time is over and which no operation works on, as far as their bytes are gone;
 -- for the others it says which objects have to go first.
@@ -147,6 +147,7 @@ create function public.record_system_metrics()
 returns integer
 language plpgsql
 set search_path = ''
+set statement_timeout = '55s'
 as $$
 begin
     return private.record_system_metrics();
@@ -233,6 +234,7 @@ create function public.prune_logs(p_before timestamptz, p_limit integer default 
 returns integer
 language plpgsql
 set search_path = ''
+set statement_timeout = '55s'
 as $$
 begin
     return private.prune_logs(p_before, p_limit);
@@ -246,18 +248,3 @@ comment on function public.prune_logs(timestamptz, integer) is
 'Error: 400 bad argument.';
 revoke execute on function public.prune_logs(timestamptz, integer) from public;
 grant execute on function public.prune_logs(timestamptz, integer) to service_role;
-
--- Hosted projects end the API's statements after 8 seconds, too short for what reads whole tables once a day, and for
--- the way out of an account with a long history (100,000 entries: 5 seconds and more). The REST server applies a
--- function's own limit to its call; the API in front waits a minute.
-alter function public.delete_account() set statement_timeout = '55s';
-alter function public.delete_user_account(uuid, text) set statement_timeout = '55s';
-alter function public.export_account() set statement_timeout = '55s';
-alter function public.export_user_account(uuid) set statement_timeout = '55s';
-alter function public.orphaned_storage_objects(integer) set statement_timeout = '55s';
-alter function public.prune_logs(timestamptz, integer) set statement_timeout = '55s';
-alter function public.record_system_metrics() set statement_timeout = '55s';
-alter function public.queue_expiring_credit_emails(integer) set statement_timeout = '55s';
-alter function public.queue_expiring_image_emails(integer) set statement_timeout = '55s';
-alter function public.refresh_stats(date, integer) set statement_timeout = '55s';
-alter function public.verify_ledger() set statement_timeout = '55s';
