@@ -14,7 +14,7 @@ def _digits(currency: str) -> int:
     return 0 if code in ZERO_DECIMAL else 3 if code in THREE_DECIMAL else 2
 
 
-def to_units(amount: int, currency: str) -> Decimal:
+def to_units(amount: int | Decimal, currency: str) -> Decimal:
     """799 and usd are 7.99."""
     return Decimal(amount).scaleb(-_digits(currency))
 

@@ -39,7 +39,7 @@ class Reader:
 
     def __init__(self, client: stripe.StripeClient) -> None:
         self._api = client.v1
-        self._unit_amounts: dict[str, Decimal] = {}  # the amount of a price never changes
+        self._amounts: dict[tuple[str, str], Decimal] = {}  # by price and its own currency, where it never changes
         self._readers: dict[str, Callable[[Object], Awaitable[list[Fact]]]] = {
             "checkout.session.": self._of_checkout,
             "invoice.paid": self._of_invoice,
@@ -144,16 +144,14 @@ class Reader:
         if item["lines"].get("has_more"):
             page = await self._api.invoices.line_items.list_async(item["id"], {"limit": PAGE})
             lines = [line async for line in every(page)]
-        for line in lines:
-            price, _ = facts.price_of(line)
-            if price and facts.is_proration(line):
-                await self._remember_unit_amount(price)
+        prices = {facts.price_of(line)[0] for line in lines if facts.is_proration(line)}
+        unit_amounts = {price: await self._unit_amount(price, item["currency"]) for price in prices if price}
         paid_by = await self._payments_of(item, "paid") if item["status"] == "paid" else []
         return facts.invoice(
             item,
             lines,
             next(iter(paid_by), None),
-            self._unit_amounts.__getitem__,
+            unit_amounts.__getitem__,
             has_failed=facts.is_collecting(item) and await self._needs_customer(item),
         )
 
@@ -182,10 +180,25 @@ class Reader:
         payments.sort(key=lambda item: (item["created"], item["id"]))
         return list(filter(None, (facts.identifier(item["payment"].get("payment_intent")) for item in payments)))
 
-    async def _remember_unit_amount(self, price_id: str) -> None:
-        if price_id not in self._unit_amounts:
-            price = await self._api.prices.retrieve_async(price_id)
-            self._unit_amounts[price_id] = to_units(price.unit_amount or 0, price.currency)
+    async def _unit_amount(self, price_id: str, currency: str) -> Decimal:
+        """The whole amount of a price, in units of a currency. Raises ValueError where it has none in that.
+
+        A price may be offered in further currencies: a part in yen of an amount in dollars would be many times all.
+        """
+        if (price_id, currency) not in self._amounts:
+            price = (await self._api.prices.retrieve_async(price_id)).to_dict()
+            if price["currency"] != currency:
+                return await self._further_amount(price_id, currency)
+            self._amounts[price_id, currency] = _amount_of(price, currency)
+        return self._amounts[price_id, currency]
+
+    async def _further_amount(self, price_id: str, currency: str) -> Decimal:
+        params: Any = {"expand": ["currency_options"]}
+        price = (await self._api.prices.retrieve_async(price_id, params)).to_dict()
+        option = (price.get("currency_options") or {}).get(currency)
+        if option is None:
+            raise ValueError(f"the price {price_id} has no amount in {currency.upper()}")
+        return _amount_of(option, currency)
 
     async def _of_checkout(self, item: Object) -> list[Fact]:
         return await self.checkout(item["id"])
@@ -217,6 +230,11 @@ class Reader:
 
     async def _of_product(self, item: Object) -> list[Fact]:
         return [{"kind": "product", "id": item["id"], "is_active": await _is_active(self._api.products, item["id"])}]
+
+
+def _amount_of(terms: Object, currency: str) -> Decimal:
+    """In units; a price below the smallest one, such as half a cent for each piece, has a decimal amount only."""
+    return to_units(Decimal(terms.get("unit_amount_decimal") or terms.get("unit_amount") or 0), currency)
 
 
 async def _is_active(kind: Any, item_id: str) -> bool:

@@ -228,7 +228,8 @@ revoke execute on function private.plan_of_price(text, text) from public;
 -- {id, customer, subscription, status, reason, created, due, paid, currency, attempts, has_failed, next_attempt_at,
 --  hosted_url, paid_at, payment_intent, lines: [{id, price, product, amount, unit_amount, quantity, is_proration,
 --  is_trial, period_start, period_end}]}; money in units, times in seconds.
--- A paid one brings its credits; then its row says how it is.
+-- A paid one brings its credits, then its row says how it is. Once: later events tell it again, and what its lines come
+-- to would follow plans that were changed since.
 create function private.apply_stripe_invoice(p_fact jsonb, p_ticket bigint)
 returns text
 language plpgsql
@@ -240,7 +241,10 @@ begin
     if v_user_id is null then
         return 'No account has the customer';
     end if;
-    if p_fact ->> 'status' = 'paid' then
+    if p_fact ->> 'status' = 'paid' and not exists (
+        select 1 from public.billing_invoices as i
+        where i.id = p_fact ->> 'id' and i.user_id = v_user_id and i.status = 'paid'
+    ) then
         perform private.settle_invoice(v_user_id, p_fact);
     end if;
     -- A read that has become old says "open" of an invoice that was paid since.
@@ -302,7 +306,9 @@ revoke execute on function private.keep_invoice(uuid, jsonb) from public;
 -- · a regular line grants the plan's credits for its period; one that gives money back takes nothing,
 -- · a trial's line grants the plan's trial credits,
 -- · prorated lines (a change in mid-period: minus for the old plan, plus for the new one) grant what they come to, or
---   claw it back from the subscription's newest grants. Whoever goes up and down again has won nothing.
+--   claw it back from the subscription's newest grants. Whoever goes up and down again has won nothing, and who goes
+--   down after the plan's credits were changed loses what he got.
+-- A line for no plan brings nothing; one for a part of a period, which would decide between the two, is refused.
 create function private.settle_invoice(p_user_id uuid, p_fact jsonb)
 returns void
 language plpgsql
@@ -314,6 +320,7 @@ declare
     v_line record;
     v_plan public.subscription_plans;
     v_known boolean := false;
+    v_is_cut boolean := false;
     v_prorated numeric := 0;
     v_upgrade jsonb;
     v_unknown text;
@@ -329,13 +336,16 @@ begin
         v_plan := private.plan_of_price(v_line.line ->> 'price', v_line.line ->> 'product');
         if v_plan.id is null then
             v_unknown := coalesce(v_unknown, v_line.line ->> 'price');
+            v_is_cut := v_is_cut or v_line.is_proration and v_line.amount > 0;
             continue;
         end if;
         v_known := true;
         if v_line.is_proration then
             -- A price of nothing has no parts.
-            v_prorated := v_prorated
-                + coalesce(v_plan.credits_per_month * v_line.amount / nullif(v_line.unit_amount, 0), 0);
+            v_prorated := v_prorated + coalesce(
+                case when v_line.amount < 0 then private.granted_per_month(p_user_id, p_fact, v_plan)
+                    else v_plan.credits_per_month end
+                * v_line.amount / nullif(v_line.unit_amount, 0), 0);
             if v_line.amount > 0 and v_upgrade is null then
                 v_upgrade := v_line.line;
             end if;
@@ -353,7 +363,7 @@ begin
         end if;
     end loop;
 
-    if not v_known then
+    if not v_known or v_is_cut and v_prorated < 0 then
         perform private.refuse(
             'PT422', 'No plan has the price ' || coalesce(v_unknown, '(none)'),
             jsonb_build_object('invoice', p_fact ->> 'id', 'price', v_unknown),
@@ -369,6 +379,32 @@ end;
 $$;
 
 revoke execute on function private.settle_invoice(uuid, jsonb) from public;
+
+-- What a month of a plan brought when the subscription was last invoiced for it, whatever it brings now.
+create function private.granted_per_month(p_user_id uuid, p_invoice jsonb, p_plan public.subscription_plans)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return coalesce(
+        (
+            select (t.metadata ->> 'credits_per_month')::integer
+            from public.credit_grants as g
+            inner join public.credit_transactions as t on t.id = g.transaction_id
+            where
+                g.user_id = p_user_id and g.source = 'subscription' and t.subscription_plan_id = p_plan.id
+                and t.metadata ->> 'stripe_subscription_id' = p_invoice ->> 'subscription'
+                and t.metadata ? 'credits_per_month'
+                and (t.metadata ->> 'invoice_created')::bigint <= (p_invoice ->> 'created')::bigint
+            order by (t.metadata ->> 'invoice_created')::bigint desc, g.seq desc
+            limit 1
+        ),
+        p_plan.credits_per_month);
+end;
+$$;
+
+revoke execute on function private.granted_per_month(uuid, jsonb, public.subscription_plans) from public;
 
 -- A trial brings its credits once, however often it is extended: each extension has an invoice.
 create function private.grant_invoice_line(
@@ -402,7 +438,11 @@ begin
         0, case when (p_line ->> 'is_trial')::boolean then 'Trial of plan ' else 'Plan ' end || p_plan.name,
         jsonb_build_object(
             'stripe_invoice_id', p_invoice ->> 'id', 'stripe_subscription_id', p_invoice ->> 'subscription',
-            'invoice_created', (p_invoice ->> 'created')::bigint),
+            'invoice_created', (p_invoice ->> 'created')::bigint)
+        || case
+            when (p_line ->> 'is_trial')::boolean then '{}'
+            else jsonb_build_object('credits_per_month', p_plan.credits_per_month)
+        end,
         v_key, p_money, p_invoice ->> 'currency', p_invoice ->> 'payment_intent', p_plan.id, null);
 end;
 $$;

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cli.local.stack import Stack
+from cli.local.stripe import Object
 from services.billing.settings import BillingSettings
 from services.billing.tokens import Tokens
 from tests.billing.service_process import ORIGIN, ServiceProcess
@@ -372,3 +373,48 @@ def test_a_change_that_is_invoiced_with_the_renewal_brings_both(shop: Shop, post
     ).fetchall()
     assert str(money["sum"]) == "42.48"
     assert [name for name, _ in mails(db, buyer)] == ["subscription_started", "subscription_renewed"]
+
+
+def offer(shop: Shop, price: Object, currency: str, amount: int) -> None:
+    """A price in dollars is offered in another currency, too."""
+    options = shop.account.objects[price["id"]].setdefault("currency_options", {})
+    options[currency] = {"unit_amount": amount, "unit_amount_decimal": str(amount)}
+
+
+def test_a_part_of_a_price_in_another_currency_is_that_part_of_its_credits(shop: Shop, post: Post) -> None:
+    buyer, account = shop.buyer(), shop.account
+    subscription = shop.subscribe(buyer)
+    post.deliver(buyer)
+    basic, starter = shop.prices["basic"], shop.prices["starter"]
+    offer(shop, basic, "jpy", 1500)
+    offer(shop, starter, "jpy", 3800)
+    subscription["currency"] = "jpy"
+    (item,) = subscription["items"]["data"]
+    lines = [
+        account._line(item, -750, price=basic, proration=True),
+        account._line(item, 1900, price=starter, proration=True),
+    ]
+    account._pay_invoice(account._invoice(subscription, "subscription_update", lines))
+    post.deliver(buyer)
+    assert post.worth(buyer) == 2 + 20 + 20, "half of each plan"
+
+
+def test_a_part_of_a_price_without_an_amount_in_that_currency_is_left_to_the_replay(
+    shop: Shop, post: Post, service: ServiceProcess
+) -> None:
+    buyer, account = shop.buyer(), shop.account
+    subscription = shop.subscribe(buyer)
+    post.deliver(buyer)
+    subscription["currency"] = "chf"
+    (item,) = subscription["items"]["data"]
+    starter = shop.prices["starter"]
+    invoice = account._invoice(
+        subscription, "subscription_update", [account._line(item, 1900, price=starter, proration=True)]
+    )
+    account._pay_invoice(invoice)
+    (event,) = [e for e in account.events(buyer.customer) if e["type"] == "invoice.paid"][-1:]
+    assert service.deliver(event).status_code == 500
+    assert post.worth(buyer) == 22
+    offer(shop, starter, "chf", 3800)
+    post.deliver(buyer)
+    assert post.worth(buyer) == 22 + 30

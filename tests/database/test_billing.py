@@ -2,11 +2,12 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from tests.database.outbox import mails_to
 from tests.database.personas import Connection, People, Person, Row, refused, together
@@ -337,6 +338,64 @@ def test_prorated_lines_come_to_their_sum(facts: Facts) -> None:
     assert facts.credits == 2
     taken = facts.user.sql("select amount from public.credit_clawbacks order by created_at, amount")
     assert [row["amount"] for row in taken] == [20, 20]
+
+
+@pytest.fixture
+def change_basic(db: Connection) -> Iterator[Callable[..., None]]:
+    """Changes columns of the plan for the time of a test."""
+    columns = ("credits_per_month", "trial_credits")
+    (before,) = db.execute("select * from public.subscription_plans where name = 'basic'").fetchall()
+
+    def change(**values: int) -> None:
+        for column, value in values.items():
+            db.execute(
+                SQL("update public.subscription_plans set {} = %s where name = 'basic'").format(Identifier(column)),
+                (value,),
+            )
+
+    yield change
+    change(**{column: before[column] for column in columns})
+
+
+def test_what_an_invoice_brought_stays_whatever_becomes_of_its_plan(
+    facts: Facts, change_basic: Callable[..., None]
+) -> None:
+    up = line("12.495", "price_starter", unit_amount="24.99", is_proration=True)
+    down = line("-4.995", unit_amount="9.99", is_proration=True)
+    change_basic(credits_per_month=0)
+    told = [
+        facts.invoice(0, line("0", is_trial=True), paid="0"),
+        facts.invoice(1, line()),
+        facts.invoice(2, down, up, paid="7.50"),
+    ]
+    facts.apply(*told)
+    assert facts.credits == 2 + 30
+    for credits in (20, 1000):
+        change_basic(credits_per_month=credits, trial_credits=credits)
+        facts.apply(*told)
+        assert facts.credits == 2 + 30
+        assert facts.people.service.call("reconcile_stripe", p_facts=told, p_ticket=facts.ticket())["differences"] == []
+
+
+@pytest.mark.parametrize("now", [0, 5, 400])
+def test_who_leaves_a_plan_loses_what_it_brought_and_not_what_it_would_bring(
+    facts: Facts, change_basic: Callable[..., None], now: int
+) -> None:
+    facts.apply(facts.invoice(1, line()))
+    facts.apply(facts.invoice(2, line()))
+    change_basic(credits_per_month=now)
+    facts.apply(facts.invoice(3, line("-4.995", unit_amount="9.99", is_proration=True), paid="0"))
+    assert facts.credits == 2 + 20 + 10
+
+
+def test_a_part_of_a_larger_plan_that_nobody_knows_does_not_count_as_a_smaller_one(facts: Facts) -> None:
+    facts.apply(facts.invoice(1, line()))
+    up = line("12.495", "price_unknown", unit_amount="24.99", is_proration=True)
+    down = line("-4.995", unit_amount="9.99", is_proration=True)
+    with refused("PT422", "No plan has the price price_unknown"):
+        facts.apply(facts.invoice(2, down, up, paid="7.50"))
+    facts.apply(facts.invoice(2, down, up | {"price": "price_starter"}, paid="7.50"))
+    assert facts.credits == 2 + 20 + 20
 
 
 def test_credits_of_a_plan_expire_as_the_plan_says(facts: Facts, db: Connection) -> None:
