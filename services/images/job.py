@@ -16,6 +16,8 @@ from services.images.storage import Storage
 
 HEARTBEATS_PER_LEASE = 3
 THUMBNAIL_TYPE = "image/webp"
+STORAGE_RETRY_SECONDS = 10.0
+"""Least wait before an operation is tried again after Storage was away; six times as long after each further time."""
 
 # What the owner of an operation reads when the fault is not in the picture.
 OUR_FAULT = "Something went wrong on our side while the picture was processed."
@@ -128,7 +130,11 @@ class Job:
             return Failure(ENGINE_STOPPED, api_provider=provider)
         except ApiUnavailableError as error:
             log.warning("storage_unreachable", error=str(error))
-            return Failure(STORAGE_AWAY, api_provider=provider, calls=self._calls)
+            wait = STORAGE_RETRY_SECONDS * 6 ** (operation.attempts - 1)
+            return Failure(STORAGE_AWAY, retry_after=wait, api_provider=provider, calls=self._calls)
+        except ApiRefusedError as error:
+            log.error("storage_refused", error=str(error))
+            return Failure(OUR_FAULT, api_provider=provider, calls=self._calls)
         except Exception:
             log.exception("operation_crashed")
             return Failure(OUR_FAULT, api_provider=provider, calls=self._calls)

@@ -12,6 +12,7 @@ from supabase import AsyncClient
 from services.api import ApiRefusedError, ApiUnavailableError, remove_objects
 from services.images.engines import EngineError
 from services.images.engines.base import MAX_FILE_BYTES
+from services.images.outage import Outage
 
 DOWNLOAD_TIMEOUT = 120.0  # seconds for a whole file
 UPLOAD_ATTEMPTS = 3
@@ -24,6 +25,7 @@ class Storage:
     def __init__(self, client: AsyncClient, http: httpx.AsyncClient) -> None:
         self._client = client
         self._http = http
+        self.outage = Outage()
 
     async def download(self, url: str) -> bytes:
         """Read the object `bucket/key`, at most MAX_FILE_BYTES.
@@ -37,40 +39,43 @@ class Storage:
         address = f"{self._client.storage_url}object/{quote(url)}"
         # Identity, because a small compressed answer can unpack into a very large one.
         headers = self._client.options.headers | {"Accept-Encoding": "identity"}
-        try:
-            async with asyncio.timeout(DOWNLOAD_TIMEOUT):
-                async with self._http.stream("GET", address, headers=headers) as response:
-                    if response.is_success:
-                        return await _read_bounded(response)
-                    raise await _refusal(response)
-        except TimeoutError:
-            raise ApiUnavailableError(f"{url} was not read in {DOWNLOAD_TIMEOUT:g} s") from None
-        except httpx.RequestError as error:
-            raise ApiUnavailableError(f"{url}: {type(error).__name__} {error}".rstrip()) from error
+        with self.outage.watch():
+            try:
+                async with asyncio.timeout(DOWNLOAD_TIMEOUT):
+                    async with self._http.stream("GET", address, headers=headers) as response:
+                        if response.is_success:
+                            return await _read_bounded(response)
+                        raise await _refusal(response)
+            except TimeoutError:
+                raise ApiUnavailableError(f"{url} was not read in {DOWNLOAD_TIMEOUT:g} s") from None
+            except httpx.RequestError as error:
+                raise ApiUnavailableError(f"{url}: {type(error).__name__} {error}".rstrip()) from error
 
     async def upload(self, url: str, data: bytes, media_type: str) -> None:
         """Write the object `bucket/key`, over what is there.
 
         Raises EngineError when Storage finds it too big, ApiUnavailableError when Storage is away.
         """
+        with self.outage.watch():
+            async for attempt in stamina.retry_context(
+                ApiUnavailableError, attempts=UPLOAD_ATTEMPTS, wait_initial=0.2, wait_max=2, wait_jitter=0.2
+            ):
+                with attempt:
+                    await self._upload(url, data, media_type)
+
+    async def _upload(self, url: str, data: bytes, media_type: str) -> None:
         bucket, _, key = url.partition("/")
-        async for attempt in stamina.retry_context(
-            ApiUnavailableError, attempts=UPLOAD_ATTEMPTS, wait_initial=0.2, wait_max=2, wait_jitter=0.2
-        ):
-            with attempt:
-                try:
-                    await self._client.storage.from_(bucket).upload(
-                        key, data, {"content-type": media_type, "upsert": "true"}
-                    )
-                except httpx.RequestError as error:
-                    raise ApiUnavailableError(f"{url}: {type(error).__name__} {error}".rstrip()) from error
-                except StorageApiError as error:
-                    if str(error.status) == "413":
-                        raise EngineError(
-                            f"The result has {len(data) / (1 << 20):.0f} MiB, more than storage takes. "
-                            "Start from a smaller picture or a smaller scale."
-                        ) from error
-                    raise ApiRefusedError(f"upload of {url} was refused: {error.message}") from error
+        try:
+            await self._client.storage.from_(bucket).upload(key, data, {"content-type": media_type, "upsert": "true"})
+        except httpx.RequestError as error:
+            raise ApiUnavailableError(f"{url}: {type(error).__name__} {error}".rstrip()) from error
+        except StorageApiError as error:
+            if str(error.status) == "413":
+                raise EngineError(
+                    f"The result has {len(data) / (1 << 20):.0f} MiB, more than storage takes. "
+                    "Start from a smaller picture or a smaller scale."
+                ) from error
+            raise ApiRefusedError(f"upload of {url} was refused: {error.message}") from error
 
     async def remove(self, urls: Iterable[str]) -> None:
         """Remove objects. Raises ApiUnavailableError and ApiRefusedError."""

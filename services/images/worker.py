@@ -74,6 +74,9 @@ class Worker:
     async def _look(self) -> float:
         """Claim for the free slots and return the seconds until the next look."""
         poll = jittered(self._settings.poll_seconds)
+        if pause := self._storage.outage.seconds_left:
+            self._metrics.looked()
+            return pause
         free = self._slots() - len(self._jobs)
         if free <= 0:
             if self._pool.warm:  # without a child that starts, the worker is stuck and says so
@@ -94,7 +97,7 @@ class Worker:
 
     def _slots(self) -> int:
         # Children that are being replaced cannot take work, so nothing is claimed for them.
-        return min(self._settings.concurrency, self._pool.warm)
+        return min(1 if self._storage.outage.lasts else self._settings.concurrency, self._pool.warm)
 
     def _operation_types(self) -> Iterable[str]:
         return self._settings.operation_types or self._pool.providers

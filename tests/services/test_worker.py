@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from services.api import ApiRefusedError, connect, http_client
-from services.images import job
+from services.images import job, outage
 from services.images.health import Metrics
 from services.images.pool import Pool
 from services.images.queue import Completion, Queue
@@ -236,7 +236,40 @@ def test_what_storage_tells_the_operator_is_not_told_to_the_user(
     work(api)
     assert operation.attempts == 2, "it can be mended meanwhile"
     assert operation.report["p_error_message"] == job.OUR_FAULT
-    assert any(event["event"] == "operation_crashed" for event in events)
+    assert {event["event"] for event in events if event["log_level"] == "error"} == {"storage_refused"}
+
+
+def test_while_storage_is_away_operations_keep_their_attempts(
+    api: ApiDouble, events: LogEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "PAUSE", (NEVER_SOON, NEVER_SOON))
+    api.faults["GET /storage"] = "500"
+    operations = [api.add() for _ in range(6)]
+
+    def are_tried(times: int) -> bool:
+        return sum(operation.attempts for operation in operations) == times
+
+    async def test(running: Running) -> None:
+        def is_idle() -> bool:
+            return not running.worker._jobs and not running.wake.is_set()
+
+        async def end_pause() -> None:
+            running.worker._storage.outage._until = 0
+            running.wake.set()
+
+        await running.until(lambda: are_tried(2) and is_idle())
+        running.wake.set()
+        await running.until(is_idle)
+        assert are_tried(2)
+        await end_pause()
+        await running.until(lambda: are_tried(3) and is_idle())
+        api.faults.clear()
+        await end_pause()
+        await running.until(lambda: all(operation.status == "completed" for operation in operations))
+
+    work(api, test, concurrency=2)
+    names = [event["event"] for event in events]
+    assert (names.count("storage_away"), names.count("storage_back")) == (1, 1)
 
 
 def test_what_a_provider_was_paid_is_recorded_even_if_the_result_cannot_be_stored(api: ApiDouble) -> None:
