@@ -220,7 +220,8 @@ create table public.subscription_history (
 );
 
 comment on table public.subscription_history is
-'What an account has been subscribed to. A user reads his own rows, an admin all; the service role writes.';
+'What an account has been subscribed to, paid for or as a gift. A user reads his own rows, an admin all; the functions '
+'of billing write, and the service role may.';
 
 create index idx_subscription_history_user_id on public.subscription_history (user_id);
 create index idx_subscription_history_subscription_plan_id on public.subscription_history (subscription_plan_id);

@@ -126,7 +126,8 @@ comment on column public.image_operations.input_data is
 'What was asked for and found at the request: image_id as requested, url (bucket/key) of the input.';
 comment on column public.image_operations.output_data is 'What the engine returned: url, thumbnail_url, media_type, …';
 comment on column public.image_operations.credits_used is 'Credits charged at the request.';
-comment on column public.image_operations.credits_refunded is 'Credits given back after a failure or a cancellation.';
+comment on column public.image_operations.credits_refunded is
+'Credits given back: after a failure, a cancellation, or by an operator''s hand.';
 comment on column public.image_operations.api_cost is
 'USD paid to providers, failed attempts included; null when unknown. The owner sees it with the rest of the row.';
 comment on column public.image_operations.priority is '10 for paying plans, else 0; the higher starts first.';
