@@ -77,3 +77,12 @@ def tiff_of_pages(pages: int) -> bytes:
 def truncated(file_format: str) -> bytes:
     whole = encode(badge_on(256, (255, 255, 255)), file_format)
     return whole[: len(whole) // 2]
+
+
+def jpeg_of_scans(scans: int, side: int = 64) -> bytes:
+    """A progressive JPEG that draws its last scan so often."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side)).save(buffer, "JPEG", progressive=True)
+    whole = buffer.getvalue()
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * scans + whole[-2:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from tests.services.hostile_files import (
     SVG,
     animated,
     bomb,
+    jpeg_of_scans,
     multiplying_svg,
     slow_svg,
     text_bomb,
@@ -50,6 +52,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "an animated PNG": (lambda: animated("PNG"), "animation of 3 frames"),
     "an animated WebP": (lambda: animated("WEBP"), "animation of 3 frames"),
     "a TIFF of three pages": (lambda: animated("TIFF"), "several pages"),
+    "a JPEG of endless scans": (lambda: jpeg_of_scans(3000, side=4000), "more than 100 passes"),
+    "a JPEG of endless segments": (lambda: jpeg_of_scans(1)[:-2] + b"\xff\xe0\0\2" * 10_000_000, "segments"),
     "a PDF": (lambda: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", "PDF"),
     "a web page": (lambda: b"<!DOCTYPE html><html><body>Hi</body></html>", "Upload"),
     "noise": (lambda: np.random.default_rng(1).bytes(5000), "unknown type"),
@@ -146,6 +150,14 @@ def test_reading_takes_time_in_proportion_to_the_file(make: Callable[[int], str]
 def test_the_pages_of_a_tiff_are_not_counted() -> None:
     with pytest.raises(EngineError, match="several pages"):
         decode(tiff_of_pages(200_000))
+
+
+def test_a_progressive_jpeg_is_read_however_its_segments_look() -> None:
+    whole = jpeg_of_scans(50)
+    # What looks like scans in a comment is none.
+    comment = b"\xff\xda" * 500
+    marked = whole[:2] + b"\xff\xfe" + struct.pack(">H", 2 + len(comment)) + comment + whole[2:]
+    assert decode(marked).width == 64
 
 
 def test_an_svg_that_takes_too_long_to_draw_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ name; sizes are bounded before pixels are decoded; metadata is dropped because o
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -26,6 +27,11 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 30_000
+# A progressive JPEG is drawn anew with each scan, of which cameras and programs write about ten. A scan takes a few
+# bytes and goes over all pixels: a file of 1 MB can hold hours of them.
+MAX_SCANS = 100
+# Segments of 64 KiB make up the largest file less than a thousand times.
+MAX_SEGMENTS = 10_000
 
 # The first bytes of each accepted format. "MPO" is what Pillow calls the JPEG of many phones.
 _SIGNATURES: tuple[tuple[bytes, tuple[str, ...]], ...] = (
@@ -40,6 +46,9 @@ _SIGNATURES: tuple[tuple[bytes, tuple[str, ...]], ...] = (
     (b"GIF89a", ("GIF",)),
 )
 _ACCEPTED = "PNG, JPEG, WebP, TIFF, BMP, GIF or SVG"
+
+# Where a scan of a JPEG ends: at a marker that is neither a stuffed byte nor a restart.
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 # What Pillow's format plugins raise on damaged data.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError, TypeError)
@@ -134,6 +143,8 @@ def _decode_raster(data: bytes, formats: tuple[str, ...]) -> Picture:
             with Image.open(io.BytesIO(data), formats=formats) as image:
                 _check_size(image.width, image.height)
                 _check_single(image)
+                if "JPEG" in formats:
+                    _check_scans(data)
                 image.load()
                 # TIFF and WebP tell the true size only here.
                 _check_size(image.width, image.height)
@@ -173,6 +184,25 @@ def _check_single(image: Image.Image) -> None:
         return
     raise EngineError(
         f"The picture is an animation of {frames} frames. Save the frame you want as a PNG and upload that."
+    )
+
+
+def _check_scans(data: bytes) -> None:
+    """Refuse a JPEG that takes far longer to draw than its pixels do. Walks over the segments, not over their bytes."""
+    scans, position = 0, 2
+    for _ in range(MAX_SEGMENTS):
+        marker = _NEXT_MARKER.search(data, position)
+        if marker is None or marker[0] == b"\xff\xd9":
+            return
+        scans += marker[0] == b"\xff\xda"
+        if scans > MAX_SCANS:
+            break
+        position = marker.end()
+        if marker[0] != b"\xff\x01":  # TEM alone has no length
+            position += int.from_bytes(data[position : position + 2], "big")
+    raise EngineError(
+        f"The JPEG is drawn in more than {MAX_SCANS} passes, or made of more than {MAX_SEGMENTS} segments. "
+        "Save it as an ordinary JPEG or as PNG."
     )
 
 
