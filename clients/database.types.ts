@@ -2606,6 +2606,20 @@ export type Database = {
         }[];
       };
       unsubscribe_from_emails: { Args: { p_user_id: string }; Returns: boolean };
+      upload_usage: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          limit_bytes: number;
+          used_bytes: number;
+        }[];
+      };
+      user_upload_usage: {
+        Args: { p_user_id: string };
+        Returns: {
+          limit_bytes: number;
+          used_bytes: number;
+        }[];
+      };
       verify_ledger: {
         Args: Record<PropertyKey, never>;
         Returns: {

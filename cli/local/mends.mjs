@@ -11,6 +11,7 @@
 //   - the file of a multipart upload is found whatever its part is called (browsers send an empty name), also with PUT;
 //   - a listing of a folder names what lies in it relative to it, its subfolders once;
 //   - several URLs can be signed in one request;
+//   - an upload that a trigger refuses with the SQLSTATE 42501 is answered with the trigger's own message;
 //   - what is opened by itself, such as a stored document, runs no script: here it would be on the web client's own
 //     origin. That goes for every answer, because the server reads paths more leniently than is worth repeating here;
 //   - the links in Auth's mails lead to the redirect_to of the request, and a code may be of the type `email`;
@@ -53,7 +54,27 @@ export function connect(url, max) {
     },
   });
   connection.rlsState = "active"; // "unknown" makes it create roles and grant them everything
+  const normalized = connection.normalizeDbError.bind(connection);
+  connection.normalizeDbError = (error) => {
+    const known = normalized(error);
+    const refusal = refusals.getStore();
+    if (refusal && known?.code === "42501") refusal.message = known.message;
+    return known;
+  };
   return connection;
+}
+
+const refusals = new AsyncLocalStorage();
+
+const POLICY = "new row violates row-level security policy";
+
+/** Answer a request of Storage through `answer`, with what the database said of its refusal. */
+async function withRefusal(answer) {
+  const refusal = { message: POLICY };
+  const response = await refusals.run(refusal, answer);
+  if (response.status !== 400 || refusal.message.startsWith(POLICY)) return response;
+  const error = await response.json();
+  return withBody(response, error.message === POLICY ? { ...error, message: refusal.message } : error, response.status);
 }
 
 const redirectTo = new AsyncLocalStorage();
@@ -93,7 +114,8 @@ function preflight(request) {
 
 async function answered(request, fetch) {
   const { pathname } = new URL(request.url);
-  if (pathname.startsWith("/storage/v1/object/")) return storage(request, pathname.slice(19), fetch);
+  if (pathname.startsWith("/storage/v1/object/"))
+    return withRefusal(() => storage(request, pathname.slice(19), fetch));
   if (pathname.startsWith("/auth/v1/")) return auth(request, pathname, fetch);
   const response = await fetch(pathname.startsWith("/rest/v1/") ? withLiterals(request) : request);
   return response.status === 500 ? violatedCheck(response) : response;

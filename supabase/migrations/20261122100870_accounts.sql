@@ -296,6 +296,8 @@ begin
                 order by l.created_at, l.id)
             from public.admin_logs as l
             where l.target_user_id = p_user_id), '[]'),
+        'upload_totals', coalesce((
+            select json_agg(to_jsonb(t)) from private.upload_totals as t where t.user_id = p_user_id), '[]'),
         'objects', coalesce((
             select json_agg(to_jsonb(o)) from private.account_objects(p_user_id) as o), '[]')
     ));

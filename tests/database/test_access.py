@@ -141,6 +141,7 @@ INACTIVE: dict[str, tuple[dict[str, Any], str | None]] = {
     "cancel_email_campaign": ({"p_campaign_id": "user"}, "PT403"),
     "email_campaign_report": ({"p_campaign_id": "user"}, "PT403"),
     "export_account": ({}, None),
+    "upload_usage": ({}, None),
     "delete_account": ({}, None),
 }
 

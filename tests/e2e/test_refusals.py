@@ -1,13 +1,16 @@
 """What a signed-in user tries with the official client and his own token, and must not get."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from postgrest import APIError
+from psycopg.types.json import Jsonb
 from storage3.exceptions import StorageApiError
 
 from cli.local.stack import StackStatus
+from tests.database.personas import connect
 from tests.e2e.people import Person, client, operator, sign_up
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 64
@@ -157,6 +160,33 @@ def test_uploads_are_limited_in_size_and_type(owner: Person) -> None:
         bucket.upload(f"{owner.id}/big.png", b"0" * (60 << 20), {"content-type": "image/png"})
     with pytest.raises(StorageApiError, match="mime type"):
         bucket.upload(f"{owner.id}/page.html", b"<script>", {"content-type": "text/html"})
+
+
+def test_an_upload_without_room_is_a_403_that_tells_why_and_what_to_do(stack: StackStatus) -> None:
+    person = sign_up(stack)
+    bucket, poster = person.api.storage.from_("originals"), f"{person.id}/poster.tiff"
+    png: Any = {"content-type": "image/png"}
+    ticket = bucket.create_signed_upload_url(f"{person.id}/later.png")
+    with connect(stack.db_url) as db:
+        size = Jsonb({"size": 2 * 1024**3})
+        db.execute(
+            "insert into storage.objects (bucket_id, name, metadata) values ('originals', %s, %s)", [poster, size]
+        )
+
+    attempts: list[Callable[[], Any]] = [
+        lambda: bucket.upload(f"{person.id}/more.png", PNG, png),
+        lambda: bucket.upload(f"{person.id}/more.png", PNG, png | {"upsert": "true"}),
+        lambda: bucket.upload_to_signed_url(ticket["path"], ticket["token"], PNG, png),
+    ]
+    for upload in attempts:
+        with pytest.raises(
+            StorageApiError, match=r"no room for this file: 2 of your 2 GB are in use\. Delete"
+        ) as caught:
+            upload()
+        assert str(caught.value.status) == "403"
+    assert [file["name"] for file in bucket.list(person.id)] == ["poster.tiff"]
+    bucket.remove([poster])
+    person.upload("more.png", PNG)
 
 
 def test_too_few_credits_is_a_402_that_tells_how_many(stack: StackStatus) -> None:
