@@ -61,7 +61,7 @@ def list_users(
 
 @app.command()
 def show(who: User, as_json: AsJson = False) -> None:
-    """Show one account and how much it holds."""
+    """Show one account, how much it holds and how much it has uploaded."""
     with readable_errors():
         client = connect()
         profile = find_user(client, who)
@@ -69,10 +69,13 @@ def show(who: User, as_json: AsJson = False) -> None:
             table: count(counted(client, table).eq("user_id", profile["id"]))
             for table in ("images", "image_operations", "image_collections")
         }
+        (uploads,) = call(client, "user_upload_usage", user_id=profile["id"])
     if as_json:
-        print_json(profile | {"counts": counts})
-    else:
-        print_facts(profile | {table.replace("_", " "): number for table, number in counts.items()})
+        print_json(profile | {"counts": counts, "uploads": uploads})
+        return
+    used, most = (uploads[name] / 1024**3 for name in ("used_bytes", "limit_bytes"))
+    facts = {table.replace("_", " "): number for table, number in counts.items()}
+    print_facts(profile | facts | {"uploads": f"{used:.2f} of {most:g} GB"})
 
 
 @app.command()

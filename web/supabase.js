@@ -62,6 +62,9 @@ export async function updateProfile(userId, changes) {
   if (!changed.length) throw asError({ message: "This account is deactivated and cannot be changed." }, 403);
 }
 
+/** How much his uploads take and may take: { used_bytes, limit_bytes }. */
+export const readUploadUsage = () => must(supabase.rpc("upload_usage").single());
+
 /** Everything that is known about the user, as one object. */
 export const exportAccount = () => must(supabase.rpc("export_account"));
 

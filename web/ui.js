@@ -5,10 +5,11 @@ import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 
 export const credits = (count) => `${count} credit${count === 1 ? "" : "s"}`;
 
-export const fileSize = (bytes) =>
-  bytes < 1024 * 1024
-    ? `${Math.max(1, Math.round(bytes / 1024))} KB`
-    : `${Number((bytes / 1024 / 1024).toFixed(1))} MB`;
+export function fileSize(bytes) {
+  if (bytes < 1024 ** 2) return `${Math.max(1, Math.round(bytes / 1024))} KB`;
+  if (bytes < 1024 ** 3) return `${Number((bytes / 1024 ** 2).toFixed(1))} MB`;
+  return `${Number((bytes / 1024 ** 3).toFixed(1))} GB`;
+}
 
 export const dateTime = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 

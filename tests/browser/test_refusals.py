@@ -82,6 +82,25 @@ def test_a_file_that_the_server_refuses_leaves_no_picture(
     expect(page.get_by_text("No pictures yet.")).to_be_visible()
 
 
+def test_whoever_has_no_room_is_told_why_and_how_much_he_uses(open_page: OpenPage, stack: StackStatus) -> None:
+    page = open_page()
+    email = sign_up(page)
+    page.get_by_role("link", name="Account").click()
+    expect(page.get_by_text("Your uploads take nothing of 2 GB.")).to_be_visible()
+    with connect(stack.db_url) as db:
+        db.execute(
+            "insert into storage.objects (bucket_id, name, metadata)"
+            " select 'originals', id || '/poster.tiff', %s from auth.users where email = %s",
+            [Jsonb({"size": 2 * 1024**3 - 1024}), email],
+        )
+    page.get_by_role("link", name="Pictures").click()
+    upload(page, PHOTO)
+    refusal = page.get_by_role("list", name="Uploads").get_by_role("alert")
+    expect(refusal).to_contain_text("There is no room for this file: 2 of your 2 GB are in use. Delete pictures")
+    page.get_by_role("link", name="Account").click()
+    expect(page.get_by_text("Your uploads take 2 GB of 2 GB.")).to_be_visible()
+
+
 def test_whoever_has_too_few_credits_is_told_before_and_after(open_page: OpenPage) -> None:
     page = open_page()
     sign_up(page)

@@ -62,7 +62,10 @@ def test_an_account_is_shown_with_what_it_holds(dtf: Operator, person: Person, n
     person.upload("shirt.png", PNG)
     shown = dtf.json("users", "show", getattr(person, name))
     assert (shown["id"], shown["counts"]["images"]) == (person.id, 1)
-    assert person.email in dtf.run("users", "show", person.id).stdout
+    assert shown["uploads"] == {"used_bytes": shown["counts"]["images"] * 16 * 1024, "limit_bytes": 2 * 1024**3}
+    printed = dtf.run("users", "show", person.id).stdout
+    assert person.email in printed
+    assert "0.00 of 2 GB" in printed
 
 
 @pytest.mark.parametrize("who", ["nobody@example.com", str(uuid.uuid4())])

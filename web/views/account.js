@@ -2,8 +2,8 @@
 
 import { html } from "../vendor/lit-html/lit-html.js";
 import { live } from "../vendor/lit-html/directives/live.js";
-import { deleteAccount, exportAccount, updateProfile } from "../supabase.js";
-import { confirm, once, save as saveFile } from "../ui.js";
+import { deleteAccount, exportAccount, readUploadUsage, updateProfile } from "../supabase.js";
+import { confirm, fileSize, once, save as saveFile } from "../ui.js";
 
 const FIELDS = [
   ["first_name", "First name", "given-name", 100],
@@ -18,6 +18,8 @@ const MAILS = [
 ];
 
 export function account(app) {
+  let uploads;
+
   const change = async (changes) => {
     await updateProfile(app.user.id, changes);
     await app.refresh();
@@ -47,7 +49,9 @@ export function account(app) {
   return {
     title: "Account",
     className: "narrow",
-    load: async () => {},
+    load: async () => {
+      uploads = await readUploadUsage();
+    },
     body: () => html`
       <h1 tabindex="-1">Account</h1>
       <p class="lead">${app.profile.email}</p>
@@ -90,6 +94,10 @@ export function account(app) {
       </section>
       <section>
         <h2>Your data</h2>
+        <p>
+          Your uploads take ${uploads.used_bytes ? fileSize(uploads.used_bytes) : "nothing"} of
+          ${fileSize(uploads.limit_bytes)}.
+        </p>
         <div class="actions">
           <button @click=${download}>Download everything as JSON</button>
           <button class="danger" @click=${leave}>Delete this account</button>
