@@ -85,6 +85,8 @@ end;
 $$;
 
 revoke execute on function private.subscription_statuses() from public;
+-- check_profile asks as whoever writes the profile.
+grant execute on function private.subscription_statuses() to authenticated, service_role;
 
 -- Bounds what a user may write about himself, and what the service may make him. A trigger, because it runs when these
 -- columns are written; constraints would be checked whenever a balance moves.
