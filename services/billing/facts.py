@@ -73,16 +73,17 @@ def checkout(session: Object, subscription: Fact | None, *, has_failed: bool) ->
     }
 
 
-def returns(intents: list[Object], refunds: Iterable[Object], disputes: Iterable[Object]) -> list[Fact]:
+def returns(intents: list[Object], refunds: Iterable[Object], disputes: Iterable[Object], total: Decimal) -> list[Fact]:
     """The refunds and disputes of what one or more payments paid, each with what those made before it come to.
 
-    The first payment is the one that the ledger names. Those that came to nothing are told first: what they give back
-    is there for the others to take.
+    The first payment is the one that the ledger names. `total` is what all that they paid for came to, in units: more
+    than the payments where a balance paid a part, which does not come back with them. Those that came to nothing are
+    told first: what they give back is there for the others to take.
     """
     found = [("refund", item, REFUNDS) for item in refunds] + [("dispute", item, DISPUTES) for item in disputes]
     found.sort(key=lambda entry: (entry[1]["created"], entry[1]["id"]))
     currency = intents[0]["currency"]
-    paid = sum(intent["amount_received"] for intent in intents)
+    paid = max(to_units(sum(intent["amount_received"] for intent in intents), currency), total)
     facts: list[Fact] = []
     before = 0
     for kind, item, meanings in found:
@@ -91,7 +92,7 @@ def returns(intents: list[Object], refunds: Iterable[Object], disputes: Iterable
                 "kind": kind,
                 "id": item["id"],
                 "payment_intent": intents[0]["id"],
-                "paid": str(to_units(paid, currency)),
+                "paid": str(paid),
                 "before": str(to_units(before, currency)),
                 "amount": str(to_units(item["amount"], currency)),
                 "currency": currency,
@@ -169,6 +170,7 @@ def invoice(
         "status": item["status"],
         "reason": item.get("billing_reason") or "manual",
         "created": item["created"],
+        "total": str(to_units(item["total"], currency)),
         "due": str(to_units(item["amount_due"], currency)),
         "paid": str(to_units(item["amount_paid"], currency)),
         "currency": currency,

@@ -117,7 +117,7 @@ class Reader:
 
     async def payment(self, intent_id: str) -> list[Fact]:
         """A payment: what it bought, maybe together with others, and what of that was refunded or disputed."""
-        purchase, intent_ids = await self._purchase(intent_id)
+        purchase, intent_ids, total = await self._purchase(intent_id)
         if not intent_ids:
             return purchase
         intents, refunds, disputes = [], [], []
@@ -126,18 +126,20 @@ class Reader:
             by_intent: Any = {"payment_intent": item_id, "limit": PAGE}
             refunds += [item async for item in every(await self._api.refunds.list_async(by_intent))]
             disputes += [item async for item in every(await self._api.disputes.list_async(by_intent))]
-        return [*purchase, *facts.returns(intents, refunds, disputes)]
+        return [*purchase, *facts.returns(intents, refunds, disputes, total)]
 
-    async def _purchase(self, intent_id: str) -> tuple[list[Fact], list[str]]:
-        """What a payment bought, and all payments for it, the one that the ledger names first."""
+    async def _purchase(self, intent_id: str) -> tuple[list[Fact], list[str], Decimal]:
+        """What a payment bought, all payments for it, the one that the ledger names first, and what it came to."""
         sessions = await self._api.checkout.sessions.list_async({"payment_intent": intent_id})
         for session in sessions.data:
-            return await self.checkout(session.id), [intent_id]
+            return await self.checkout(session.id), [intent_id], Decimal(0)
         params: Any = {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
         for payment in (await self._api.invoice_payments.list_async(params)).data:
             invoice_id = str(facts.identifier(payment.to_dict()["invoice"]))
-            return await self.invoice(invoice_id), await self._payments(invoice_id, "paid")
-        return [], [intent_id]
+            told = await self.invoice(invoice_id)
+            total = Decimal(told[-1]["total"]) if told else Decimal(0)
+            return told, await self._payments(invoice_id, "paid"), total
+        return [], [intent_id], Decimal(0)
 
     async def _invoice_fact(self, item: Object) -> Fact:
         lines: list[Object] = item["lines"]["data"]

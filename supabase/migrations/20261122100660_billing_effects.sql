@@ -123,10 +123,11 @@ revoke execute on function private.is_clawback_of(public.credit_clawbacks, text)
 -- A refund or a dispute of a payment:
 -- {kind, id, payment_intent, paid, before, amount, status, currency}, money in units.
 --
--- `before` is what earlier refunds and disputes of the payment come to. Credits go in the proportion of the money,
--- rounded on the sum, so that many small ones take exactly what one large one does. Where others of the payment left
--- too little to take, the rest is taken when one of them comes to nothing. The status is `taken` (the money is away),
--- `returned` (it came back, or never went) or `open`.
+-- `paid` is what all that it paid for came to, with what a balance paid of it; `before` is what earlier refunds and
+-- disputes of the payment come to. Credits go in the proportion of the money, rounded on the sum, so that many small
+-- ones take exactly what one large one does. Where others of the payment left too little to take, the rest is taken
+-- when one of them comes to nothing. The status is `taken` (the money is away), `returned` (it came back, or never
+-- went) or `open`.
 create function private.apply_stripe_return(p_fact jsonb, p_ticket bigint)
 returns text
 language plpgsql
@@ -225,8 +226,8 @@ $$;
 revoke execute on function private.plan_of_price(text, text) from public;
 
 -- An invoice of a subscription:
--- {id, customer, subscription, status, reason, created, due, paid, currency, attempts, has_failed, next_attempt_at,
---  hosted_url, paid_at, payment_intent, lines: [{id, price, product, amount, unit_amount, quantity, is_proration,
+-- {id, customer, subscription, status, reason, created, total, due, paid, currency, attempts, has_failed,
+--  next_attempt_at, hosted_url, paid_at, payment_intent, lines: [{id, price, product, amount, unit_amount, quantity, is_proration,
 --  is_trial, period_start, period_end}]}; money in units, times in seconds.
 -- A paid one brings its credits, then its row says how it is. Once: later events tell it again, and what its lines come
 -- to would follow plans that were changed since.

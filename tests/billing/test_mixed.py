@@ -418,3 +418,16 @@ def test_a_part_of_a_price_without_an_amount_in_that_currency_is_left_to_the_rep
     offer(shop, starter, "chf", 3800)
     post.deliver(buyer)
     assert post.worth(buyer) == 22 + 30
+
+
+def test_a_refund_of_what_a_card_paid_beside_a_balance_takes_that_part_of_the_credits(shop: Shop, post: Post) -> None:
+    buyer = shop.buyer()
+    subscription = shop.subscribe(buyer)
+    invoice = shop.account.renew(subscription)
+    payment = shop.account.payment_of(invoice)
+    shop.account.objects[payment] |= {"amount": 499, "amount_received": 499}
+    invoice |= {"amount_due": 499, "amount_paid": 499, "starting_balance": -500}
+    post.deliver(buyer)
+    shop.account.refund(payment, 499)
+    post.deliver(buyer)
+    assert post.worth(buyer) == 2 + 20 + 10, "4.99 of 9.99"
