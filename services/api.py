@@ -55,7 +55,8 @@ async def call(client: AsyncClient, function: str, params: dict[str, Any], secon
     except httpx.RequestError as error:
         raise ApiUnavailableError(f"{function}: {type(error).__name__} {error}".rstrip()) from error
     except APIError as error:
-        raise ApiRefusedError(f"{function} was refused: {error.code} {error.message}", error.code) from error
+        reason = " ".join(text for text in (error.code, error.message) if text)
+        raise ApiRefusedError(f"{function} was refused: {reason}", error.code) from error
 
 
 async def remove_objects(client: AsyncClient, keys: Iterable[str], seconds: float) -> None:

@@ -174,7 +174,7 @@ class Job:
                     break
                 except (TimeoutError, ApiUnavailableError, ApiRefusedError) as error:
                     if not lease.seconds_left:
-                        raise LeaseLostError(f"the lease ran out unextended: {error}") from error
+                        raise LeaseLostError(f"the lease ran out unextended: {str(error) or 'no answer'}") from error
                     await asyncio.sleep(min(0.5, interval / 4, lease.seconds_left))
 
     async def _settle(self, verdict: Completion | Failure) -> Outcome:

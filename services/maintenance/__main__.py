@@ -27,7 +27,7 @@ async def run_once(settings: MaintenanceSettings) -> list[Run]:
 
 
 async def run(settings: MaintenanceSettings) -> None:
-    """Run each task by its own clock until SIGTERM or SIGINT. Raises SettingsError for a port that is taken."""
+    """Run each task by its own clock until SIGTERM or SIGINT. Raises ApiRefusedError and SettingsError."""
     async with maintenance(settings) as service:
         process.at_signal(service.stop)
         app = make_app(service.metrics)

@@ -101,6 +101,9 @@ class Maintenance:
         self._project = project
         self._tasks = tasks
         self._stop = asyncio.Event()
+        self._failing: dict[str, str | None] = {}
+        self._refusals: dict[str, ApiRefusedError] = {}
+        self._is_accepted = False
         self.metrics = Metrics(tasks)
 
     def stop(self) -> None:
@@ -108,13 +111,15 @@ class Maintenance:
         self._stop.set()
 
     async def run(self) -> None:
-        """Run each task by its own clock until stopped."""
+        """Run each task by its own clock until stopped. Raises ApiRefusedError where all are refused from the start."""
         clocks = [asyncio.create_task(self._by_the_clock(task)) for task in self._tasks]
         log.info("maintenance_started", tasks=[task.name for task in self._tasks])
         await self._stop.wait()
         for clock in clocks:
             clock.cancel()
         await asyncio.gather(*clocks, return_exceptions=True)
+        if self._is_refused():
+            raise next(iter(self._refusals.values()))
         log.info("maintenance_stopped")
 
     async def run_once(self) -> list[Run]:
@@ -127,10 +132,15 @@ class Maintenance:
             run = await self.attempt(task)
             failures = failures + 1 if run.outcome is Outcome.FAILED else 0
             wait = min(task.interval, FIRST_RETRY * 2 ** min(failures - 1, 20)) if failures else task.interval
+            if self._is_refused():
+                self.stop()
             await asyncio.sleep(jittered(wait, 0.1))
 
+    def _is_refused(self) -> bool:
+        return not self._is_accepted and len(self._refusals) == len(self._tasks)
+
     async def attempt(self, task: Task) -> Run:
-        """Run one task now; whatever goes wrong is logged, counted and told in the answer."""
+        """Run one task now; whatever goes wrong is logged (until it changes: once), counted and told in the answer."""
         started = time.monotonic()
 
         def ended(outcome: Outcome, count: int = 0, error: str | None = None) -> Run:
@@ -144,14 +154,26 @@ class Maintenance:
                 log.error("ledger_violated", **violation)
         except (ApiUnavailableError, ApiRefusedError, StuckObjectError) as error:
             run = ended(Outcome.FAILED, error=str(error))
-            log.warning("task_failed", task=task.name, error=run.error)
+            if isinstance(error, ApiRefusedError):
+                self._refusals[task.name] = error
+            if self._is_news(run):
+                log.warning("task_failed", task=task.name, error=run.error)
         except Exception as error:
             run = ended(Outcome.FAILED, error=f"{type(error).__name__} {error}".rstrip())
-            log.exception("task_crashed", task=task.name)
+            if self._is_news(run):
+                log.exception("task_crashed", task=task.name)
+        if run.outcome is not Outcome.FAILED:
+            self._is_accepted = True
+            if self._failing.pop(task.name, None):
+                log.info("task_recovered", task=task.name)
         if run.outcome is Outcome.DONE and run.count:
             log.info("task_done", task=task.name, count=run.count, seconds=run.seconds)
         self.metrics.ran(run)
         return run
+
+    def _is_news(self, run: Run) -> bool:
+        known, self._failing[run.task] = self._failing.get(run.task), run.error
+        return run.error != known
 
 
 def make_app(metrics: Metrics) -> Starlette:

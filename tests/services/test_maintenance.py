@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+import structlog
 from starlette.testclient import TestClient
 
-from services.api import ApiUnavailableError
+from services.api import ApiRefusedError, ApiUnavailableError
 from services.maintenance import service
 from services.maintenance.service import Maintenance, Metrics, Outcome, make_app
 from services.maintenance.tasks import (
@@ -77,6 +78,48 @@ def test_each_task_has_its_own_clock_and_a_failed_one_is_tried_sooner(monkeypatc
     assert runs.count("daily") == 1
     assert runs.count("often") > 5
     assert 2 < runs.count("failing") < 8, "the pauses grow"
+
+
+def test_an_outage_is_logged_when_it_begins_and_ends() -> None:
+    errors: list[Exception] = [ApiUnavailableError("away"), ApiUnavailableError("away"), ZeroDivisionError("a mistake")]
+
+    async def passing(_: Project) -> int:
+        if errors:
+            raise errors.pop(0)
+        return 0
+
+    async def run() -> None:
+        task = Task("passing", 60, passing)
+        maintenance = Maintenance(NOWHERE, [task])
+        for _ in range(5):
+            await maintenance.attempt(task)
+
+    with structlog.testing.capture_logs() as events:
+        asyncio.run(run())
+    assert [event["event"] for event in events] == ["task_failed", "task_crashed", "task_recovered"]
+
+
+async def refused(_: Project) -> int:
+    raise ApiRefusedError("Invalid API key")
+
+
+def test_a_project_that_refuses_everything_ends_the_service() -> None:
+    maintenance = Maintenance(NOWHERE, [Task("one", 60, refused), Task("other", 60, refused)])
+    with pytest.raises(ApiRefusedError, match="Invalid API key"):
+        asyncio.run(asyncio.wait_for(maintenance.run(), 5))
+
+
+@pytest.mark.parametrize("other", [fine, away])
+def test_what_is_refused_alone_ends_nothing(other: Callable[[Project], Awaitable[int]]) -> None:
+    async def run() -> None:
+        maintenance = Maintenance(NOWHERE, [Task("one", 60, refused), Task("other", 60, other)])
+        running = asyncio.create_task(maintenance.run())
+        await asyncio.sleep(0.05)
+        assert not running.done()
+        maintenance.stop()
+        await running
+
+    asyncio.run(run())
 
 
 def test_a_task_that_hangs_is_cut_off_by_the_stop() -> None:
