@@ -48,6 +48,19 @@ using (user_id = (select auth.uid()) or (select private.is_admin()));
 
 grant select on public.credit_grants to authenticated, service_role;
 
+create function private.credit_sources()
+returns text[]
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return array['purchase', 'subscription', 'bonus', 'refund', 'adjustment'];
+end;
+$$;
+
+revoke execute on function private.credit_sources() from public;
+
 -- Checks what never changes in a grant once, when it is made. Postgres would read constraints anew, all of them, in
 -- every statement that takes credits from it.
 create function private.check_credit_grant()
@@ -56,7 +69,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    if new.source not in ('purchase', 'subscription', 'bonus', 'refund', 'adjustment')
+    if new.source <> all (private.credit_sources())
         or new.amount = 0
         or num_nulls(new.money_amount, new.currency) = 1
         or new.money_amount < 0
@@ -66,7 +79,8 @@ begin
             'PT400', 'The source, the amount or the money of the grant is wrong',
             jsonb_build_object(
                 'source', new.source, 'amount', new.amount, 'money_amount', new.money_amount, 'currency', new.currency),
-            'A source is one of purchase, subscription, bonus, refund, adjustment; money has a currency such as USD.');
+            'A source is one of ' || array_to_string(private.credit_sources(), ', ')
+            || '; money has a currency such as USD.');
     end if;
     return new;
 end;

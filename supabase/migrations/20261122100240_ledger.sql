@@ -201,7 +201,7 @@ begin
     returning p.ledger_version, p.credits_remaining - p_change, p.credits_remaining
     into v_entry.seq, v_entry.balance_before, v_entry.balance_after;
     if not found then
-        perform private.refuse_change(p_request.user_id, p_change);
+        perform private.refuse_change(p_request.user_id, p_change, v_largest_balance);
     end if;
 
     v_entry.id := gen_random_uuid();
@@ -214,8 +214,8 @@ $$;
 
 revoke execute on function private.post_credit_transaction(public.credit_transactions, integer) from public;
 
--- Says why a balance cannot move by p_change.
-create function private.refuse_change(p_user_id uuid, p_change integer)
+-- Says why a balance cannot move by p_change, from 0 to p_largest_balance.
+create function private.refuse_change(p_user_id uuid, p_change integer, p_largest_balance bigint)
 returns void
 language plpgsql
 set search_path = ''
@@ -230,13 +230,13 @@ begin
             'Buy a credit package or a plan.');
     else
         perform private.refuse(
-            'PT400', 'The balance would exceed 1000000000 credits',
+            'PT400', format('The balance would exceed %s credits', p_largest_balance),
             jsonb_build_object('available', v_available, 'amount', p_change), 'Add fewer credits.');
     end if;
 end;
 $$;
 
-revoke execute on function private.refuse_change(uuid, integer) from public;
+revoke execute on function private.refuse_change(uuid, integer, bigint) from public;
 
 -- Moves what remains of a grant, and returns the allocation that the entry shall carry.
 create function private.allocate_credits(p_grant_id uuid, p_amount integer)
@@ -319,6 +319,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+    c_largest_integer constant integer := 2147483647;
     v_used constant integer := case when p_transaction_type = 'usage' then p_amount else 0 end;
     v_balance integer;
     v_seq bigint;
@@ -329,7 +330,8 @@ begin
         ledger_version = p.ledger_version + 1,
         total_credits_used = p.total_credits_used + v_used,
         updated_at = now()
-    where p.id = p_user_id and p.credits_remaining >= p_amount
+    where
+        p.id = p_user_id and p.credits_remaining >= p_amount and p.total_credits_used <= c_largest_integer - v_used
     returning p.credits_remaining, p.ledger_version into v_balance, v_seq;
 
     -- The grant is found once and taken by its place: under the profile's lock nobody else moves it.
@@ -574,10 +576,10 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    if p_source not in ('purchase', 'subscription', 'bonus', 'refund', 'adjustment') then
+    if p_source <> all (private.credit_sources()) then
         perform private.refuse(
             'PT400', 'The source is unknown', jsonb_build_object('argument', 'p_source', 'value', left(p_source, 100)),
-            'Pass one of: purchase, subscription, bonus, refund, adjustment.');
+            'Pass one of: ' || array_to_string(private.credit_sources(), ', ') || '.');
     elsif p_priority is null or p_priority not between -1000 and 1000 then
         perform private.refuse(
             'PT400', 'The priority must be between -1000 and 1000', '{"argument": "p_priority"}',

@@ -135,7 +135,9 @@ as $$
         'total_credits_purchased', t.total_credits_purchased, 'purchased', t.purchased,
         'total_credits_used', t.total_credits_used, 'used', t.used)
     from totals as t
-    where t.total_credits_purchased <> least(t.purchased, 2147483647) or t.total_credits_used <> t.used
+    where
+        t.total_credits_purchased <> least(t.purchased, 2147483647)
+        or t.total_credits_used <> least(t.used, 2147483647)
     union all
     select t.id, 'balance equals the grants', jsonb_build_object(
         'credits_remaining', t.credits_remaining, 'remaining', t.remaining)

@@ -32,10 +32,7 @@ begin
     if not found then
         return null;
     elsif v_request.fingerprint <> p_fingerprint then
-        perform private.refuse(
-            'PT409', 'The idempotency key was used for another request',
-            jsonb_build_object('idempotency_key', p_idempotency_key, 'operation_id', v_request.operation_id),
-            'Use a new key for a new request.');
+        perform private.refuse_repeated_key(p_idempotency_key, 'operation_id', v_request.operation_id);
     end if;
 
     select o.* into v_operation from public.image_operations as o where o.id = v_request.operation_id;
@@ -285,7 +282,7 @@ begin
         where
             o.user_id = v_operation.user_id and o.completed_at > now() - interval '1 day'
             and o.status = 'cancelled' and o.attempts > 0
-            and o.error_message = v_operation.error_message -- not those that an admin cancelled
+            and o.error_message = v_operation.error_message -- an admin's begins with "Cancelled: "
     ) then
         perform private.refuse(
             'PT429', format('You have stopped %s running operations today, the most allowed', c_most_stopped),
@@ -320,7 +317,7 @@ $$;
 comment on function public.request_image_operation(uuid, text, jsonb, text) is
 'Requests an operation on the caller''s own image, charges it and returns its row. generate takes a null image and '
 'makes one. With an idempotency key, the same request returns the first answer. Errors: 400 bad argument or option, '
-'402 insufficient credits, 403 deactivated account, 404 unknown image or input, 409 not offered, no original, or key '
+'401 not signed in, 402 insufficient credits, 403 deactivated account, 404 unknown image or input, 409 not offered, no original, or key '
 'used for another request, 410 the image has expired, or the operation of the key was deleted with its image, '
 '413 options too large, 429 too many unfinished operations or images.';
 revoke execute on function public.request_image_operation(uuid, text, jsonb, text) from public;

@@ -74,10 +74,7 @@ as $$
 declare
     v_image_ids uuid[];
 begin
-    if p_limit is null or p_limit not between 1 and 1000 then
-        perform private.refuse(
-            'PT400', 'The limit must be between 1 and 1000', '{"argument": "p_limit"}', 'Call again for more.');
-    end if;
+    perform private.check_limit(p_limit, 1000);
     v_image_ids := private.sweep_lost_operations(p_limit);
     perform private.refresh_images(v_image_ids);
     return cardinality(v_image_ids);
@@ -106,7 +103,6 @@ $$;
 
 revoke execute on function private.lease_end(integer) from public;
 
--- What a worker gets with a lease.
 create type public.claimed_operation as (
     id uuid,
     image_id uuid,
@@ -121,6 +117,8 @@ create type public.claimed_operation as (
     lease_expires_at timestamptz,
     created_at timestamptz
 );
+
+comment on type public.claimed_operation is 'An operation as its worker gets it, with its lease.';
 
 -- Up to p_limit operations that a worker may start now, locked with their images, in the order of the queue. Waits for
 -- nobody.
@@ -431,7 +429,7 @@ comment on function public.claim_image_operations(text, integer, text[], integer
 'Leases up to p_limit (1 to 100) waiting operations to a worker, for p_lease_seconds (1 to 3600). input_url is '
 'bucket/key, null for generate. Takes operations back from workers whose lease ran out first. p_claim_id, a random '
 'UUID for each claim, becomes the lease token; sent again after a lost answer it returns what it took the first time, '
-'or claims when that was nothing.';
+'or claims when that was nothing. Error: 400 bad argument.';
 revoke execute on function public.claim_image_operations(text, integer, text[], integer, uuid) from public;
 grant execute on function public.claim_image_operations(text, integer, text[], integer, uuid) to service_role;
 
@@ -450,7 +448,7 @@ end;
 $$;
 
 comment on function public.extend_image_operation_lease(uuid, uuid, integer) is
-'Extends a lease to p_lease_seconds from now and returns its end. Error: 409 lease lost.';
+'Extends a lease to p_lease_seconds from now and returns its end. Errors: 400 bad lease, 409 lease lost.';
 revoke execute on function public.extend_image_operation_lease(uuid, uuid, integer) from public;
 grant execute on function public.extend_image_operation_lease(uuid, uuid, integer) to service_role;
 
@@ -481,6 +479,7 @@ end;
 $$;
 
 comment on function public.requeue_lost_image_operations(integer) is
-'Takes up to p_limit (1 to 1000) operations back from workers whose lease ran out and returns how many.';
+'Takes up to p_limit (1 to 1000) operations back from workers whose lease ran out and returns how many. '
+'Error: 400 bad limit.';
 revoke execute on function public.requeue_lost_image_operations(integer) from public;
 grant execute on function public.requeue_lost_image_operations(integer) to service_role;

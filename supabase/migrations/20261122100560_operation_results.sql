@@ -387,6 +387,7 @@ $$;
 
 comment on function public.fail_image_operation(uuid, uuid, text, boolean, integer, text, jsonb) is
 'Records a failed attempt and returns the row: pending again after a delay (at least p_retry_after_seconds, at most '
-'a day), or failed and refunded when it was permanent or the last. Errors: 400 bad usage, 409 lease lost.';
+'a day), or failed and refunded when it was permanent or the last. Errors: 400 bad usage, 409 lease lost, 413 usage '
+'too large.';
 revoke execute on function public.fail_image_operation(uuid, uuid, text, boolean, integer, text, jsonb) from public;
 grant execute on function public.fail_image_operation(uuid, uuid, text, boolean, integer, text, jsonb) to service_role;

@@ -103,13 +103,23 @@ def test_each_direction_takes_its_own_types_only(people: People) -> None:
 
 def test_a_balance_beyond_the_limit_is_refused(people: People) -> None:
     user = people.new()
-    with refused("PT400", "would exceed"):
+    with refused("PT400", "would exceed 1000000000 credits"):
         people.service.call(ADD, p_user_id=user.id, p_amount=2147483647, p_transaction_type="purchase")
     assert people.service.call(ADD, p_user_id=user.id, p_amount=999999998, p_transaction_type="purchase") == 10**9
     # A refund must always fit.
     assert people.service.call(ADD, p_user_id=user.id, p_amount=5, p_transaction_type="refund") == 10**9 + 5
-    with refused("PT400", "would exceed"):
+    with refused("PT400", "would exceed 2147483647 credits"):
         people.service.call(ADD, p_user_id=user.id, p_amount=2147483647, p_transaction_type="refund")
+
+
+def test_totals_stop_at_the_largest_integer(people: People) -> None:
+    user = people.new()
+    for _ in range(3):
+        people.service.call(ADD, p_user_id=user.id, p_amount=999999998, p_transaction_type="purchase")
+        assert people.service.call(DEDUCT, p_user_id=user.id, p_amount=999999998, p_transaction_type="usage") == 2
+    (totals,) = user.sql("select total_credits_purchased, total_credits_used from public.profiles")
+    assert set(totals.values()) == {2147483647}
+    assert violations(people) == []
 
 
 def test_the_same_key_and_request_get_the_first_answer(people: People) -> None:

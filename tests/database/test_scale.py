@@ -96,6 +96,7 @@ def fill(connection: Connection) -> None:
 
 
 def test_calls_touch_as_little_with_a_million_finished_operations(people: People, admin: Connection) -> None:
+    admin.execute("vacuum public.images, public.image_operations")  # of what other tests have left
     user, image = queue(people, 30)
     with admin.transaction(force_rollback=True):
         empty = round_of_calls(admin, user, image)
@@ -107,7 +108,7 @@ def test_calls_touch_as_little_with_a_million_finished_operations(people: People
         # Planned by what is known of the table, as any report: asked after that is known.
         grown["figures of the queue"] = analyzed["figures of the queue"] = blocks(admin, QUEUE)
     for name, count in empty.items():
-        # Indexes are a level or two deeper, and dead entries of other tests may lie around; a scan is 20,000 blocks.
+        # Indexes are a level or two deeper; a scan is 20,000 blocks.
         assert max(grown[name], analyzed[name]) <= 2 * count + 200, (empty, grown, analyzed)
 
 
