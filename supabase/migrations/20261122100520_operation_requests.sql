@@ -317,8 +317,8 @@ $$;
 comment on function public.request_image_operation(uuid, text, jsonb, text) is
 'Requests an operation on the caller''s own image, charges it and returns its row. generate takes a null image and '
 'makes one. With an idempotency key, the same request returns the first answer. Errors: 400 bad argument or option, '
-'401 not signed in, 402 insufficient credits, 403 deactivated account, 404 unknown image or input, 409 not offered, no original, or key '
-'used for another request, 410 the image has expired, or the operation of the key was deleted with its image, '
+'401 not signed in, 402 insufficient credits, 403 deactivated account, 404 unknown image or input, 409 not offered, '
+'no original, or key used for another request, 410 the image has expired, or the operation of the key was deleted with its image, '
 '413 options too large, 429 too many unfinished operations or images.';
 revoke execute on function public.request_image_operation(uuid, text, jsonb, text) from public;
 grant execute on function public.request_image_operation(uuid, text, jsonb, text) to authenticated;

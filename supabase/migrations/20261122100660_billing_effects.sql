@@ -227,8 +227,8 @@ revoke execute on function private.plan_of_price(text, text) from public;
 
 -- An invoice of a subscription:
 -- {id, customer, subscription, status, reason, created, total, due, paid, currency, attempts, has_failed,
---  next_attempt_at, hosted_url, paid_at, payment_intent, lines: [{id, price, product, amount, unit_amount, quantity, is_proration,
---  is_trial, period_start, period_end}]}; money in units, times in seconds.
+--  next_attempt_at, hosted_url, paid_at, payment_intent, lines: [{id, price, product, amount, unit_amount, quantity,
+--  is_proration, is_trial, period_start, period_end}]}; money in units, times in seconds.
 -- A paid one brings its credits, then its row says how it is. Once: later events tell it again, and what its lines come
 -- to would follow plans that were changed since.
 create function private.apply_stripe_invoice(p_fact jsonb, p_ticket bigint)
