@@ -1,4 +1,4 @@
--- What users did: their sign-ups, uploads, requests and downloads, with where each came from.
+-- What users did: their sign-ups, uploads, requests, stops and downloads, with where each came from.
 
 -- Where the request that is being served came from: the headers that the REST server hands over, untrusted text.
 -- Cloudflare, which stands before every hosted project, overwrites cf-connecting-ip. x-forwarded-for stands in for it
@@ -46,8 +46,9 @@ create table public.user_activity_logs (
 );
 
 comment on table public.user_activity_logs is
-'What users did: sign_up, upload, request, download, written by the database where it happens. A user reads his own '
-'rows, an admin all; nobody edits them, and the service role may remove old ones.';
+'What users did: sign_up, upload, request, stop (of an operation that had begun), download, written by the '
+'database where it happens. A user reads his own rows, an admin all; nobody edits them, and the service role may '
+'remove old ones.';
 comment on column public.user_activity_logs.ip_address is
 'As the request''s headers say, so a hint and no proof; null outside a request.';
 

@@ -70,6 +70,8 @@ as $$
 declare
     -- Far above what a person waits for, and it bounds what one account can put into the queue.
     c_most_unfinished constant integer := 1000;
+    -- A failure gives its credits back, and what a provider took for it does not come back.
+    c_most_failed_calls constant integer := 50;
     v_user_id constant uuid := auth.uid();
     v_options constant jsonb := coalesce(p_options, '{}');
     v_fingerprint bytea;
@@ -128,6 +130,18 @@ begin
             'PT409', format('The operation %s is not offered at the moment', p_operation_type),
             jsonb_build_object('operation_type', p_operation_type),
             'The active rows of operation_prices list what is offered.');
+    end if;
+
+    -- Of the operations, the one that a provider may do for money.
+    if p_operation_type = 'generate' and (
+        select count(*) >= c_most_failed_calls from public.api_usage_logs as l
+        where
+            l.user_id = v_profile.id and l.created_at > now() - interval '1 day'
+            and l.error_message is not null and l.cost is distinct from 0
+    ) then
+        perform private.refuse(
+            'PT429', format('%s of your pictures failed today, the most allowed', c_most_failed_calls),
+            jsonb_build_object('limit', c_most_failed_calls), 'Try again tomorrow, with other prompts.');
     end if;
 
     v_image := private.find_operation_image(v_profile.id, p_image_id, p_operation_type, v_options);
@@ -277,12 +291,23 @@ declare
     v_operation constant public.image_operations :=
         private.cancel_operation_of(auth.uid(), p_operation_id, 'Cancelled by the owner.');
 begin
-    if v_operation.attempts > 0 and (
-        select count(*) > c_most_stopped from public.image_operations as o
+    if v_operation.attempts = 0 then
+        return v_operation;
+    end if;
+    -- Counted in the log, because an operation goes when its image is deleted. Its request has dated the profile.
+    perform private.record_activity(
+        v_operation.user_id, 'stop',
+        jsonb_build_object('operation_id', v_operation.id, 'operation_type', v_operation.operation_type), now());
+    if (
+        select count(*) > c_most_stopped from public.user_activity_logs as l
         where
+<<<<<<< Updated upstream
             o.user_id = v_operation.user_id and o.completed_at > now() - interval '1 day'
             and o.status = 'cancelled' and o.attempts > 0
             and o.error_message = v_operation.error_message -- an admin's begins with "Cancelled: "
+=======
+            l.user_id = v_operation.user_id and l.created_at > now() - interval '1 day' and l.activity_type = 'stop'
+>>>>>>> Stashed changes
     ) then
         perform private.refuse(
             'PT429', format('You have stopped %s running operations today, the most allowed', c_most_stopped),
@@ -317,9 +342,16 @@ $$;
 comment on function public.request_image_operation(uuid, text, jsonb, text) is
 'Requests an operation on the caller''s own image, charges it and returns its row. generate takes a null image and '
 'makes one. With an idempotency key, the same request returns the first answer. Errors: 400 bad argument or option, '
+<<<<<<< Updated upstream
 '401 not signed in, 402 insufficient credits, 403 deactivated account, 404 unknown image or input, 409 not offered, '
 'no original, or key used for another request, 410 the image has expired, or the operation of the key was deleted with its image, '
 '413 options too large, 429 too many unfinished operations or images.';
+=======
+'402 insufficient credits, 403 deactivated account, 404 unknown image or input, 409 not offered, no original, or key '
+'used for another request, 410 the image has expired, or the operation of the key was deleted with its image, '
+'413 options too large, 429 too many unfinished operations or images, or too many generations failed in the last '
+'day.';
+>>>>>>> Stashed changes
 revoke execute on function public.request_image_operation(uuid, text, jsonb, text) from public;
 grant execute on function public.request_image_operation(uuid, text, jsonb, text) to authenticated;
 

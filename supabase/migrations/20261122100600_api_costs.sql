@@ -66,7 +66,7 @@ comment on table public.api_usage_logs is
 comment on column public.api_usage_logs.cost is
 'USD: what the call reported, 0 included; else the list price if the call succeeded; else null.';
 
-create index idx_api_usage_logs_user_id on public.api_usage_logs (user_id);
+create index idx_api_usage_logs_user_id on public.api_usage_logs (user_id, created_at);
 create index idx_api_usage_logs_created_at on public.api_usage_logs (created_at);
 create index idx_api_usage_logs_api_provider on public.api_usage_logs (api_provider);
 create index idx_api_usage_logs_operation_id on public.api_usage_logs (operation_id);

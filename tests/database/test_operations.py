@@ -457,8 +457,11 @@ def test_only_so_many_running_operations_are_stopped_in_a_day(people: People, db
     image = people.image(user)
 
     def stop() -> None:
-        request(user, image)
+        # An operation goes with its image, and counts all the same.
+        other = people.image(user)
+        request(user, other)
         user.call(CANCEL, p_operation_id=claim(people)["id"])
+        user.sql("delete from public.images where id = %s", other)
 
     # What an admin cancels is not the owner's doing.
     request(user, image)
@@ -475,11 +478,40 @@ def test_only_so_many_running_operations_are_stopped_in_a_day(people: People, db
     waiting = request(user, image)
     assert user.call(CANCEL, p_operation_id=waiting["id"])["credits_refunded"] == 1
     db.execute(
-        "update public.image_operations set completed_at = completed_at - interval '1 day'"
-        " where user_id = %s and status = 'cancelled'",
+        "update public.user_activity_logs set created_at = created_at - interval '1 day' where user_id = %s",
         (user.id,),
     )
     assert user.call(CANCEL, p_operation_id=row["id"])["credits_refunded"] == 1
+
+
+@pytest.mark.parametrize(("cost", "is_barred"), [(None, True), (0.04, True), (0, False)])
+def test_only_so_many_failures_that_a_provider_takes_money_for_are_given_back_in_a_day(
+    people: People, db: Connection, cost: float | None, is_barred: bool
+) -> None:
+    user = people.new(credits=10)
+
+    def generate() -> None:
+        user.call(
+            "request_image_operation", p_image_id=None, p_operation_type="generate", p_options={"prompt": "a cat"}
+        )
+
+    call = {"api_provider": "openai", "status_code": 400, "error_message": "It was refused.", "cost": cost}
+    for _ in range(5):
+        generate()
+        job = claim(people)
+        people.service.call(
+            "fail_image_operation", p_operation_id=job["id"], p_lease_token=job["lease_token"],
+            p_error_message="It was refused.", p_retryable=False, p_usage=[call] * 10,
+        )  # fmt: skip
+        user.sql("delete from public.images where id = %s", job["image_id"])
+    assert people.balance(user) == 10
+    if is_barred:
+        with refused("PT429", "50 of your pictures failed today"):
+            generate()
+        db.execute(
+            "update public.api_usage_logs set created_at = created_at - interval '1 day' where user_id = %s", (user.id,)
+        )
+    generate()
 
 
 def test_nobody_cancels_a_strangers_operation(people: People) -> None:
