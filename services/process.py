@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import math
 import signal
 import socket
 import sys
@@ -17,6 +19,9 @@ from services.log import configure_logging
 from services.settings import Settings, SettingsError, load
 
 GRACE_SECONDS = 10  # for requests under way when the service ends
+BACKLOG = 64  # connections that wait; asyncio tries so many at a time, also where there is no file left for any
+SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+SHORTAGE_LOG_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -72,9 +77,11 @@ async def serve(app: Starlette, host: str, port: int | None, variable: str) -> A
             access_log=False,
             lifespan="off",
             server_header=False,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
     )
+    _log_shortages_seldom()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     log.info("http_opened", port=listener.getsockname()[1])
     try:
@@ -82,6 +89,23 @@ async def serve(app: Starlette, host: str, port: int | None, variable: str) -> A
     finally:
         server.should_exit = True
         await serving
+
+
+def _log_shortages_seldom() -> None:
+    """Log once in a while that connections cannot be accepted, of which asyncio tells thousands of times a second."""
+    logged_at = -math.inf
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal logged_at
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in SHORTAGE and "accept" in context["message"]):
+            loop.default_exception_handler(context)
+        elif loop.time() - logged_at > SHORTAGE_LOG_SECONDS:
+            logged_at = loop.time()
+            next_step = "see who holds so many connections, or allow more open files (ulimit -n)"
+            log.error("connections_not_accepted", error=str(error), next_step=next_step)
+
+    asyncio.get_running_loop().set_exception_handler(handle)
 
 
 class _Server(uvicorn.Server):

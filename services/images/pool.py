@@ -89,21 +89,24 @@ class Child:
         """Start a child without waiting until it is warm.
 
         Linux kills a child when the *thread* that started it ends, so this belongs into the thread that
-        lives as long as the worker.
+        lives as long as the worker. Raises ChildError where the system has no room for another.
         """
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            "from services.images.child import main; main()",
-            str(os.getpid()),
-            str(memory_limit_mb),
-            factory,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=_child_environment(threads),
-            limit=PIPE_BUFFER,
-            process_group=0,  # Ctrl-C in a terminal is for the worker alone
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                "from services.images.child import main; main()",
+                str(os.getpid()),
+                str(memory_limit_mb),
+                factory,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=_child_environment(threads),
+                limit=PIPE_BUFFER,
+                process_group=0,  # Ctrl-C in a terminal is for the worker alone
+            )
+        except OSError as error:
+            raise ChildError(f"a child process cannot be started: {error}") from error
         return cls(process)
 
     @property
@@ -264,7 +267,7 @@ class Pool:
         while True:
             try:
                 replacement = await self._start_child()
-            except (ChildError, OSError) as error:
+            except ChildError as error:
                 log.error("child_not_started", error=str(error), retry_in_seconds=wait)
                 await asyncio.sleep(jittered(wait))
                 wait = min(2 * wait, longest_wait)
