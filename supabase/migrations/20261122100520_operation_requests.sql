@@ -301,13 +301,7 @@ begin
     if (
         select count(*) > c_most_stopped from public.user_activity_logs as l
         where
-<<<<<<< Updated upstream
-            o.user_id = v_operation.user_id and o.completed_at > now() - interval '1 day'
-            and o.status = 'cancelled' and o.attempts > 0
-            and o.error_message = v_operation.error_message -- an admin's begins with "Cancelled: "
-=======
             l.user_id = v_operation.user_id and l.created_at > now() - interval '1 day' and l.activity_type = 'stop'
->>>>>>> Stashed changes
     ) then
         perform private.refuse(
             'PT429', format('You have stopped %s running operations today, the most allowed', c_most_stopped),
@@ -342,16 +336,10 @@ $$;
 comment on function public.request_image_operation(uuid, text, jsonb, text) is
 'Requests an operation on the caller''s own image, charges it and returns its row. generate takes a null image and '
 'makes one. With an idempotency key, the same request returns the first answer. Errors: 400 bad argument or option, '
-<<<<<<< Updated upstream
 '401 not signed in, 402 insufficient credits, 403 deactivated account, 404 unknown image or input, 409 not offered, '
-'no original, or key used for another request, 410 the image has expired, or the operation of the key was deleted with its image, '
-'413 options too large, 429 too many unfinished operations or images.';
-=======
-'402 insufficient credits, 403 deactivated account, 404 unknown image or input, 409 not offered, no original, or key '
-'used for another request, 410 the image has expired, or the operation of the key was deleted with its image, '
-'413 options too large, 429 too many unfinished operations or images, or too many generations failed in the last '
-'day.';
->>>>>>> Stashed changes
+'no original, or key used for another request, 410 the image has expired, or the operation of the key was deleted '
+'with its image, 413 options too large, 429 too many unfinished operations or images, or too many generations failed '
+'in the last day.';
 revoke execute on function public.request_image_operation(uuid, text, jsonb, text) from public;
 grant execute on function public.request_image_operation(uuid, text, jsonb, text) to authenticated;
 
