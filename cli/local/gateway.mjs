@@ -10,8 +10,10 @@
 import cluster from "node:cluster";
 import { readFileSync } from "node:fs";
 import { chdir } from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { serve } from "@hono/node-server";
 import { createApi } from "@supabase/lite/cli";
+import postgres from "postgres";
 import { connect, mailer, mended } from "./mends.mjs";
 import { forward, forwardUpgrades } from "./realtime.mjs";
 import { webClient } from "./web.mjs";
@@ -31,6 +33,25 @@ async function createApp() {
   return api.project.local.createApp(undefined, { admin: false });
 }
 
+/**
+ * The database. Before it has answered a first time, the server knows no schema and would say of every table and
+ * function that there is none, which clients take for final; PostgREST is not available meanwhile.
+ */
+const database = {
+  hasAnswered: false,
+  async ask() {
+    const sql = postgres(settings.database_url, { max: 1, connect_timeout: 3, backoff: () => 0 });
+    this.hasAnswered = await sql`select`.then(() => true, () => false);
+    await sql.end({ timeout: 0 });
+    return this.hasAnswered;
+  },
+  async waitFor() {
+    while (!(await this.ask())) await sleep(200);
+  },
+};
+
+const NO_SCHEMA = { code: "PGRST002", message: "Could not query the database for the schema cache. Retrying." };
+
 function answer(app) {
   return async (request, env) => {
     const { pathname } = new URL(request.url);
@@ -40,6 +61,9 @@ function answer(app) {
     }
     const page = await webClient(request, settings);
     if (page) return page;
+    if (!database.hasAnswered) {
+      return mended(request, async () => Response.json({ ...NO_SCHEMA, details: null, hint: null }, { status: 503 }));
+    }
     const peerAddress = env.incoming.socket.remoteAddress ?? null;
     return mended(request, (inner) => app.fetch(inner, { peerAddress }));
   };
@@ -59,6 +83,7 @@ function supervise() {
 
 async function serveRequests() {
   const app = await createApp();
+  if (!(await database.ask())) void database.waitFor();
   const server = serve({ fetch: answer(app), port: settings.port, hostname: "127.0.0.1" });
   server.on("error", (error) => {
     console.error(`The gateway cannot listen on 127.0.0.1:${settings.port}: ${error.message}`);

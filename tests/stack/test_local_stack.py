@@ -205,6 +205,30 @@ def test_the_gateway_outlives_its_database(own_stack: Stack) -> None:
             time.sleep(0.05)
 
 
+def test_a_gateway_that_starts_without_its_database_does_not_deny_what_is_in_it(own_stack: Stack) -> None:
+    status = own_stack.up()
+    own_stack.postgres.stop()
+    newest = max(own_stack.gateway.processes(), key=psutil.Process.create_time)
+    processes.stop([newest], signal.SIGKILL)
+
+    def read() -> int:
+        headers = {"apikey": status.secret_key}
+        try:
+            return httpx.get(f"{status.api_url}/rest/v1/notes", headers=headers).status_code
+        except httpx.TransportError:  # it is being replaced
+            return 0
+
+    deadline = time.monotonic() + 20
+    while (answer := read()) == 0:
+        assert time.monotonic() < deadline
+    assert answer == 503
+    own_stack.postgres.start()
+    while (answer := read()) == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert answer == 200
+
+
 def test_up_from_two_processes_at_once_starts_one_stack(new_stack: Stack) -> None:
     statuses: list[StackStatus] = []
     threads = [
