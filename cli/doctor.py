@@ -86,6 +86,14 @@ def check_schema(client: Client) -> Finding:
     return ok("Project", f"{client.supabase_url} answers, with its functions.")
 
 
+def check_triggers(client: Client) -> Finding:
+    """Whether what has to follow a sign-up or an upload does, also in a project that came from a dump."""
+    if missing := call(client, "missing_triggers"):
+        advice = "See docs/deployment.md: a dump of public and private leaves out what is in Supabase's own schemas."
+        return failed("Triggers", f"nothing calls {', '.join(missing)}.", advice)
+    return ok("Triggers", "they are there.")
+
+
 def check_storage(client: Client) -> Finding:
     """Whether the buckets are there."""
     with answers():
@@ -164,6 +172,7 @@ def check_mails(client: Client) -> Finding:
 
 
 CHECKS: tuple[Callable[[Client], Finding], ...] = (
+    check_triggers,
     check_storage,
     check_ledger,
     check_admin,

@@ -2284,6 +2284,7 @@ export type Database = {
         Returns: string;
       };
       mark_lost_emails: { Args: { p_limit?: number }; Returns: number };
+      missing_triggers: { Args: Record<PropertyKey, never>; Returns: string[] };
       orphaned_storage_objects: {
         Args: { p_limit?: number };
         Returns: {

@@ -248,3 +248,25 @@ comment on function public.prune_logs(timestamptz, integer) is
 'Error: 400 bad argument.';
 revoke execute on function public.prune_logs(timestamptz, integer) from public;
 grant execute on function public.prune_logs(timestamptz, integer) to service_role;
+
+create function public.missing_triggers()
+returns setof text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return query
+    select f.proname::text from pg_catalog.pg_proc as f
+    where
+        f.pronamespace = 'private'::regnamespace and f.prorettype = 'trigger'::regtype
+        and not exists (select 1 from pg_catalog.pg_trigger as t where t.tgfoid = f.oid)
+    order by 1;
+end;
+$$;
+
+comment on function public.missing_triggers() is
+'The functions for triggers that no trigger calls; no row in a whole project. A dump of public and private alone loses '
+'the triggers on auth.users and storage.objects: sign-ups would make no profile.';
+revoke execute on function public.missing_triggers() from public;
+grant execute on function public.missing_triggers() to service_role;

@@ -62,6 +62,13 @@ def db(db_url: str) -> Iterator[Connection]:
         yield connection
 
 
+@pytest.fixture
+def admin(server: StackState) -> Iterator[Connection]:
+    """A superuser, who owns Supabase's own tables as well, and may switch triggers off to fill a table quickly."""
+    with connect(server.admin_url) as connection:
+        yield connection
+
+
 @pytest.fixture(scope="session")
 def people(db: Connection) -> Iterator[People]:
     """Makes accounts with unique addresses; they are deleted at the end."""

@@ -100,7 +100,7 @@ def contents(connection: Connection) -> dict[str, tuple[int, str]]:
 def try_out(connection: Connection, old: Person) -> None:
     """Its books are sound, old accounts go on where they were, and new ones can sign up."""
     people = People(connection)
-    assert people.service.rows("verify_ledger") == []
+    assert people.service.rows("verify_ledger") == people.service.rows("missing_triggers") == []
     image = people.image(old.on(connection))
     asked = old.on(connection).call("request_image_operation", p_image_id=image, p_operation_type="upscale")
     assert asked["status"] == "pending"

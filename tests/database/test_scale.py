@@ -3,7 +3,6 @@
 Counted in blocks and bytes and not in time, which depends on what else the machine does.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,7 +10,6 @@ from uuid import UUID
 import pytest
 from psycopg.types.json import Jsonb
 
-from cli.local.state import StackState
 from tests.database.personas import Connection, People, Person, Row, connect
 
 FINISHED = 1_000_000
@@ -22,13 +20,6 @@ RELEASE = "select * from public.release_image_operation(%s, %s)"
 QUEUE = "select * from public.stats_queue()"
 
 pytestmark = [pytest.mark.usefixtures("empty_queue"), pytest.mark.timeout(400)]
-
-
-@pytest.fixture
-def admin(server: StackState) -> Iterator[Connection]:
-    """A superuser, who may switch triggers off to fill a table quickly."""
-    with connect(server.admin_url) as connection:
-        yield connection
 
 
 def queue(people: People, count: int) -> tuple[Person, UUID]:

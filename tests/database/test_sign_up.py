@@ -73,6 +73,14 @@ def test_a_profile_goes_with_its_account(people: People, db: Connection) -> None
     assert db.execute("select 1 from public.profiles where id = %s", (user.id,)).fetchall() == []
 
 
+def test_a_trigger_of_sign_up_that_is_missing_is_named(people: People, admin: Connection) -> None:
+    assert people.service.rows("missing_triggers") == []
+    with admin.transaction(force_rollback=True):
+        admin.execute("drop trigger handle_new_user on auth.users")
+        missing = admin.execute("select * from public.missing_triggers() as name").fetchall()
+    assert missing == [{"name": "handle_new_user"}]
+
+
 def test_free_credits_come_once_for_an_address(people: People, db: Connection) -> None:
     address = f"Back-{uuid4()}@example.test"
     for balance in (2, 0, 0):

@@ -48,8 +48,17 @@ def found(dtf: Operator, check: str, status: int = 0) -> dict[str, str]:
 def test_a_sound_project_is_called_sound(stack: StackStatus, dtf: Operator) -> None:
     operator(stack).rpc("record_system_metrics", {}).execute()
     verdicts = {finding["check"]: finding["verdict"] for finding in dtf.json("doctor")}
-    assert {verdicts[check] for check in ("Project", "Storage", "Ledger", "Maintenance", "Stripe")} == {"ok"}
+    for check in ("Project", "Triggers", "Storage", "Ledger", "Maintenance", "Stripe"):
+        assert verdicts[check] == "ok", check
     assert "✓ Ledger: sound." in dtf.run("doctor").stdout
+
+
+def test_a_lost_trigger_is_broken(dtf: Operator, db: Connection) -> None:
+    db.execute("create function private.greet() returns trigger language plpgsql as 'begin return null; end'")
+    try:
+        assert found(dtf, "Triggers", status=1)["message"] == "nothing calls greet."
+    finally:
+        db.execute("drop function private.greet()")
 
 
 def test_a_violated_ledger_is_broken(dtf: Operator, person: Person, db: Connection) -> None:
