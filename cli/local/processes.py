@@ -67,6 +67,7 @@ def _wait_for_end(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
     """Wait up to STOP_SECONDS; returns the processes that have not ended.
 
     One that has ended counts even while its parent takes no note of it: the first process of a container may never.
+    It looks so when its first thread has ended; while another one has not, its ports are still taken.
     """
     deadline = time.monotonic() + STOP_SECONDS
     alive = list(processes)
@@ -77,7 +78,7 @@ def _wait_for_end(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
 
 def _has_ended(process: psutil.Process) -> bool:
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True
 

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+# Below those that systems give to the near ends of connections: from 32768 on Linux, from 49152 elsewhere.
+SERVER_PORTS = range(20_000, 32_000)
+
 
 def _secret(prefix: str = "") -> str:
     return prefix + secrets.token_urlsafe(24).replace("-", "_")
@@ -93,10 +96,7 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred port where it is free, else one that the system picks."""
-    if preferred and port_is_free(preferred):
-        return preferred
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """The preferred port where it is free, else any that no connection can take while its server is started again."""
+    while not preferred or not port_is_free(preferred):
+        preferred = SERVER_PORTS.start + secrets.randbelow(len(SERVER_PORTS))
+    return preferred
