@@ -24,6 +24,9 @@ Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 T = TypeVar("T")
 
+# What nothing has as its id; not a random one, so that tests are called the same in every process of a run.
+UNKNOWN = UUID("00000000-0000-4000-8000-000000000000")
+
 
 def connect(db_url: str) -> Connection:
     """Open a connection as the migration role `postgres`, which may become every other role."""

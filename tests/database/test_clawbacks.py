@@ -2,11 +2,11 @@
 
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
-from tests.database.personas import Connection, People, Person, Row, refused, together
+from tests.database.personas import UNKNOWN, Connection, People, Person, Row, refused, together
 from tests.database.test_credit_grants import TOMORROW, grant, kinds, let_expire, remaining, use
 
 
@@ -288,7 +288,7 @@ def test_the_key_of_a_reversal_belongs_to_its_clawback(people: People) -> None:
 @pytest.mark.parametrize(
     ("wrong", "sqlstate"),
     [
-        ({"p_grant_id": uuid4()}, "PT404"),
+        ({"p_grant_id": UNKNOWN}, "PT404"),
         ({"p_grant_id": None}, "PT404"),
         ({"p_amount": 0}, "PT400"),
         ({"p_amount": -1}, "PT400"),
@@ -308,7 +308,7 @@ def test_a_bad_clawback_is_refused_and_changes_nothing(people: People, wrong: di
     assert people.balance(user) == 12
 
 
-@pytest.mark.parametrize("wrong", [{"p_clawback_id": uuid4()}, {"p_clawback_id": None}, {"p_reason": ""}], ids=str)
+@pytest.mark.parametrize("wrong", [{"p_clawback_id": UNKNOWN}, {"p_clawback_id": None}, {"p_reason": ""}], ids=str)
 def test_a_bad_reversal_is_refused(people: People, wrong: dict[str, Any]) -> None:
     with refused("PT400" if "p_reason" in wrong else "PT404"):
         reverse(people, clawback(people, grant(people, people.new(), 1)), **wrong)

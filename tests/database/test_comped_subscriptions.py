@@ -1,11 +1,10 @@
 """Plans that nobody pays for: their credits, their end, and who has one already."""
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from tests.database.personas import Connection, People, Person, refused
+from tests.database.personas import UNKNOWN, Connection, People, Person, refused
 
 
 def logged(db: Connection, user: Person) -> list[tuple[str, Any]]:
@@ -55,7 +54,7 @@ def test_a_comped_plan_gives_its_credits_and_ends_by_itself(people: People, db: 
 @pytest.mark.parametrize(
     ("wrong", "sqlstate"),
     [
-        ({"p_user_id": uuid4()}, "PT404"),
+        ({"p_user_id": UNKNOWN}, "PT404"),
         ({"p_plan": "free"}, "PT404"),
         ({"p_plan": "nothing"}, "PT404"),
         ({"p_months": 0}, "PT400"),

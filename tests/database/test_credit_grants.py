@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.database.personas import Connection, People, Person, Row, refused, together
+from tests.database.personas import UNKNOWN, Connection, People, Person, Row, refused, together
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
 NEXT_WEEK = datetime.now(UTC) + timedelta(days=7)
@@ -90,7 +90,7 @@ def test_a_grant_keeps_its_terms_and_so_does_its_entry(people: People, db: Conne
 @pytest.mark.parametrize(
     ("wrong", "sqlstate"),
     [
-        ({"p_user_id": uuid4()}, "PT404"),
+        ({"p_user_id": UNKNOWN}, "PT404"),
         ({"p_amount": 0}, "PT400"),
         ({"p_transaction_type": "usage"}, "PT400"),
         ({"p_source": "gift"}, "PT400"),
@@ -103,8 +103,8 @@ def test_a_grant_keeps_its_terms_and_so_does_its_entry(people: People, db: Conne
         ({"p_money_amount": Decimal("NaN"), "p_currency": "USD"}, "PT400"),
         ({"p_money_amount": 1, "p_currency": "$"}, "PT400"),
         ({"p_stripe_payment_intent_id": "x" * 256}, "PT413"),
-        ({"p_subscription_plan_id": uuid4()}, "PT404"),
-        ({"p_pay_as_you_go_package_id": uuid4()}, "PT404"),
+        ({"p_subscription_plan_id": UNKNOWN}, "PT404"),
+        ({"p_pay_as_you_go_package_id": UNKNOWN}, "PT404"),
         ({"p_idempotency_key": "operation:x"}, "PT400"),
     ],
     ids=lambda value: str(value)[:40],
@@ -156,9 +156,10 @@ def test_the_same_key_and_terms_get_the_same_grant(people: People) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"p_expires_at": NEXT_WEEK}, {"p_expires_at": None}, {"p_priority": 1}, {"p_source": "subscription"},
-        {"p_money_amount": 6}, {"p_currency": "usd"}, {"p_stripe_payment_intent_id": "pi_2"}, {"p_amount": 11},
-        {"p_transaction_type": "bonus"}, {"p_description": "x"}, {"p_metadata": {"a": 1}},
+        {"p_expires_at": datetime(2100, 1, 1, tzinfo=UTC)}, {"p_expires_at": None}, {"p_priority": 1},
+        {"p_source": "subscription"}, {"p_money_amount": 6}, {"p_currency": "usd"}, {"p_amount": 11},
+        {"p_stripe_payment_intent_id": "pi_2"}, {"p_transaction_type": "bonus"}, {"p_description": "x"},
+        {"p_metadata": {"a": 1}},
     ],
     ids=str,
 )  # fmt: skip

@@ -2,12 +2,11 @@
 
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
 
-from tests.database.personas import Connection, People, Person, refused, together
+from tests.database.personas import UNKNOWN, Connection, People, Person, refused, together
 
 ADD, DEDUCT = "add_user_credits", "deduct_user_credits"
 
@@ -70,7 +69,7 @@ def test_too_few_credits_are_refused_with_what_is_needed_and_what_is_there(peopl
         ({"p_amount": -1}, "PT400"),
         ({"p_amount": None}, "PT400"),
         ({"p_user_id": None}, "PT400"),
-        ({"p_user_id": uuid4()}, "PT404"),
+        ({"p_user_id": UNKNOWN}, "PT404"),
         ({"p_transaction_type": None}, "PT400"),
         ({"p_transaction_type": "gift"}, "PT400"),
         ({"p_description": "x" * 501}, "PT413"),

@@ -18,7 +18,7 @@ from services.images.engines.options import (
     UpscaleOptions,
     VectorizeOptions,
 )
-from tests.database.personas import Connection, People, Person, Row, connect, refused, together
+from tests.database.personas import UNKNOWN, Connection, People, Person, Row, connect, refused, together
 
 REQUEST, CANCEL = "request_image_operation", "cancel_image_operation"
 pytestmark = pytest.mark.usefixtures("empty_queue")
@@ -250,7 +250,7 @@ def test_a_thousand_unfinished_operations_are_the_most(people: People, db: Conne
         ({"p_options": []}, "PT400"),
         ({"p_options": {"scale": 3}}, "PT400"),
         ({"p_options": {"x": "y" * 9000}}, "PT413"),
-        ({"p_options": {"input": str(uuid4())}}, "PT404"),
+        ({"p_options": {"input": str(UNKNOWN)}}, "PT404"),
         ({"p_idempotency_key": ""}, "PT400"),
         ({"p_idempotency_key": "x" * 201}, "PT400"),
     ],

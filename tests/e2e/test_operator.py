@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from cli.local.stack import StackStatus
 from cli.main import app
 from cli.output import readable_errors
+from tests.database.personas import UNKNOWN
 from tests.e2e.people import Person, operator, sign_up
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
@@ -68,7 +69,7 @@ def test_an_account_is_shown_with_what_it_holds(dtf: Operator, person: Person, n
     assert "0.00 of 2 GB" in printed
 
 
-@pytest.mark.parametrize("who", ["nobody@example.com", str(uuid.uuid4())])
+@pytest.mark.parametrize("who", ["nobody@example.com", str(UNKNOWN)])
 @pytest.mark.parametrize("command", [("users", "show"), ("users", "export"), ("credits", "show")])
 def test_an_unknown_user_is_status_1_and_a_sentence(dtf: Operator, command: tuple[str, str], who: str) -> None:
     result = dtf.run(*command, who, status=1)

@@ -27,6 +27,7 @@ from services.email.events import (
     translate,
     verify,
 )
+from tests.database.personas import UNKNOWN
 from tests.email.signer import Signer, event
 
 SIGNER = Signer()
@@ -170,7 +171,7 @@ def test_pictures_that_a_mail_program_fetched_by_itself_are_no_reading() -> None
     assert one("open", sg_machine_open=False)["event_type"] == "open"
 
 
-@pytest.mark.parametrize("email_id", [None, "", "7", 7, ["x"], str(uuid.uuid4())[:-1]])
+@pytest.mark.parametrize("email_id", [None, "", "7", 7, ["x"], str(UNKNOWN)[:-1]])
 def test_other_mails_of_the_account_carry_no_id_of_ours(email_id: Any) -> None:
     assert one("delivered", email_id=email_id)["email_id"] is None
 
