@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from cli.local.stack import PROJECT, Stack, StackStatus
 
 
+@pytest.mark.usefixtures("db")
 def test_the_demonstration_leaves_four_good_results_a_mail_and_a_ledger_that_adds_up(
     local_stack: Stack, stack: StackStatus, tmp_path: Path
 ) -> None:

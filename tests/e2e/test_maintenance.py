@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from typer.testing import CliRunner
 
 from cli.local.stack import PROJECT, Stack, StackStatus
 from cli.main import app
-from tests.e2e.operations import Database, connect, status
+from tests.e2e.operations import Database, status
 from tests.e2e.people import Person, operator, sign_up
 from tests.e2e.worker_process import until
 
@@ -38,12 +37,6 @@ async def remove_and_die(project, keys):
 tasks.Project.remove = remove_and_die
 asyncio.run(service.run_once(load(MaintenanceSettings)))
 """
-
-
-@pytest.fixture
-def db(stack: StackStatus) -> Iterator[Database]:
-    with connect(stack) as connection:
-        yield connection
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,8 @@ from tests.services.hostile_files import SIZED, SVG, animated, bomb, truncated
 
 
 @pytest.fixture
-def start(stack: StackStatus, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
-    """Starts workers; those that still run at the end are killed."""
+def start(db: Database, stack: StackStatus, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Starts workers on an empty queue; those that still run at the end are killed."""
     started: list[WorkerProcess] = []
 
     def start(*, real: bool = False, url: str | None = None, clock_error: float = 0, **settings: Any) -> WorkerProcess:
@@ -55,14 +55,6 @@ def start(stack: StackStatus, tmp_path: Path) -> Iterator[Callable[..., WorkerPr
     for worker in started:
         worker.process.kill()
         worker.process.wait()
-
-
-@pytest.fixture
-def db(stack: StackStatus) -> Iterator[Database]:
-    """The database as the owner of its tables, with no operation waiting."""
-    with connect(stack) as connection:
-        connection.execute("delete from public.image_operations where status in ('pending', 'processing')")
-        yield connection
 
 
 @pytest.fixture
@@ -320,7 +312,7 @@ def test_an_operation_cancelled_in_the_middle_is_stopped_and_refunded(
 def test_asked_to_stop_it_finishes_and_exits_cleanly(person: Person, start: Callable[..., WorkerProcess]) -> None:
     first, second = upscale(person, orders("sleep", seconds=1)), upscale(person, orders("echo"))
     worker = start()
-    until(lambda: status(person, first) == "processing")
+    until(lambda: worker.said("operation_started"))  # asked before it has begun, it would hand it back
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert (status(person, first), status(person, second)) == ("completed", "pending")
@@ -329,7 +321,7 @@ def test_asked_to_stop_it_finishes_and_exits_cleanly(person: Person, start: Call
 def test_asked_to_stop_it_hands_back_what_takes_too_long(person: Person, start: Callable[..., WorkerProcess]) -> None:
     operation_id = upscale(person, orders("sleep", seconds=60))
     worker = start(SHUTDOWN_GRACE_SECONDS=0.2)
-    until(lambda: status(person, operation_id) == "processing")
+    until(lambda: worker.said("operation_started"))
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     operation = person.operation(operation_id)
