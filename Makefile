@@ -8,7 +8,7 @@ demo: install ## Everything in one go: sign up and its mail, upload, four operat
 	$(BIN)/dtf demo
 
 test: lint ## Every test, on a stack of its own
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 bench: .venv/installed-peers ## Figures of speed, as ratios against others; asserts nothing about time. PARTS="ledger …"
 	$(BIN)/python -m tests.benchmarks $(PARTS)
@@ -65,7 +65,7 @@ lock: install ## Renew the lock files after a change of pyproject.toml or packag
 	$(BIN)/python -m cli.local.npm install --prefix $(PEERS) --omit-lockfile-registry-resolved
 
 clean: ## Stop the stack and remove all that was installed or made
-	for directory in .dtf .dtf/test .dtf/test-15 .dtf/test-18; do \
+	for directory in .dtf .dtf/test-gw0 .dtf/test-gw1 .dtf/test-15 .dtf/test-18; do \
 		test ! -x $(BIN)/dtf || DTF_DIRECTORY=$$directory $(BIN)/dtf down; done
 	test ! -x $(BIN)/dtf || DTF_DIRECTORY=.dtf/bench $(BIN)/dtf down
 	rm -rf .venv node_modules $(PEERS)/node_modules .dtf demo-output email-preview bench-output screenshots supabase/.temp .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info

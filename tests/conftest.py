@@ -1,14 +1,34 @@
-"""The stack that the tests run on: started once for the whole run, in a directory of its own, removed afterwards."""
+"""The stack that the tests run on: started once for each process of the run, in a directory of its own.
+
+`pytest -n 2` runs two processes, which share nothing: each has a stack, and any test file may follow any other there.
+"""
 
 import fcntl
+import os
+import re
 import shutil
 from collections.abc import Iterator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from cli.local.stack import PROJECT, Stack, StackStatus
 
-DIRECTORY = PROJECT / ".dtf" / "test"
+DIRECTORY = PROJECT / ".dtf" / f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
+
+
+class WholeFiles(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each process one test file after the other, and the tests on another Postgres server all to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        other = re.match(r"tests/database/.*?\[(?!17\b)(\w+)", nodeid)
+        return other[1] if other else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WholeFiles:
+    """How `pytest -n` distributes the tests."""
+    return WholeFiles(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,10 @@ import signal
 import uuid
 from pathlib import Path
 
+import pytest
+
 from cli.demo import SAMPLES
-from cli.local.stack import PROJECT, Stack, StackStatus
+from cli.local.stack import Stack, StackStatus
 from tests.e2e.manual import SECTION, selling, snippets
 from tests.e2e.worker_process import WorkerProcess
 from tests.node import run_node
@@ -21,7 +23,8 @@ const show = async (url) => console.log((await fetch(url)).headers.get("content-
 """
 
 
-def test_the_snippet_for_browsers_shows_a_result(stack: StackStatus, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("db")
+def test_the_snippet_for_browsers_shows_a_result(local_stack: Stack, stack: StackStatus, tmp_path: Path) -> None:
     snippet, *_ = snippets("# From the browser", "js")
     page = PAGE.format(
         url=stack.api_url,
@@ -29,7 +32,7 @@ def test_the_snippet_for_browsers_shows_a_result(stack: StackStatus, tmp_path: P
         email=f"{uuid.uuid4().hex}@example.com",
         picture=SAMPLES / "flat-art.png",
     )
-    script = PROJECT / ".dtf" / "test" / "snippet.mjs"  # below the checkout, so that the package is found
+    script = local_stack.directory / "snippet.mjs"  # below the checkout, so that the package is found
     script.write_text(page + snippet)
     worker = WorkerProcess(stack, tmp_path / "worker.log", real=True)
     try:
