@@ -88,7 +88,9 @@ def test_the_worker_survives_and_loses_nothing(
 ) -> None:
     """One operation runs when it happens; of another the claim is committed and its answer lost."""
     person = customer(own)
-    running = upscale(person, orders("sleep", seconds=5))
+    engine = tmp_path / "engine"
+    engine.mkdir()
+    running = upscale(person, orders("meet", folder=str(engine), expected=2))
     with Proxy(own.api_url) as proxy:
         worker = WorkerProcess(own, tmp_path / "worker.log", real=False, url=proxy.url, CONCURRENCY=2, LEASE_SECONDS=30)
         try:
@@ -98,6 +100,7 @@ def test_the_worker_survives_and_loses_nothing(
             until(lambda: status(person, claimed) == "processing")
             until(lambda: worker.said("api_unreachable"))
             fault(own_stack)
+            (engine / "go on").touch()
             proxy.loses = None
             until(lambda: {status(person, running), status(person, claimed)} == {"completed"}, 40)
             waiting = upscale(person, orders("echo"))
