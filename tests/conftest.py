@@ -7,7 +7,8 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from xdist.remote import Producer
@@ -15,7 +16,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from cli.local.stack import PROJECT, Stack, StackStatus
 
-DIRECTORY = PROJECT / ".dtf" / f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # one of the processes of `pytest -n`
+DIRECTORY = PROJECT / ".dtf" / f"test-{WORKER or 'gw0'}"
 
 
 class WholeFiles(LoadScopeScheduling):  # type: ignore[misc]
@@ -31,15 +33,29 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WholeFi
     return WholeFiles(config, log)
 
 
-@pytest.fixture(scope="session")
-def local_stack() -> Iterator[Stack]:
-    """The embedded stack itself, for tests that stop and start its parts."""
-    DIRECTORY.parent.mkdir(exist_ok=True)
-    with DIRECTORY.with_suffix(".lock").open("w") as lock:
+@contextmanager
+def the_only_run() -> Iterator[None]:
+    """Keep a second run away from the stacks of this checkout's tests."""
+    (PROJECT / ".dtf").mkdir(exist_ok=True)
+    with (PROJECT / ".dtf" / "test.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pytest.exit(f"Another test run is using {DIRECTORY}. Wait for it, or test in another checkout.", 1)
+            pytest.exit("Another test run is using this checkout's stacks. Wait for it, or test in another one.", 1)
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """With `pytest -n`, the parent of the processes keeps others away."""
+    with the_only_run() if session.config.option.numprocesses else nullcontext():
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def local_stack() -> Iterator[Stack]:
+    """The embedded stack itself, for tests that stop and start its parts."""
+    with nullcontext() if WORKER else the_only_run():
         Stack(DIRECTORY).down()
         shutil.rmtree(DIRECTORY, ignore_errors=True)
         stack = Stack(DIRECTORY)
