@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.database.personas import Connection, People, Person, connect, refused, together, wait_until_blocked
+from tests.database.personas import UNKNOWN, Connection, People, Person, connect, refused, together, wait_until_blocked
 
 MB, GB = 1024**2, 1024**3
 LEAST = 16 * 1024
@@ -187,7 +187,7 @@ def test_a_full_account_keeps_no_service_from_working(people: People) -> None:
         ask(user, None)
 
 
-@pytest.mark.parametrize("folder", [str(uuid4()), "nobody", ""])
+@pytest.mark.parametrize("folder", [str(UNKNOWN), "nobody", ""])
 def test_what_lies_in_nobodys_folder_counts_for_nobody(people: People, db: Connection, folder: str) -> None:
     name = f"{folder}/{uuid4()}"
     people.service.sql(INSERT, "originals", name, Jsonb({"size": CUSTOMER}), folder)
