@@ -113,7 +113,7 @@ def test_a_worker_that_was_paused_until_its_lease_was_taken_changes_nothing(
 ) -> None:
     operation_id = upscale(person, orders("sleep", seconds=1.5))
     paused = start()
-    until(lambda: status(person, operation_id) == "processing")
+    until(lambda: paused.said("operation_started"))
     paused.signal(signal.SIGSTOP)  # its child goes on and has the result ready when the worker comes back
     start()
     until(lambda: status(person, operation_id) == "completed")
