@@ -11,7 +11,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from cli.local.stack import Stack
 
-SECONDS = 5.0
+SECONDS = 20.0  # for what must come, on a busy machine too
 QUIET_SECONDS = 0.3  # several times what the server needs to find a change
 FOREVER = 4_000_000_000
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -120,7 +121,8 @@ def kill_mailbox(stack: Stack) -> None:
 def kill_everything(stack: Stack) -> None:
     kill_gateway(stack)
     for process in processes_of(stack.directory):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it ended with another one
+            process.kill()
 
 
 @pytest.mark.parametrize("kill", [kill_gateway, kill_realtime, kill_mailbox, kill_postgres, kill_everything])
