@@ -1,5 +1,6 @@
 """Pictures of mails, as mail programs show them: in a window or on a phone, light or dark."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from cli.local.errors import StackError
 
 SCALE = 2
 """Device pixels per CSS pixel."""
+
+TRIES = 5
+PAUSE_SECONDS = 0.5
+"""How often a picture is tried, and the pause in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,10 @@ class Camera:
         self._browser = browser
 
     def take(self, html: str, view: View, path: Path) -> None:
-        """Write a PNG of the whole mail. Nothing is fetched and no script runs, as in most mail programs."""
+        """Write a PNG of the whole mail. Nothing is fetched and no script runs, as in most mail programs.
+
+        Raises StackError.
+        """
         context = self._browser.new_context(
             viewport={"width": view.width, "height": 400},
             color_scheme="dark" if view.is_dark else "light",
@@ -47,10 +55,16 @@ class Camera:
         page = context.new_page()
         page.route("**/*", _refuse)
         page.set_content(html, wait_until="load")
-        try:
-            page.screenshot(path=path, full_page=True)
-        except Error:  # on a busy machine a browser that has only just started may have no frame to show yet
-            page.screenshot(path=path, full_page=True)
+        for attempt in range(1, TRIES + 1):
+            try:
+                page.screenshot(path=path, full_page=True)
+                break
+            except Error as error:  # on a busy machine a browser that has only just started may have no frame yet
+                if attempt == TRIES:
+                    raise StackError(
+                        f"Chromium took no picture: {error.message.splitlines()[0]} Try again in a moment."
+                    ) from error
+                time.sleep(PAUSE_SECONDS)
         context.close()
 
 
