@@ -70,7 +70,14 @@ def examine(client: Client) -> Iterator[Finding]:
     yield schema
     if schema.verdict is Verdict.OK:
         for check in CHECKS:
-            yield check(client)
+            try:
+                yield check(client)
+            except RefusedError as error:
+                if error.code != "PGRST202":
+                    raise
+                yield failed(
+                    "Schema", f"older than this checkout: {error}", "Apply the migrations: dtf up, or supabase db push."
+                )
 
 
 def check_schema(client: Client) -> Finding:
