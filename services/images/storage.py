@@ -72,7 +72,7 @@ class Storage:
         except StorageApiError as error:
             if str(error.status) == "413":
                 raise EngineError(
-                    f"The result has {len(data) / (1 << 20):.0f} MiB, more than storage takes. "
+                    f"The result has {len(data) / (1 << 20):.1f} MiB, more than storage takes. "
                     "Start from a smaller picture or a smaller scale."
                 ) from error
             raise ApiRefusedError(f"upload of {url} was refused: {error.message}") from error

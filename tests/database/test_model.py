@@ -290,8 +290,9 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self._has("processing"))
     @rule()
     def workers_die(self) -> None:
+        # One after the other: were they equal, chance would decide which goes back into the queue first.
         self.db.execute(
-            "update public.image_operations set lease_expires_at = now() - interval '1 hour'"
+            "update public.image_operations set lease_expires_at = created_at - interval '1 hour'"
             " where status = 'processing'"
         )
         lost = [job for job in self.jobs.values() if job.status == "processing"]
