@@ -62,7 +62,7 @@ def stats(
         if rows:
             SHOW[figure](rows, calendar)
         else:
-            console.print("Nothing yet.", style="dim")
+            console.print("Empty." if figure is Figure.QUEUE else "Nothing yet.", style="dim")
 
 
 def last_months(today: date, count: int) -> list[date]:
