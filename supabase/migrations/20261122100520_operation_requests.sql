@@ -132,16 +132,19 @@ begin
             'The active rows of operation_prices list what is offered.');
     end if;
 
-    -- Of the operations, the one that a provider may do for money.
-    if p_operation_type = 'generate' and (
-        select count(*) >= c_most_failed_calls from public.api_usage_logs as l
-        where
-            l.user_id = v_profile.id and l.created_at > now() - interval '1 day'
-            and l.error_message is not null and l.cost is distinct from 0
-    ) then
-        perform private.refuse(
-            'PT429', format('%s of your pictures failed today, the most allowed', c_most_failed_calls),
-            jsonb_build_object('limit', c_most_failed_calls), 'Try again tomorrow, with other prompts.');
+    -- Of the operations, the one that a provider may do for money. Asked apart, because Postgres prepares a query that is
+    -- part of a condition also where the rest of it decides.
+    if p_operation_type = 'generate' then
+        if (
+            select count(*) >= c_most_failed_calls from public.api_usage_logs as l
+            where
+                l.user_id = v_profile.id and l.created_at > now() - interval '1 day'
+                and l.error_message is not null and l.cost is distinct from 0
+        ) then
+            perform private.refuse(
+                'PT429', format('%s of your pictures failed today, the most allowed', c_most_failed_calls),
+                jsonb_build_object('limit', c_most_failed_calls), 'Try again tomorrow, with other prompts.');
+        end if;
     end if;
 
     v_image := private.find_operation_image(v_profile.id, p_image_id, p_operation_type, v_options);
