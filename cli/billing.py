@@ -23,7 +23,10 @@ def sync(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring plans and packages to Stripe: create, update, adopt and retire products and prices."""
+    """Bring plans and packages to Stripe: create, update, adopt and retire products and prices.
+
+    Status 1 where one of them failed; the others are for sale all the same.
+    """
     from cli import bookkeeping
 
     with readable_errors():
@@ -34,6 +37,8 @@ def sync(
         print_rows(steps, {"action": "Would" if dry_run else "Did", "kind": "For", "name": "Name", "detail": "Detail"})
     else:
         done("Stripe has the catalogue as it is here.")
+    if any(step["action"] == "failed" for step in steps):
+        raise typer.Exit(1)
 
 
 @app.command()

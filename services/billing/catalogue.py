@@ -2,6 +2,8 @@
 
 `subscription_plans` and `pay_as_you_go_packages` are the truth. Prices in Stripe cannot be changed: another amount is
 another price of the same product, and the old one is retired. What runs on the old one stays on it.
+
+A row that Stripe or the database refuses is told and keeps none of the others from being for sale.
 """
 
 from collections.abc import AsyncIterator
@@ -11,7 +13,7 @@ from typing import Any
 
 import stripe
 
-from services.billing.database import Database
+from services.billing.database import Database, RefusedError
 from services.billing.facts import Object, identifier
 from services.billing.money import to_smallest
 from services.billing.once import create_once
@@ -34,9 +36,13 @@ TABLES = (
 )
 
 
+# What is wrong with one row: refused by Stripe or the database, or an amount that the currency does not have.
+ROW_ERRORS = (stripe.InvalidRequestError, RefusedError, ValueError)
+
+
 @dataclass(frozen=True)
 class Step:
-    """Something that is different in Stripe, and is made to agree."""
+    """Something that is different in Stripe, and is made to agree; or, where the action is `failed`, why it is not."""
 
     action: str
     kind: str
@@ -58,11 +64,14 @@ class Catalogue:
         self._dry_run = dry_run
 
     async def sync(self) -> AsyncIterator[Step]:
-        """What was, or would be, done, step after step. Doing it again does nothing."""
+        """What was, or would be, done, step after step. Doing it again does nothing but try what failed."""
         for table in TABLES:
             for row in await self._database.rows(table.name):
-                async for step in self._sync_row(table, row):
-                    yield step
+                try:
+                    async for step in self._sync_row(table, row):
+                        yield step
+                except ROW_ERRORS as error:
+                    yield Step("failed", table.kind, row["name"], getattr(error, "user_message", None) or str(error))
 
     async def _sync_row(self, table: Table, row: Object) -> AsyncIterator[Step]:
         amount = Decimal(str(row[table.amount] or 0))
@@ -92,7 +101,7 @@ class Catalogue:
             ids = {"stripe_price_id": current["id"], "stripe_product_id": product["id"]}
             if any(row[name] != value for name, value in ids.items()):
                 await self._database.update(table.name, row["id"], ids)
-        async for step in self._retire(table, row, found, keep=current["id"]):
+        async for step in self._retire(table, row, found, keep=current):
             yield step
 
     async def _find(self, table: Table, row: Object) -> list[Object]:
@@ -121,7 +130,7 @@ class Catalogue:
 
     async def _create_price(self, table: Table, row: Object, product: Object, amount: int) -> Object:
         if self._dry_run:
-            return {"id": None}
+            return {"id": None, "product": product["id"]}
         params: Any = {
             "product": product["id"],
             "currency": self._currency,
@@ -134,14 +143,33 @@ class Catalogue:
             params["recurring"] = table.recurring
         return (await self._api.prices.create_async(params)).to_dict()
 
-    async def _retire(self, table: Table, row: Object, found: list[Object], *, keep: str | None) -> AsyncIterator[Step]:
-        for price in found:
-            if price["active"] and price["id"] != keep:
-                yield Step("retire price", table.kind, row["name"], price["id"])
-                if not self._dry_run:
-                    await self._api.prices.update_async(price["id"], {"active": False})
+    async def _retire(
+        self, table: Table, row: Object, found: list[Object], *, keep: Object | None
+    ) -> AsyncIterator[Step]:
         if keep is None and row["stripe_price_id"] and not self._dry_run:
             await self._database.update(table.name, row["id"], {"stripe_price_id": None})
+        for price in found:
+            if not price["active"] or (keep is not None and price["id"] == keep["id"]):
+                continue
+            async for step in self._free_of_default(table, row, price, keep):
+                yield step
+            yield Step("retire price", table.kind, row["name"], price["id"])
+            if not self._dry_run:
+                await self._api.prices.update_async(price["id"], {"active": False})
+
+    async def _free_of_default(
+        self, table: Table, row: Object, price: Object, keep: Object | None
+    ) -> AsyncIterator[Step]:
+        """Make another price the default of the product, or none: as long as it is, Stripe archives no price."""
+        product_id = str(identifier(price["product"]))
+        product = await find(self._api.products, product_id)
+        if product is None or identifier(product.get("default_price")) != price["id"]:
+            return
+        heir = keep if keep is not None and identifier(keep["product"]) == product_id else None
+        yield Step("move default price" if heir else "unset default price", table.kind, row["name"], product_id)
+        if not self._dry_run:
+            # An empty one unsets it.
+            await self._api.products.update_async(product_id, {"default_price": heir["id"] if heir else ""})
 
 
 def _lookup_key(table: Table, row: Object) -> str:

@@ -145,6 +145,88 @@ def test_what_is_not_sold_any_more_is_retired(catalogue: Operator, empty: Stripe
     assert catalogue.json("sync")[0]["action"] == "create price"
 
 
+def as_in_the_dashboard(account: Account, name: str, cents: int, db: Connection) -> Any:
+    """The price of a plan whose product was made by hand, which always has a default price."""
+    price = account.price(cents, product=account.product(name)["id"], recurring=True)
+    account.objects[price["product"]]["default_price"] = price["id"]
+    db.execute("update public.subscription_plans set stripe_product_id = %s where name = %s", (price["product"], name))
+    return price
+
+
+def test_a_product_with_a_default_price_gets_another_one(
+    catalogue: Operator, empty: StripeDouble, db: Connection
+) -> None:
+    old = as_in_the_dashboard(empty.account, "basic", 500, db)
+    product = empty.account.objects[old["product"]]
+    planned = catalogue.json("sync", "--dry-run")
+    assert catalogue.json("sync") == planned
+    assert [step["action"] for step in planned if step["name"] == "basic"] == [
+        "create price",
+        "move default price",
+        "retire price",
+    ]
+    assert (old["active"], empty.account.objects[product["default_price"]]["unit_amount"]) == (False, 999)
+    assert set(for_sale(empty.account)) == {"basic", "starter", "10 credits", "20 credits", "50 credits"}
+    assert catalogue.json("sync") == []
+
+
+def test_a_default_price_of_what_is_not_sold_any_more_is_retired(
+    catalogue: Operator, empty: StripeDouble, db: Connection
+) -> None:
+    price = as_in_the_dashboard(empty.account, "basic", 999, db)
+    change = "update public.subscription_plans set is_active = %s where name = 'basic'"
+    db.execute(change, (False,))
+    try:
+        actions = [step["action"] for step in catalogue.json("sync") if step["name"] == "basic"]
+    finally:
+        db.execute(change, (True,))
+    assert actions == ["unset default price", "retire price"]
+    assert (price["active"], empty.account.objects[price["product"]]["default_price"]) == (False, None)
+
+
+def failed(steps: list[Any]) -> set[str]:
+    return {step["name"] for step in steps if step["action"] == "failed"}
+
+
+def test_a_row_that_stripe_refuses_keeps_none_of_the_others_from_being_for_sale(
+    catalogue: Operator, empty: StripeDouble, db: Connection
+) -> None:
+    price = as_in_the_dashboard(empty.account, "basic", 999, db)
+    empty.faults[price["product"]] = 400
+    steps = catalogue.json("sync", status=1)
+    assert failed(steps) == {"basic"}
+    assert "broken on purpose" in str(steps)
+    assert {"starter", "10 credits", "20 credits", "50 credits"} <= set(for_sale(empty.account))
+    empty.faults.clear()
+    assert [step["name"] for step in catalogue.json("sync")] == ["basic"]
+
+
+def test_a_row_that_the_database_refuses_keeps_none_of_the_others_from_being_for_sale(
+    catalogue: Operator, empty: StripeDouble, db: Connection
+) -> None:
+    price = as_in_the_dashboard(empty.account, "basic", 999, db)
+    (starter,) = db.execute("select id from public.subscription_plans where name = 'starter'").fetchall()
+    empty.account.price(2499, product=price["product"], recurring=True, lookup_key=f"plan:{starter['id']}")
+    steps = catalogue.json("sync", status=1)
+    assert failed(steps) == {"starter"}
+    assert {"10 credits", "20 credits", "50 credits"} <= set(for_sale(empty.account))
+
+
+def test_an_amount_that_the_currency_does_not_have_is_told(
+    catalogue: Operator, empty: StripeDouble, db: Connection
+) -> None:
+    catalogue.environment["BILLING_CURRENCY"] = "jpy"
+    change = "update public.pay_as_you_go_packages set price = %s where id = %s"
+    db.execute(change, (800, PACKAGE))
+    try:
+        steps = catalogue.json("sync", status=1)
+    finally:
+        db.execute(change, ("7.99", PACKAGE))
+    assert failed(steps) == {"basic", "starter", "20 credits", "50 credits"}
+    assert "9.99 is no amount in JPY" in str(steps)
+    assert for_sale(empty.account) == {"10 credits": (800, False)}
+
+
 # Missed events and differences.
 
 

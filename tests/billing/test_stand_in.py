@@ -124,6 +124,19 @@ def test_what_is_archived_is_not_sold(stripe: StripeDouble, customer: str, pack:
         api.checkout.sessions.create(page)
 
 
+def test_the_default_price_of_a_product_is_not_archived(stripe: StripeDouble, pack: Object) -> None:
+    api = client(stripe)
+    api.products.update(pack["product"], {"default_price": pack["id"]})
+    with pytest.raises(sdk.InvalidRequestError, match="cannot be archived because it is the default price"):
+        api.prices.update(pack["id"], {"active": False})
+    api.products.update(pack["product"], {"default_price": ""})
+    assert not api.prices.update(pack["id"], {"active": False}).active
+    for price in (pack, stripe.account.price(799)):
+        with pytest.raises(sdk.InvalidRequestError) as refused:
+            api.products.update(pack["product"], {"default_price": price["id"]})
+        assert refused.value.param == "default_price"
+
+
 def test_a_key_gives_the_first_answer_and_only_to_the_same_request(stripe: StripeDouble) -> None:
     api, options = client(stripe), {"idempotency_key": "once"}
     first = api.customers.create({"name": "Ada"}, options)

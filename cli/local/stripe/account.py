@@ -65,8 +65,8 @@ class Account(Store):
         )
 
     def product(self, name: str, **fields: Any) -> Object:
-        """Something to put a price on."""
-        return self.new("product", **{"active": True, "metadata": {}, "name": name} | fields)
+        """Something to put a price on. One that is made in the dashboard has a `default_price`."""
+        return self.new("product", **{"active": True, "default_price": None, "metadata": {}, "name": name} | fields)
 
     # Payment pages.
 

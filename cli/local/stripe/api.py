@@ -86,12 +86,14 @@ class Api:
             self._route("POST", "customers/{id}", self._update("customer"), "email", "metadata", "name"),
             self._route("DELETE", "customers/{id}", self._delete_customer),
             self._route("POST", "products", self._create_product, "id", "name", "metadata"),
-            self._route("POST", "products/{id}", self._update("product"), "name", "active", "metadata"),
+            self._route(
+                "POST", "products/{id}", self._update_product, "name", "active", "metadata", "default_price"
+            ),
             self._route(
                 "POST", "prices", self._create_price,
                 "product", "currency", "unit_amount", "recurring", "lookup_key", "transfer_lookup_key", "metadata",
             ),
-            self._route("POST", "prices/{id}", self._update("price"), "active", "metadata"),
+            self._route("POST", "prices/{id}", self._update_price, "active", "metadata"),
             self._route(
                 "POST", "checkout/sessions", self._create_session,
                 "mode", "customer", "client_reference_id", "line_items", "metadata", "success_url", "cancel_url",
@@ -257,6 +259,25 @@ class Api:
             raise ApiError("Product already exists.", code="resource_already_exists", param="id")
         return self._account.product(**_required(call, "name"))
 
+    def _update_product(self, call: Call) -> Object:
+        default = call.params.get("default_price")
+        if default:
+            price = self._find("price", default, "default_price")
+            if price["product"] != call.id:
+                raise ApiError(f"The price {default} does not belong to the product.", param="default_price")
+            if not price["active"]:
+                raise _inactive(price, "default_price")
+        elif default is not None:
+            call.params["default_price"] = None  # an empty one unsets it
+        return self._update("product")(call)
+
+    def _update_price(self, call: Call) -> Object:
+        price = self._find("price", call.id)
+        is_default = self._account.objects[price["product"]]["default_price"] == price["id"]
+        if is_default and call.params.get("active") == "false":
+            raise ApiError("This price cannot be archived because it is the default price of its product.")
+        return self._update("price")(call)
+
     def _create_price(self, call: Call) -> Object:
         params = _required(call, "product", "currency", "unit_amount")
         self._find("product", params["product"], "product")
@@ -281,10 +302,7 @@ class Api:
             raise missing("customer", params["customer"], "customer")
         price = self._find("price", params["line_items"][0]["price"], "line_items[0][price]")
         if not (price["active"] and self._account.objects[price["product"]]["active"]):
-            raise ApiError(
-                f"The price specified is inactive: {price['id']}. This field only accepts active prices.",
-                param="line_items[0][price]",
-            )
+            raise _inactive(price, "line_items[0][price]")
         if (params["mode"] == "subscription") != bool(price["recurring"]):
             raise ApiError(f"The price {price['id']} does not go with `{params['mode']}` mode.", param="mode")
         rest = {name: value for name, value in params.items() if name != "customer"}
@@ -354,6 +372,11 @@ class Api:
             raise ApiError("This dispute is already closed")
         self._account.close_dispute(dispute, "lost")
         return dispute
+
+
+def _inactive(price: Object, param: str) -> ApiError:
+    message = f"The price specified is inactive: {price['id']}. This field only accepts active prices."
+    return ApiError(message, param=param)
 
 
 def _required(call: Call, *names: str) -> Object:
