@@ -151,6 +151,51 @@ def test_a_refund_counts_when_it_succeeds_and_comes_back_when_it_fails(shop: Sho
     assert credits(shop, buyer) == 12
 
 
+def told(shop: Shop, buyer: Buyer, *types: str) -> list[Object]:
+    """A buyer's events of these types, in the order of the types."""
+    found = {event["type"]: event for event in shop.account.events(buyer.customer)}
+    return [found[name] for name in types]
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        ("charge.refunded",),
+        ("charge.refunded", "charge.refunded"),
+        ("charge.refunded", "refund.created"),
+        ("refund.created", "charge.refunded"),
+        ("charge.refunded", "checkout.session.completed"),
+    ],
+)
+def test_a_refund_counts_once_by_whichever_event_it_is_heard_of(
+    shop: Shop, service: ServiceProcess, types: tuple[str, ...]
+) -> None:
+    buyer = shop.buyer()
+    shop.account.refund(shop.buy(buyer), 400)
+    for event in told(shop, buyer, *types):
+        assert service.deliver(event).json() == {"status": "processed"}
+    assert credits(shop, buyer) == 7
+    assert [row["amount"] for row in shop.holdings(buyer)["clawbacks"]] == [5]
+
+
+def test_older_endpoints_hear_of_refunds_and_of_their_failures_by_charges_alone(
+    shop: Shop, service: ServiceProcess
+) -> None:
+    buyer = shop.buyer()
+    intent = shop.buy(buyer)
+    first, second = shop.account.refund(intent, 266), shop.account.refund(intent, 533)
+    charges = [event for event in shop.account.events(buyer.customer) if event["type"] == "charge.refunded"]
+    for event in reversed(charges):
+        assert service.deliver(event).status_code == 200
+    assert credits(shop, buyer) == 2
+    shop.account.update_refund(second, "failed")
+    (failed,) = told(shop, buyer, "charge.refund.updated")
+    assert failed["data"]["object"]["id"] != first["id"]
+    for event in (failed, *charges):
+        assert service.deliver(event).status_code == 200
+    assert credits(shop, buyer) == 9, "3 of the 10 stay away with the first"
+
+
 @pytest.mark.parametrize(("end", "left"), [("won", 12), ("lost", 2)])
 def test_a_dispute_takes_the_credits_until_it_is_won(shop: Shop, deliver: Deliver, end: str, left: int) -> None:
     buyer = shop.buyer()

@@ -188,6 +188,7 @@ class Account(Store):
         """A refund that was under way arrives, or fails."""
         refund["status"] = status
         self.tell("refund.updated", refund)
+        self.tell("charge.refund.updated", refund)
         if status == "failed":
             charge = self.objects[refund["charge"]]
             charge |= {"amount_refunded": charge["amount_refunded"] - refund["amount"], "refunded": False}
