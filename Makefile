@@ -10,7 +10,7 @@ demo: install ## Everything in one go: sign up and its mail, upload, four operat
 test: lint ## Every test, on a stack of its own
 	$(BIN)/pytest -n 2
 
-bench: .venv/installed-peers ## Figures of speed, as ratios against others; asserts nothing about time. PARTS="ledger …"
+bench: install .venv/installed-peers ## Figures of speed, as ratios against others; asserts nothing about time. PARTS="ledger …"
 	$(BIN)/python -m tests.benchmarks $(PARTS)
 
 matrix: install ## Who may do what with every table, tried on a stack of its own
@@ -30,15 +30,15 @@ types: install ## Renew clients/database.types.ts after a change of the migratio
 	$(BIN)/python -m cli.local.typed_client
 
 install: .venv/installed
+	@$(BIN)/python -m services.images.weights
 
-.venv/installed: requirements.lock pyproject.toml package-lock.json services/images/weights/manifest.toml
+.venv/installed: requirements.lock pyproject.toml package-lock.json
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12")'
 	@echo "Installing into this folder, once: about a minute and 2 GB."
 	@echo "1/2  Python's packages, Postgres and Node among them (the longer part) …"
 	@$(BIN)/pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv  # another Python in it would break it
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m services.images.weights
 	@echo "2/2  npm's packages: the Supabase CLI and the gateway of the local stack (ten seconds) …"
 	@$(BIN)/python -m cli.local.npm install --no-save
 	@touch $@

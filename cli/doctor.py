@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -136,6 +140,25 @@ def check_queue(client: Client) -> Finding:
     return ok("Queue", f"{waiting} operations wait.")
 
 
+def check_engines(_: Client | None = None) -> Finding:
+    """Whether the engines start in this installation, each with its libraries and files."""
+    # A process of their own: libraries in C that do not suit a Python take it down.
+    command = [sys.executable, "-m", "services.images.engines"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not done.returncode:
+        return ok("Engines", "they start.")
+    engine = (done.stdout.splitlines() or ["all"])[-1]
+    if done.returncode < 0:
+        return failed(
+            "Engines",
+            f"that of {engine} ends its process with {signal.Signals(-done.returncode).name} when it starts.",
+            f"Install with another Python than {platform.python_version()}: see the README for those that work.",
+        )
+    return failed(
+        "Engines", f"that of {engine} does not start. {(done.stderr.splitlines() or ['It says nothing.'])[-1]}"
+    )
+
+
 def check_maintenance(client: Client) -> Finding:
     """Whether something runs by the clock."""
     # Of one of the metrics, which an index finds; they are all written together.
@@ -184,6 +207,7 @@ CHECKS: tuple[Callable[[Client], Finding], ...] = (
     check_ledger,
     check_admin,
     check_queue,
+    check_engines,
     check_maintenance,
     check_catalogue,
     check_events,

@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from cli import doctor
 from cli.local.stack import StackStatus
 from tests.e2e.people import Person, operator, sign_up
 from tests.e2e.test_operator import PNG, Operator
@@ -15,7 +17,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @pytest.fixture
-def dtf(stack: StackStatus) -> Operator:
+def dtf(stack: StackStatus, monkeypatch: pytest.MonkeyPatch) -> Operator:
+    """`dtf` whose doctor does not start the engines, which takes longer than all the rest."""
+    monkeypatch.setattr(doctor, "CHECKS", tuple(check for check in doctor.CHECKS if check is not doctor.check_engines))
     return Operator(stack)
 
 
@@ -45,10 +49,11 @@ def found(dtf: Operator, check: str, status: int = 0) -> dict[str, str]:
     return dict(finding)
 
 
-def test_a_sound_project_is_called_sound(stack: StackStatus, dtf: Operator) -> None:
+def test_a_sound_project_is_called_sound(stack: StackStatus) -> None:
+    dtf = Operator(stack)
     operator(stack).rpc("record_system_metrics", {}).execute()
     verdicts = {finding["check"]: finding["verdict"] for finding in dtf.json("doctor")}
-    for check in ("Project", "Triggers", "Storage", "Ledger", "Maintenance", "Stripe"):
+    for check in ("Project", "Triggers", "Storage", "Ledger", "Engines", "Maintenance", "Stripe"):
         assert verdicts[check] == "ok", check
     assert "✓ Ledger: sound." in dtf.run("doctor").stdout
 
@@ -82,6 +87,23 @@ def test_an_operation_that_nobody_works_on_asks_for_a_worker(dtf: Operator, pers
     assert "dtf worker" in finding["advice"]
     dtf.run("operations", "cancel", operation["id"], "--reason", "test")
     assert found(dtf, "Queue")["verdict"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ends its process with SIGSEGV"),
+        ("raise RuntimeError('The weights are missing.')", "does not start. RuntimeError: The weights are missing."),
+    ],
+)
+def test_an_engine_that_does_not_start_is_named(
+    code: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vtracer.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    finding = doctor.check_engines()
+    assert finding.verdict == "failed"
+    assert finding.message.startswith(f"that of vectorize {told}")
 
 
 def test_an_event_that_failed_is_broken(dtf: Operator, db: Connection) -> None:

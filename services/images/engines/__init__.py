@@ -55,23 +55,33 @@ def build_engines(settings: EngineSettings) -> dict[str, Engine]:
     Raises RuntimeError when an engine's files are not installed.
     """
     _limit_threads(settings.engine_threads)
-    from services.images.engines.background import BorderKeyEngine
-    from services.images.engines.generate import TemplateLetteringEngine
-    from services.images.engines.upscale import Waifu2xEngine
-    from services.images.engines.vectorize import VtracerEngine
+    return {operation_type: build_engine(operation_type, settings) for operation_type in OPTIONS_MODELS}
 
-    generate: Engine = TemplateLetteringEngine()
-    if settings.openai_api_key is not None:
-        from services.images.engines.openai_images import OpenAIImagesEngine
 
-        generate = OpenAIImagesEngine(settings)
-    engines: list[Engine] = [
-        Waifu2xEngine(settings.engine_threads),
-        BorderKeyEngine(),
-        VtracerEngine(),
-        generate,
-    ]
-    return {engine.operation_type: engine for engine in engines}
+def build_engine(operation_type: str, settings: EngineSettings) -> Engine:
+    """Build the configured engine of one operation type. Raises RuntimeError when its files are not installed."""
+    match operation_type:
+        case "upscale":
+            from services.images.engines.upscale import Waifu2xEngine
+
+            return Waifu2xEngine(settings.engine_threads)
+        case "background_removal":
+            from services.images.engines.background import BorderKeyEngine
+
+            return BorderKeyEngine()
+        case "vectorize":
+            from services.images.engines.vectorize import VtracerEngine
+
+            return VtracerEngine()
+        case "generate" if settings.openai_api_key is not None:
+            from services.images.engines.openai_images import OpenAIImagesEngine
+
+            return OpenAIImagesEngine(settings)
+        case "generate":
+            from services.images.engines.generate import TemplateLetteringEngine
+
+            return TemplateLetteringEngine()
+    raise LookupError(f"there is no engine of {operation_type}")
 
 
 def run_operation(engine: Engine, source: bytes | None, raw_options: Mapping[str, Any]) -> EngineResult:
