@@ -137,10 +137,11 @@ def send(row: Mapping[str, Any], values: Mapping[str, Any], to: str) -> tuple[st
     )
     try:
         mail = compose(claimed, settings)
-    except RenderingError as error:
+        subject = f"{TEST_MARK}{mail.subject}"
+        hand_over = sender.pack(replace(mail, type="test", subject=subject))
+    except ValueError as error:  # of the template, or of what SMTP cannot carry
         raise StackError(f"{row['name']}: {error}") from error
-    subject = f"{TEST_MARK}{mail.subject}"
-    answer = sender.send(replace(mail, type="test", subject=subject))
+    answer = hand_over()
     if answer.outcome is not Outcome.SENT:
         raise StackError(f"The mail was not accepted ({answer.outcome}): {answer.error}")
     smtp = settings.smtp_url and urlsplit(settings.smtp_url.get_secret_value())

@@ -231,16 +231,19 @@ class EmailSender:
     def _try(self, email: ClaimedEmail) -> Answer:
         """Make the mail and send it; blocks."""
         try:
-            mail = compose(email, self._settings)
+            hand_over = self._sender.pack(compose(email, self._settings))
         except RenderingError as error:
             return Answer(Outcome.FAILED, error=f"The template cannot be rendered: {error}")
+        except ValueError as error:
+            return Answer(Outcome.FAILED, error=f"The mail cannot be carried: {error}")
         except Exception as error:
-            log.exception("rendering_crashed", email_id=str(email.id))
+            # Nothing has gone out: it is this mail's failure, and no doubt and no pause for the others.
+            log.exception("packing_crashed", email_id=str(email.id))
             return Answer(Outcome.FAILED, error=f"{type(error).__name__} while the mail was made")
         try:
-            return self._sender.send(mail)
+            return hand_over()
         except Exception as error:
-            log.exception("send_crashed", email_id=mail.id)
+            log.exception("send_crashed", email_id=str(email.id))
             text = f"{type(error).__name__} while the mail was sent"
             return Answer(Outcome.UNKNOWN, error=text, trouble=Trouble.UNAVAILABLE)
 

@@ -7,20 +7,22 @@ means `unknown`. Both block, and run in threads.
 
 import http.client
 import json
+import re
 import smtplib
 import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.header import Header
 from email.message import EmailMessage, Message
 from email.policy import SMTP
-from email.utils import localtime, parsedate_to_datetime
+from email.utils import format_datetime, formataddr, localtime, parseaddr, parsedate_to_datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 from urllib.error import URLError
 from urllib.parse import unquote, urlsplit
@@ -46,8 +48,9 @@ GATEWAY_ERRORS = frozenset({502, 504})
 
 SMTP_CLOSING = 421
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-# Folded lines would be cut within a long address.
-SMTP_POLICY = SMTP.clone(max_line_length=998)
+# What a line of SMTP can hold as one address; which mail can go to, the database decides.
+ADDRESS = re.compile(r"[!-~]+@[!-~]+")
+ENDS_ADDRESS = frozenset('<>"(),:;')
 
 
 class Trouble(StrEnum):
@@ -88,10 +91,13 @@ class Answer:
 
 
 class Sender(Protocol):
-    """A way to send."""
+    """A way to send, in two steps: what fails in the first is the mail's, and nothing of it has gone out."""
 
-    def send(self, mail: Mail) -> Answer:
-        """Send one mail; blocks. Never raises for what the provider or the network does."""
+    def pack(self, mail: Mail) -> Callable[[], Answer]:
+        """Make a mail ready, and return what hands it over. Raises for what is wrong with the mail.
+
+        The handover blocks, and never raises for what the provider or the network does.
+        """
         ...
 
 
@@ -128,10 +134,13 @@ class SendGridSender:
         api.client = _Client(settings.sendgrid_api_url, api.client.request_headers, version=3, timeout=SILENCE_TIMEOUT)
         self._api = api
 
-    def send(self, mail: Mail) -> Answer:
-        """Send one mail."""
+    def pack(self, mail: Mail) -> Callable[[], Answer]:
+        """Make a mail ready."""
+        return partial(self._send, self._body(mail))
+
+    def _send(self, body: dict[str, Any]) -> Answer:
         try:
-            response = self._api.send(self._body(mail))
+            response = self._api.send(body)
         except HTTPError as error:
             return _refused(error)
         except URLError as error:
@@ -287,13 +296,13 @@ class SmtpSender:
         name = socket.getfqdn()
         self._our_name = name if "." in name else "[127.0.0.1]"
 
-    def send(self, mail: Mail) -> Answer:
-        """Send one mail."""
-        try:
-            message = self._message(mail).as_bytes()
-            mail.recipient.encode("ascii")
-        except ValueError as error:
-            return Answer(Outcome.FAILED, error=f"SMTP cannot carry this mail: {error}")
+    def pack(self, mail: Mail) -> Callable[[], Answer]:
+        """Make a mail ready. Raises ValueError where SMTP cannot carry it."""
+        if not ADDRESS.fullmatch(mail.recipient) or ENDS_ADDRESS & set(mail.recipient):
+            raise ValueError("its recipient is no address")
+        return partial(self._send, mail.recipient, self._message(mail))
+
+    def _send(self, recipient: str, message: bytes) -> Answer:
         try:
             smtp = self._connect()
         except (smtplib.SMTPAuthenticationError, smtplib.SMTPNotSupportedError) as error:
@@ -301,7 +310,7 @@ class SmtpSender:
         except (OSError, smtplib.SMTPException) as error:
             return unavailable(f"The mail server cannot be reached: {error}")
         try:
-            return self._deliver(smtp, mail.recipient, message)
+            return self._deliver(smtp, recipient, message)
         finally:
             # Whatever comes of the farewell, the mail has its answer.
             with suppress(OSError, smtplib.SMTPException):
@@ -334,7 +343,8 @@ class SmtpSender:
             if code >= 500:
                 return _not_let_in(_reply(code, reply))
             if code == 250:
-                code, reply = smtp.rcpt(recipient)
+                # Not smtp.rcpt, which parses what it is given.
+                code, reply = smtp.docmd("RCPT", f"TO:<{recipient}>")
             if code not in (250, 251):
                 return _smtp_refused(code, reply)
         except (OSError, smtplib.SMTPException) as error:
@@ -347,21 +357,32 @@ class SmtpSender:
             return _unknown(error)
         return Answer(Outcome.SENT) if code == 250 else _smtp_refused(code, reply)
 
-    def _message(self, mail: Mail) -> EmailMessage:
+    def _message(self, mail: Mail) -> bytes:
         settings = self._settings
-        message = EmailMessage(SMTP_POLICY)
-        message["From"] = settings.sender
-        message["To"] = mail.recipient
-        message["Subject"] = mail.subject
-        message["Date"] = localtime()
-        message["Message-ID"] = f"<{mail.id}@{settings.sender_address.rpartition('@')[2]}>"
+        body = EmailMessage(SMTP)
+        body.set_content(mail.text, cte="quoted-printable")
+        body.add_alternative(mail.html, subtype="html", cte="quoted-printable")
+        headers = {
+            "From": formataddr((parseaddr(settings.sender)[0], settings.sender_address)),
+            "To": mail.recipient,
+            "Subject": _literal(mail.subject),
+            "Date": format_datetime(localtime()),
+            "Message-ID": f"<{mail.id}@{settings.sender_address.rpartition('@')[2]}>",
+        }
         if settings.reply_to:
-            message["Reply-To"] = settings.reply_to
-        for name, value in unsubscribe_headers(mail).items():
-            message[name] = value
-        message.set_content(mail.text, cte="quoted-printable")
-        message.add_alternative(mail.html, subtype="html", cte="quoted-printable")
-        return message
+            headers["Reply-To"] = formataddr(parseaddr(settings.reply_to))
+        headers |= unsubscribe_headers(mail)
+        # Not by EmailMessage, which decodes the encoded words in what it is given: it would name another recipient, or
+        # raise (https://github.com/python/cpython/issues/152519).
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return head.encode("ascii") + body.as_bytes()
+
+
+def _literal(text: str) -> str:
+    """A text as a header says it: an encoded word where it has other characters, or looks like one itself."""
+    if text.isascii() and text.isprintable() and "=?" not in text:
+        return text
+    return Header(text, "utf-8", header_name="Subject").encode(linesep="\r\n")
 
 
 def _not_let_in(error: object) -> Answer:

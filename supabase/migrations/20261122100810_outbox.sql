@@ -154,6 +154,27 @@ create trigger lock_mails_of_account
 before delete on public.profiles
 for each row execute function private.lock_mails_of_account();
 
+-- Whether mail can go to an address: written as browsers accept it (https://html.spec.whatwg.org/#valid-e-mail-address)
+-- and no longer than SMTP carries it (RFC 5321, 4.5.3.1). What looks like an encoded word (RFC 2047) is none: programs
+-- that decode it show, and may answer, another recipient. Nothing is delivered to .invalid (RFC 2606).
+create function private.is_mailable(p_email text)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return
+        char_length(p_email) <= 254
+        and p_email ~ ('^[a-zA-Z0-9.!#$%&''*+/=?^_`{|}~-]{1,64}@'
+            '[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$')
+        and position('=?' in p_email) = 0
+        and p_email not like '%.invalid';
+end;
+$$;
+
+revoke execute on function private.is_mailable(text) from public;
+
 -- Why somebody does not get a mail of a category; null when he does. Asked when a mail is queued and when claimed.
 create function private.email_refusal(p_profile public.profiles, p_category text)
 returns text
@@ -164,7 +185,7 @@ as $$
 declare
     v_reason text;
 begin
-    if p_profile.email like '%.invalid' then
+    if not private.is_mailable(p_profile.email) then
         return 'no address';
     elsif p_category = 'essential' then
         return null;
@@ -238,7 +259,8 @@ $$;
 revoke execute on function private.counted(bigint, text) from public;
 
 -- A first name as a mail may say it. Whoever signs up with somebody else's address could otherwise have us send that
--- person what he likes: no links, also with the other signs that browsers take for a dot.
+-- person what he likes: no links, also with the other signs that browsers take for a dot, and no encoded words, behind
+-- which one may stand.
 create function private.printable_name(p_name text)
 returns text
 language plpgsql
@@ -246,7 +268,10 @@ immutable
 set search_path = ''
 as $$
 begin
-    return case when p_name ~ '^[^/:@<>[:cntrl:]\u2028-\u202e]{1,40}$' and p_name !~ '[.․。．｡][^ ]' then p_name else '' end;
+    return case
+        when p_name ~ '^[^/:@<>[:cntrl:]\u2028-\u202e]{1,40}$' and p_name !~ '[.․。．｡][^ ]|=\?' then p_name
+        else ''
+    end;
 end;
 $$;
 

@@ -14,7 +14,7 @@ from services.email import sender as sender_module
 from services.email.health import Metrics
 from services.email.outbox import Claim, Outbox
 from services.email.sender import EmailSender
-from services.email.senders import make_sender
+from services.email.senders import Answer, Mail, Sender, make_sender
 from services.email.settings import EmailSettings
 from tests.email.conftest import Post
 from tests.email.sendgrid_double import KEY, Fault, SendGridDouble
@@ -24,7 +24,10 @@ Make = Callable[[Any], Outbox]
 
 @asynccontextmanager
 async def sending(
-    stack: StackStatus, sendgrid: SendGridDouble, make: Make = Outbox
+    stack: StackStatus,
+    sendgrid: SendGridDouble,
+    make: Make = Outbox,
+    way: Callable[[EmailSettings], Sender] = make_sender,
 ) -> AsyncIterator[tuple[EmailSender, Metrics]]:
     """A sender of this process that sends while the context lasts."""
     settings = EmailSettings.model_validate(
@@ -42,7 +45,7 @@ async def sending(
     )
     metrics = Metrics()
     async with http_client() as http:
-        sender = EmailSender(settings, make(await connect(settings, http)), make_sender(settings), metrics)
+        sender = EmailSender(settings, make(await connect(settings, http)), way(settings), metrics)
         running = asyncio.create_task(sender.run())
         yield sender, metrics
         sender.stop()
@@ -117,6 +120,30 @@ def test_an_outbox_that_refuses_to_hear_stops_the_sending(
 
     asyncio.run(story())
     assert sendgrid.times_sent()[str(first)] == 1
+
+
+def test_what_fails_while_a_mail_is_made_is_that_mails_failure_alone(
+    stack: StackStatus, post: Post, sendgrid: SendGridDouble
+) -> None:
+    broken, sound = post.mails(2)
+
+    class Choosy:
+        def __init__(self, settings: EmailSettings) -> None:
+            self._sender = make_sender(settings)
+
+        def pack(self, mail: Mail) -> Callable[[], Answer]:
+            if mail.id == str(broken):
+                raise IndexError("as the standard library does of some addresses")
+            return self._sender.pack(mail)
+
+    async def story() -> None:
+        async with sending(stack, sendgrid, way=Choosy) as (_, metrics):
+            await until(lambda: post.statuses(broken, sound) == {"failed", "sent"})
+            assert metrics.check()[1]["status"] == "ok"
+
+    asyncio.run(story())
+    assert post.row(broken)["error"] == "IndexError while the mail was made"
+    assert not sendgrid.asked_for(broken)
 
 
 def test_a_fault_while_campaigns_are_expanded_ends_the_sender(stack: StackStatus, sendgrid: SendGridDouble) -> None:

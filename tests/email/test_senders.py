@@ -67,7 +67,7 @@ def mail(**values: Any) -> Mail:
 
 def test_a_mail_arrives_as_the_reference_of_the_api_has_it(double: SendGridDouble) -> None:
     sent = mail()
-    answer = sendgrid(double, reply_to="help@example.test").send(sent)
+    answer = sendgrid(double, reply_to="help@example.test").pack(sent)()
     (body,) = double.accepted
     assert answer == Answer(Outcome.SENT, message_id=body.pop("message_id"))
     assert body == {
@@ -87,7 +87,9 @@ def test_a_mail_arrives_as_the_reference_of_the_api_has_it(double: SendGridDoubl
 
 
 def test_a_marketing_mail_has_the_button_to_unsubscribe(double: SendGridDouble) -> None:
-    sendgrid(double).send(mail(is_essential=False, unsubscribe_url="https://mail.example.test/unsubscribe?token=a.b.c"))
+    sendgrid(double).pack(
+        mail(is_essential=False, unsubscribe_url="https://mail.example.test/unsubscribe?token=a.b.c")
+    )()
     (body,) = double.accepted
     assert body["headers"] == {
         "List-Unsubscribe": "<https://mail.example.test/unsubscribe?token=a.b.c>",
@@ -97,7 +99,7 @@ def test_a_marketing_mail_has_the_button_to_unsubscribe(double: SendGridDouble) 
 
 
 def test_a_dynamic_template_gets_the_data(double: SendGridDouble) -> None:
-    sendgrid(double).send(mail(template_id="d-1", data={"amount": "$7.99", "is_trial": False}))
+    sendgrid(double).pack(mail(template_id="d-1", data={"amount": "$7.99", "is_trial": False}))()
     (body,) = double.accepted
     assert body["template_id"] == "d-1"
     assert body["personalizations"][0]["dynamic_template_data"] == {"amount": "$7.99", "is_trial": False}
@@ -125,7 +127,7 @@ def test_an_error_is_final_passes_or_is_none_of_the_mail(
     double: SendGridDouble, status: int, outcome: Outcome, trouble: Trouble | None, is_counted: bool
 ) -> None:
     double.faulty(Fault(status, ("One thing.", "Another.")))
-    answer = sendgrid(double).send(mail())
+    answer = sendgrid(double).pack(mail())()
     assert (answer.outcome, answer.trouble, answer.is_counted) == (outcome, trouble, is_counted)
     assert answer.error == f"SendGrid answered {status}: One thing. Another."
 
@@ -147,16 +149,16 @@ def test_the_wait_that_is_asked_for_is_read() -> None:
         sender = sendgrid(double)
         for headers, seconds in double_headers:
             double.faulty(Fault(429, headers=headers))
-            assert sender.send(mail()).pause == pytest.approx(seconds, abs=2)
+            assert sender.pack(mail())().pause == pytest.approx(seconds, abs=2)
         for headers in ({}, {"Retry-After": "soon"}, {"X-RateLimit-Reset": "-"}):
             double.faulty(Fault(429, headers=headers))
-            assert sender.send(mail()).pause is None
+            assert sender.pack(mail())().pause is None
 
 
 @pytest.mark.parametrize("fault", [SILENT, UNANSWERED, HALF_AN_ANSWER])
 def test_no_answer_after_the_mail_was_sent_leaves_it_unknown(double: SendGridDouble, fault: Fault) -> None:
     double.faulty(fault)
-    answer = sendgrid(double).send(mail())
+    answer = sendgrid(double).pack(mail())()
     assert (answer.outcome, answer.trouble) == (Outcome.UNKNOWN, Trouble.UNAVAILABLE)
     assert len(double.accepted) == 1
 
@@ -165,7 +167,7 @@ def test_without_a_connection_nothing_was_sent(double: SendGridDouble) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         closed = f"http://127.0.0.1:{unused.getsockname()[1]}"
     for url in (closed, double.url.replace("http:", "https:"), "http://nowhere.invalid"):
-        answer = sendgrid(double, sendgrid_api_url=url).send(mail())
+        answer = sendgrid(double, sendgrid_api_url=url).pack(mail())()
         assert (answer.outcome, answer.trouble, answer.is_counted) == (Outcome.RETRY, Trouble.UNAVAILABLE, False)
         assert "cannot be reached" in str(answer.error)
     assert double.requests == []
@@ -178,12 +180,12 @@ def test_the_connection_is_encrypted_and_only_with_whom_we_trust(
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate)
     with sendgrid_double.serve(tls) as double:
-        answer = sendgrid(double).send(mail())
+        answer = sendgrid(double).pack(mail())()
         assert answer.trouble is Trouble.UNAVAILABLE
         assert "CERTIFICATE_VERIFY_FAILED" in str(answer.error)
         trusting = ssl.create_default_context(cafile=certificate)
         monkeypatch.setattr(senders._Https, "_shared_context", trusting)
-        assert sendgrid(double).send(mail()).outcome is Outcome.SENT
+        assert sendgrid(double).pack(mail())().outcome is Outcome.SENT
 
 
 def test_something_to_send_with_must_be_set() -> None:
