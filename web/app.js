@@ -1,7 +1,8 @@
 // The page: who is signed in, which view the address asks for, and keeping what is shown fresh.
 //
 // A view is a function (app, …parts of the address) that returns { title, load(), body(), isPublic }: load() reads
-// what it shows, body() draws it. Everything is drawn again after each change; lit-html touches only what differs.
+// what it shows, body() draws it. The profile and the prices are read beside load(), so only body() may ask for them.
+// Everything is drawn again after each change; lit-html touches only what differs.
 
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
@@ -19,7 +20,7 @@ import { lettering } from "./views/lettering.js";
 import { picture } from "./views/picture.js";
 import { welcome } from "./views/welcome.js";
 
-const ROUTES = [
+export const ROUTES = [
   [/^$/, gallery],
   [/^pictures\/([\da-f-]{36})$/, picture],
   [/^lettering$/, lettering],
@@ -115,6 +116,7 @@ function setUser(user) {
   if (app.user && !user && !endedByChoice) {
     app.say("Your session has ended. Sign in again to go on.", "trouble");
   }
+  if (!isKnown) frame.replaceChildren(); // the word that the page is loading
   isKnown = true;
   app.user = user;
   app.profile = null;
@@ -308,7 +310,6 @@ const messageList = () => html`
   </div>
 `;
 
-frame.replaceChildren();
 /** Menus close when one clicks elsewhere or presses Escape. */
 function closeMenus(event) {
   for (const menu of document.querySelectorAll("details.menu[open]")) {
@@ -320,5 +321,5 @@ function closeMenus(event) {
 
 addEventListener("click", closeMenus);
 addEventListener("keydown", (event) => event.key === "Escape" && closeMenus(event));
-addEventListener("hashchange", () => openView({ focus: true }));
+addEventListener("hashchange", () => isKnown && openView({ focus: true }));
 api.onUser(setUser);

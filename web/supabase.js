@@ -112,14 +112,13 @@ export const listExpiring = (userId) =>
       .order("expires_at"),
   );
 
-/** Invoices of a user's subscription whose payment failed, and which wait to be paid, the oldest first. */
-export const listUnpaid = (userId, subscriptionId) =>
+/** Invoices of a user's subscriptions whose payment failed, and which wait to be paid, the oldest first. */
+export const listUnpaid = (userId) =>
   must(
     supabase
       .from("billing_invoices")
-      .select("id, amount_due, currency, hosted_url, next_attempt_at")
+      .select("id, stripe_subscription_id, amount_due, currency, hosted_url, next_attempt_at")
       .eq("user_id", userId)
-      .eq("stripe_subscription_id", subscriptionId)
       .eq("status", "open")
       .not("failed_attempt", "is", null)
       .order("created_at"),

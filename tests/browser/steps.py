@@ -62,3 +62,14 @@ def balance(page: Page) -> Locator:
 
 def message(page: Page) -> Locator:
     return page.locator(".message")
+
+
+def expire_token(page: Page) -> None:
+    """The browser's token has run out: the next call renews it first."""
+    page.evaluate(
+        """() => {
+            const key = Object.keys(localStorage).find((name) => name.endsWith("-auth-token"));
+            const session = JSON.parse(localStorage[key]);
+            localStorage[key] = JSON.stringify({ ...session, expires_at: 1 });
+        }"""
+    )

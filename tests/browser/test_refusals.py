@@ -14,6 +14,7 @@ from tests.browser.steps import (
     PHOTO,
     balance,
     enter,
+    expire_token,
     heading,
     message,
     open_picture,
@@ -219,18 +220,12 @@ def test_a_deactivated_account_looks_but_starts_nothing(open_page: OpenPage, sta
 
 
 def end_session(page: Page, stack: StackStatus, email: str) -> None:
-    """The session runs out on the server, and the browser's token with it."""
+    """The session ends on the server, and the browser's token with it."""
     with connect(stack.db_url) as connection:
         connection.execute(
             "delete from auth.sessions where user_id = (select id from auth.users where email = %s)", [email]
         )
-    page.evaluate(
-        """() => {
-            const key = Object.keys(localStorage).find((name) => name.endsWith("-auth-token"));
-            const session = JSON.parse(localStorage[key]);
-            localStorage[key] = JSON.stringify({ ...session, expires_at: 1 });
-        }"""
-    )
+    expire_token(page)
 
 
 def test_when_the_session_ends_the_page_says_so_and_leads_back(open_page: OpenPage, stack: StackStatus) -> None:

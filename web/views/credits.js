@@ -32,7 +32,7 @@ export function buying(app, outcome) {
       listExpiring(app.user.id),
       listPackages(),
       listPlans(),
-      isSubscribed() ? listUnpaid(app.user.id, app.profile.stripe_subscription_id) : [],
+      listUnpaid(app.user.id),
     ]);
   }
 
@@ -43,6 +43,9 @@ export function buying(app, outcome) {
   `;
 
   const isSubscribed = () => Boolean(app.profile.stripe_subscription_id);
+
+  // What an ended subscription left unpaid is no longer asked for.
+  const isDue = (invoice) => isSubscribed() && invoice.stripe_subscription_id === app.profile.stripe_subscription_id;
 
   // A subscription that is not paid any more leaves its user on the plan "free" until it ends or is paid.
   const subscription = () => html`
@@ -129,7 +132,7 @@ export function buying(app, outcome) {
             </p>`
           : nothing
       }
-      ${unpaid.map(unpaidInvoice)} ${expiring.map(expiry)}
+      ${unpaid.filter(isDue).map(unpaidInvoice)} ${expiring.map(expiry)}
       ${
         app.profile.credit_debt
           ? html`<p class="notice low">
