@@ -92,15 +92,21 @@ export function optionFields(type) {
   return OPERATIONS[type].options.map((option) => FIELDS[option.type](option, `${type}-${option.name}`));
 }
 
-/** The options of a submitted form: what was left empty or at "auto" is left out. */
+/** The options of a submitted form: what was left empty, or to be found out, is left out. */
 export function readOptions(type, form) {
   const entered = new FormData(form);
   const options = {};
   for (const { name, type: kind, number } of OPERATIONS[type].options) {
     const value = kind === "color" && !entered.has("own-color") ? null : entered.get(name);
-    if (value && value !== "auto") options[name] = kind === "number" || number ? Number(value) : value;
+    if (value && !(kind === "select" && value === "auto"))
+      options[name] = kind === "number" || number ? Number(value) : value;
   }
   return options;
+}
+
+/** Whoever picks a colour wants it, and whoever opens the choice may want the one that is there. */
+function takeColor(event) {
+  event.target.form.elements["own-color"].checked = true;
 }
 
 const FIELDS = {
@@ -151,7 +157,15 @@ const FIELDS = {
   color: (option, id) => html`
     <div class="field inline">
       <label><input type="checkbox" name="own-color" /> ${option.label} of my own</label>
-      <input id=${id} name=${option.name} type="color" value="#ec008c" aria-label=${option.label} />
+      <input
+        id=${id}
+        name=${option.name}
+        type="color"
+        value="#ec008c"
+        aria-label=${option.label}
+        @click=${takeColor}
+        @input=${takeColor}
+      />
     </div>
   `,
 };

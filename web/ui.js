@@ -42,7 +42,7 @@ export function once(app, work) {
 }
 
 /** Asks before something that cannot be undone; resolves to whether to go on. */
-export function confirm(question, action) {
+export function confirm(question, action, refusal = "Keep it") {
   const dialog = document.createElement("dialog");
   dialog.className = "question";
   dialog.setAttribute("aria-labelledby", "question-text");
@@ -51,7 +51,7 @@ export function confirm(question, action) {
       <form method="dialog">
         <p id="question-text">${question}</p>
         <div class="actions">
-          <button value="">Keep it</button>
+          <button value="">${refusal}</button>
           <button class="danger" value="yes">${action}</button>
         </div>
       </form>

@@ -49,7 +49,14 @@ def open_picture(page: Page, name: str) -> None:
 def start(page: Page, operation: str) -> None:
     """Choose an operation on the open picture and start it with its standard options."""
     page.get_by_role("button", name=operation).first.click()
-    page.get_by_role("button", name=re.compile("^Start for")).click()
+    start_button(page).click()
+
+
+def start_button(page: Page) -> Locator:
+    """The button that starts an operation, once it takes clicks: what was started before has been told to the page."""
+    button = page.get_by_role("button", name=re.compile("^Start for"))
+    expect(button).not_to_have_attribute("aria-busy", "true")
+    return button
 
 
 def heading(page: Page, name: str) -> Locator:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Page, expect
@@ -19,6 +20,7 @@ from tests.browser.steps import (
     open_picture,
     sign_up,
     start,
+    start_button,
     upload,
 )
 from tests.database.personas import connect
@@ -69,8 +71,9 @@ def test_work_goes_on_from_a_result_and_the_last_one_is_chosen_for_print(
     open_picture(page, "flat-art.png")
     start(page, "Remove background")
     expect(page.get_by_role("radio", name="Cut out")).to_be_checked()
+    page.get_by_role("button", name="Vectorize").click()
     expect(page.get_by_text("Works on: Cut out")).to_be_visible()
-    start(page, "Vectorize")
+    start_button(page).click()
     expect(page.get_by_role("radio", name="Vectors")).to_be_checked()
     has_loaded(page, "Vectors")
     has_loaded(page, "Cut out")
@@ -83,6 +86,62 @@ def test_work_goes_on_from_a_result_and_the_last_one_is_chosen_for_print(
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
     assert download.value.suggested_filename == "flat-art.png"
+
+
+def requests_of(stack: StackStatus, email: str) -> list[dict[str, Any]]:
+    """The operations of somebody, from old to new."""
+    with connect(stack.db_url) as db:
+        rows = db.execute(
+            "select o.id, o.operation_type, o.options from public.image_operations as o "
+            "join public.profiles as p on p.id = o.user_id where p.email = %s order by o.created_at",
+            [email],
+        )
+        return list(rows)
+
+
+def test_nobody_pays_for_the_same_result_twice_by_accident(
+    open_page: OpenPage, stack: StackStatus, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    with Image.open(FLAT_ART) as art:
+        art.resize((200, 200)).save(tmp_path / "small.png")
+    page = open_page()
+    email = sign_up(page)
+    give_credits(stack, email, 8)
+    upload(page, tmp_path / "small.png")
+    open_picture(page, "small.png")
+    start(page, "Remove background")
+    expect(page.get_by_role("radio", name="Cut out")).to_be_checked()
+    start_button(page).click()
+    question = page.get_by_role("dialog")
+    expect(question).to_contain_text("“Remove background” with the same options was done already on “Original”.")
+    keep_screenshot(page, "asked before paying again")
+    question.get_by_role("button", name="Leave it").click()
+    expect(question).to_have_count(0)
+    expect(start_button(page)).to_be_focused()
+    assert len(requests_of(stack, email)) == 1
+
+    # Other options make another result of the same picture, and not one of the result.
+    page.get_by_label("Enclosed areas").select_option("keep")
+    expect(page.get_by_text("Works on: Original")).to_be_visible()
+    start_button(page).click()
+    expect(page.get_by_role("radio", name="Cut out")).to_have_count(2)
+    page.get_by_role("button", name="Enlarge").click()
+    page.get_by_role("radio", name="×2").check()
+    expect(page.get_by_text("Works on: Cut out")).to_be_visible()
+    start_button(page).click()
+    expect(page.get_by_role("radio", name="Enlarged ×2")).to_be_checked()
+    expect(page.get_by_text("Works on: Cut out")).to_be_visible()
+    page.get_by_label("once more").check()
+    expect(page.get_by_text("Works on: Enlarged ×2")).to_be_visible()
+    keep_screenshot(page, "enlarge the enlarged")
+    start_button(page).click()
+    expect(page.get_by_role("radio", name="Enlarged ×2")).to_have_count(2)
+    expect(page.get_by_label("once more")).not_to_be_checked()
+
+    first, second, third, fourth = requests_of(stack, email)
+    assert (first["options"], second["options"]) == ({}, {"holes": "keep"})
+    assert third["options"] == {"scale": 2, "input": str(second["id"])}
+    assert fourth["options"] == {"scale": 2, "input": str(third["id"])}
 
 
 def test_a_text_becomes_a_picture(open_page: OpenPage, worker: WorkerProcess) -> None:

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, Request, Route, expect
 from psycopg.types.json import Jsonb
 
 from cli.local.stack import StackStatus
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, keep_screenshot
 from tests.browser.steps import (
     FLAT_ART,
     PHOTO,
@@ -20,6 +20,7 @@ from tests.browser.steps import (
     open_picture,
     sign_up,
     start,
+    start_button,
     upload,
 )
 from tests.database.personas import connect
@@ -250,6 +251,48 @@ def test_signing_out_in_one_tab_signs_out_in_the_other(open_page: OpenPage) -> N
     page.get_by_role("button", name="Sign out").click()
     expect(second.get_by_label("Password")).to_be_visible()
     assert "credits left" not in second.content()
+
+
+def lettering_options(page: Page) -> Any:
+    """What the form on the page asks for."""
+    with page.expect_request("**/rpc/request_image_operation") as request:
+        start_button(page).click()
+    body: Any = request.value.post_data_json
+    return body["p_options"]
+
+
+def test_what_is_entered_is_what_is_asked_for(open_page: OpenPage) -> None:
+    page = open_page()
+    sign_up(page)
+    page.goto("/#/lettering")
+    color = page.locator('input[type="color"]')
+    page.get_by_label("Text").fill("auto")
+    color.fill("#1144cc")
+    keep_screenshot(page, "lettering in a colour")
+    page.route("**/rpc/request_image_operation", lambda route: route.abort())
+    assert lettering_options(page) == {"prompt": "auto", "color": "#1144cc"}
+    page.get_by_label("Colour of my own").uncheck()
+    assert lettering_options(page) == {"prompt": "auto"}
+    # Nobody can pick the colour that is shown already otherwise.
+    color.press("Enter")
+    assert lettering_options(page) == {"prompt": "auto", "color": "#1144cc"}
+
+
+def test_a_result_that_is_awaited_is_not_paid_for_again_by_accident(open_page: OpenPage) -> None:
+    page = open_page()
+    sign_up(page)
+    upload(page, PHOTO)
+    open_picture(page, "photo.jpg")
+    start(page, "Enlarge")
+    expect(page.get_by_text("Waiting", exact=True)).to_have_count(1)
+    start_button(page).click()
+    question = page.get_by_role("dialog")
+    expect(question).to_contain_text("is at work already")
+    question.get_by_role("button", name="Leave it").click()
+    expect(balance(page)).to_have_text("1 credit")
+    start_button(page).click()
+    question.get_by_role("button", name="Pay again").click()
+    expect(page.get_by_text("Waiting", exact=True)).to_have_count(2)
 
 
 def test_the_limits_and_options_of_the_page_are_those_of_the_database(open_page: OpenPage, stack: StackStatus) -> None:

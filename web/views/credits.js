@@ -64,11 +64,7 @@ export function buying(app, outcome) {
   const offer = ({ name, product, price, period, button }) => html`
     <li class="card offer">
       <strong>${name}</strong>
-      <span class="figure"
-        >${money(price, "USD")}<small
-          >${period}</small
-        ></span
-      >
+      <span class="figure">${money(price, "USD")}<small>${period}</small></span>
       <span class="facts">${product.description}</span>
       ${button}
     </li>

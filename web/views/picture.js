@@ -26,6 +26,7 @@ import { backdrops, comparison } from "./comparison.js";
 const PRINT_MARK = html`<span class="mark">${icon("print")}<span class="hidden">, chosen for print</span></span>`;
 const ORIGINAL = "original";
 const ON_PICTURES = ["upscale", "background_removal", "vectorize"];
+const REPEATABLE = ["upscale"]; // its result may be put through it once more
 
 export function picture(app, imageId) {
   let image = null;
@@ -33,6 +34,7 @@ export function picture(app, imageId) {
   let urls = {};
   let chosen = null; // the version that the user picked; else the newest is shown
   let operationType = ON_PICTURES[0];
+  let repeated = null; // the result that its own operation is to work on
   const look = { split: 50, backdrop: "checkerboard" };
 
   async function load() {
@@ -63,6 +65,7 @@ export function picture(app, imageId) {
       .toReversed()
       .map((operation) => ({
         id: operation.id,
+        type: operation.operation_type,
         name: resultName(operation),
         key: operation.output_data.url,
         preview: operation.output_data.thumbnail_url,
@@ -72,19 +75,45 @@ export function picture(app, imageId) {
     return [original, ...results].filter(Boolean);
   }
 
+  /**
+   * What the chosen operation works on while a version is shown. Nobody wants a result put through its own operation
+   * by accident: whoever goes on there wants another result of the same picture.
+   */
+  function inputFor(version, all) {
+    if (version.type !== operationType || version.id === repeated) return version;
+    return all.find(({ key }) => key === version.before) ?? version;
+  }
+
+  /** The operation that gives the same result, if it was asked for already. */
+  const requested = (type, options) =>
+    image.image_operations.find(
+      (operation) =>
+        operation.operation_type === type &&
+        !["failed", "cancelled"].includes(operation.status) &&
+        inOrder(operation.options) === inOrder(options),
+    );
+
   const doing = (work) =>
     once(app, async (event) => {
       await work(event);
       await app.refresh();
     });
 
-  const start = (version) =>
-    doing(async (event) => {
-      const options = readOptions(operationType, event.target);
-      if (version.id !== ORIGINAL) options.input = version.id;
-      await api.requestOperation(image.id, operationType, options);
+  const start = (type, input, price) =>
+    once(app, async (event) => {
+      const options = readOptions(type, event.target);
+      if (input.id !== ORIGINAL) options.input = input.id;
+      const { name } = OPERATIONS[type];
+      const same = requested(type, options);
+      if (same) {
+        const state = same.completed_at ? "was done already" : "is at work already";
+        const question = `“${name}” with the same options ${state} on “${input.name}”. Pay ${credits(price)} again?`;
+        if (!(await confirm(question, "Pay again", "Leave it"))) return;
+      }
+      await api.requestOperation(image.id, type, options);
       chosen = null;
-      app.say(`${OPERATIONS[operationType].name}: requested.`);
+      app.say(`${name}: requested.`);
+      await app.refresh();
     });
 
   const rename = doing(async (event) => {
@@ -143,7 +172,7 @@ export function picture(app, imageId) {
       </div>
       <div class="workbench">
         <div class="stage-column">${version ? stage(version, all) : waiting()}</div>
-        <div class="tools">${version ? operationForm(version) : nothing} ${history()}</div>
+        <div class="tools">${version ? operationForm(version, all) : nothing} ${history()}</div>
       </div>
     `;
   };
@@ -218,12 +247,14 @@ export function picture(app, imageId) {
     </fieldset>
   `;
 
-  const operationForm = (version) => {
+  const operationForm = (version, all) => {
     const offered = ON_PICTURES.filter((type) => type in app.prices);
     if (offered.length === 0) return html`<section class="card"><p>Nothing is offered at the moment.</p></section>`;
     if (!offered.includes(operationType)) operationType = offered[0];
     const price = app.prices[operationType];
-    const { about } = OPERATIONS[operationType];
+    const { about, name } = OPERATIONS[operationType];
+    const input = inputFor(version, all);
+    const stay = () => (chosen = version.id); // a result that comes meanwhile does not change what is worked on
     return html`
       <section class="card" aria-labelledby="operation-heading">
         <h2 id="operation-heading">What shall be done?</h2>
@@ -234,6 +265,7 @@ export function picture(app, imageId) {
                 aria-pressed=${type === operationType}
                 @click=${() => {
                   operationType = type;
+                  stay();
                   app.update();
                 }}
               >
@@ -246,9 +278,9 @@ export function picture(app, imageId) {
         ${keyed(
           operationType,
           html`
-            <form @submit=${(event) => start(version)(event)}>
-              ${optionFields(operationType)}
-              <p class="facts">Works on: <strong>${version.name}</strong></p>
+            <form @submit=${start(operationType, input, price)} @input=${stay}>
+              ${optionFields(operationType)} ${repeatSwitch(version, name)}
+              <p class="facts">Works on: <strong>${input.name}</strong></p>
               ${startButton(app, price)}
             </form>
           `,
@@ -256,6 +288,22 @@ export function picture(app, imageId) {
       </section>
     `;
   };
+
+  const repeatSwitch = (version, name) =>
+    REPEATABLE.includes(operationType) && version.type === operationType
+      ? html`
+          <label class="check">
+            <input
+              type="checkbox"
+              .checked=${live(version.id === repeated)}
+              @change=${(event) => {
+                repeated = event.target.checked ? version.id : null;
+                app.update();
+              }}
+            />${name} this result once more
+          </label>
+        `
+      : nothing;
 
   const history = () => html`
     <section class="card" aria-labelledby="history-heading">
@@ -327,6 +375,8 @@ export function picture(app, imageId) {
     body,
   };
 }
+
+const inOrder = (options) => JSON.stringify(Object.entries(options).toSorted());
 
 function historyFacts(operation) {
   const when = dateTime(operation.completed_at ?? operation.created_at);
