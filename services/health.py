@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from services.http import http_app
+
 
 def health_app(check: Callable[[], tuple[bool, dict[str, Any]]], registry: CollectorRegistry) -> Starlette:
     """Make the HTTP app. `check` says whether all is well and what /healthz shows; if it is not, the status is 503."""
@@ -17,7 +19,7 @@ def health_app(check: Callable[[], tuple[bool, dict[str, Any]]], registry: Colle
         ok, body = check()
         return JSONResponse(body, status_code=200 if ok else 503)
 
-    return Starlette(routes=[Route("/healthz", healthz), metrics_route(registry)])
+    return http_app([Route("/healthz", healthz), metrics_route(registry)])
 
 
 def metrics_route(registry: CollectorRegistry) -> Route:

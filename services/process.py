@@ -15,6 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from services.api import ApiRefusedError
+from services.connections import Connection, Crowd
 from services.log import configure_logging
 from services.settings import Settings, SettingsError, load
 
@@ -73,9 +74,12 @@ async def serve(app: Starlette, host: str, port: int | None, variable: str) -> A
     server = _Server(
         uvicorn.Config(
             app,
+            http=Connection,
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
+            proxy_headers=False,
             server_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=GRACE_SECONDS,
@@ -109,7 +113,11 @@ def _log_shortages_seldom() -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: signals are for the service."""
+    """uvicorn with bounds, and without its signal handlers: signals are for the service."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.server_state = Crowd()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

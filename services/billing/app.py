@@ -24,7 +24,7 @@ from services.billing.settings import BillingSettings
 from services.billing.tokens import TokenError, Tokens, TokensUnavailableError
 from services.billing.webhook import FailedError, ForgedError, Webhook, verify
 from services.health import metrics_route
-from services.http import WrongRequestError, error_answer, read_body
+from services.http import WrongRequestError, error_answer, http_app, read_body
 
 LARGEST_EVENT = 1024 * 1024  # bytes
 LARGEST_REQUEST = 16 * 1024
@@ -93,15 +93,15 @@ class Service:
     async def stripe_event(self, request: Request) -> Response:
         """POST /webhooks/stripe."""
         started = time.monotonic()
-        body = await read_body(request, LARGEST_EVENT)
-        settings = self._settings
+        settings, signature = self._settings, request.headers.get("stripe-signature")
         try:
-            event = verify(
-                body, request.headers.get("stripe-signature"), settings.webhook_secrets, is_live=settings.is_live
-            )
+            if not signature:
+                raise ForgedError("The signature is missing")
+            body = await read_body(request, LARGEST_EVENT)
+            event = verify(body, signature, settings.webhook_secrets, is_live=settings.is_live)
         except ForgedError as error:
             self.metrics.events.labels("", "refused").inc()
-            log.warning("stripe_event_refused", error=str(error), size=len(body))
+            log.warning("stripe_event_refused", error=str(error))
             raise WrongRequestError(400, str(error), "Check the endpoint and its secret in Stripe.") from error
         outcome = "failed"
         try:
@@ -171,23 +171,19 @@ def make_app(settings: BillingSettings, database: Database, client: stripe.Strip
     async def openapi(_: Request) -> Response:
         return JSONResponse(document())
 
-    return Starlette(
-        routes=[
-            Route("/checkout", service.checkout, methods=["POST"]),
-            Route("/portal", service.portal, methods=["POST"]),
-            Route("/webhooks/stripe", service.stripe_event, methods=["POST"]),
-            Route("/healthz", service.healthz),
-            metrics_route(service.metrics.registry),
-            Route("/openapi.json", openapi),
-        ],
-        middleware=[
-            Middleware(
-                CORSMiddleware,
-                allow_origins=settings.origins,
-                allow_methods=["POST"],
-                allow_headers=["authorization", "content-type"],
-                max_age=3600,
-            )
-        ],
-        exception_handlers=dict.fromkeys(ERRORS, _error),
+    routes = [
+        Route("/checkout", service.checkout, methods=["POST"]),
+        Route("/portal", service.portal, methods=["POST"]),
+        Route("/webhooks/stripe", service.stripe_event, methods=["POST"]),
+        Route("/healthz", service.healthz),
+        metrics_route(service.metrics.registry),
+        Route("/openapi.json", openapi),
+    ]
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.origins,
+        allow_methods=["POST"],
+        allow_headers=["authorization", "content-type"],
+        max_age=3600,
     )
+    return http_app(routes, dict.fromkeys(ERRORS, _error), [cors])

@@ -26,12 +26,12 @@ class FailedError(Exception):
         self.status = status
 
 
-def verify(body: bytes, signature: str | None, secrets: tuple[SecretStr, ...], *, is_live: bool) -> Event:
+def verify(body: bytes, signature: str, secrets: tuple[SecretStr, ...], *, is_live: bool) -> Event:
     """The event in a body. Raises ForgedError."""
     event = None
     for secret in secrets:
         try:
-            event = stripe.Webhook.construct_event(body, signature or "", secret.get_secret_value(), TOLERANCE)
+            event = stripe.Webhook.construct_event(body, signature, secret.get_secret_value(), TOLERANCE)
             break
         except (stripe.SignatureVerificationError, UnicodeDecodeError):
             continue

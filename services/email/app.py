@@ -27,7 +27,7 @@ from services.email.links import ForgedLinkError, user_of
 from services.email.outbox import Outbox
 from services.email.settings import EmailSettings
 from services.health import health_app
-from services.http import WrongRequestError, error_answer, read_body
+from services.http import WrongRequestError, error_answer, http_app, read_body
 
 # SendGrid sends at most 768 KiB at once.
 LARGEST_DELIVERY = 2 * 1024 * 1024  # bytes
@@ -68,14 +68,16 @@ class Service:
             log.error("email_events_refused", error="SENDGRID_WEBHOOK_PUBLIC_KEY is not set")
             raise WrongRequestError(503, "No events are taken here yet", "Set SENDGRID_WEBHOOK_PUBLIC_KEY.")
         started = time.monotonic()
-        body = await read_body(request, LARGEST_DELIVERY)
-        headers = request.headers
+        signature, timestamp = (request.headers.get(name) for name in (SIGNATURE_HEADER, TIMESTAMP_HEADER))
         try:
-            verify(body, headers.get(SIGNATURE_HEADER), headers.get(TIMESTAMP_HEADER), self._keys, time.time())
+            if not signature or not timestamp:
+                raise ForgedError("The signature is missing")
+            body = await read_body(request, LARGEST_DELIVERY)
+            verify(body, signature, timestamp, self._keys, time.time())
             batch = translate(body)
         except (ForgedError, UnreadableError) as error:
             self._metrics.refused.inc()
-            log.warning("email_events_refused", error=str(error), size=len(body))
+            log.warning("email_events_refused", error=str(error))
             raise WrongRequestError(400, str(error), "Check the webhook and SENDGRID_WEBHOOK_PUBLIC_KEY.") from error
         tally = Tally(ignored=batch.ignored)
         for start in range(0, len(batch.events), BATCH):
@@ -128,12 +130,10 @@ def make_app(
 ) -> Starlette:
     """Make the HTTP app. `check` says whether all is well and what /healthz shows."""
     service = Service(settings, outbox, registry)
-    return Starlette(
-        routes=[
-            Route("/webhooks/sendgrid", service.sendgrid_events, methods=["POST"]),
-            Route("/unsubscribe", service.ask, methods=["GET"]),
-            Route("/unsubscribe", service.unsubscribe, methods=["POST"]),
-            *health_app(check, registry).routes,
-        ],
-        exception_handlers=dict.fromkeys((WrongRequestError, ApiUnavailableError, ApiRefusedError), _error),
-    )
+    routes = [
+        Route("/webhooks/sendgrid", service.sendgrid_events, methods=["POST"]),
+        Route("/unsubscribe", service.ask, methods=["GET"]),
+        Route("/unsubscribe", service.unsubscribe, methods=["POST"]),
+        *health_app(check, registry).routes,
+    ]
+    return http_app(routes, dict.fromkeys((WrongRequestError, ApiUnavailableError, ApiRefusedError), _error))

@@ -63,14 +63,12 @@ def load_key(text: str) -> EllipticCurvePublicKey:
     return key
 
 
-def verify(
-    body: bytes, signature: str | None, timestamp: str | None, keys: tuple[EllipticCurvePublicKey, ...], now: float
-) -> None:
+def verify(body: bytes, signature: str, timestamp: str, keys: tuple[EllipticCurvePublicKey, ...], now: float) -> None:
     """Check who signed a body, and when. `now` in seconds since 1970. Raises ForgedError."""
-    if not timestamp or not re.fullmatch("[0-9]{1,12}", timestamp):
+    if not re.fullmatch("[0-9]{1,12}", timestamp):
         raise ForgedError("The signature is not valid")
     try:
-        signed = base64.b64decode(signature or "", validate=True)
+        signed = base64.b64decode(signature, validate=True)
     except ValueError as error:
         raise ForgedError("The signature is not valid") from error
     if not any(_is_signed(key, signed, timestamp.encode() + body) for key in keys):

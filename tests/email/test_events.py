@@ -36,7 +36,7 @@ Headers = dict[str, str]
 
 def check(body: bytes, headers: Headers, *signers: Signer, now: float | None = None) -> None:
     keys = tuple(load_key(signer.public_key) for signer in signers or [SIGNER])
-    signature, timestamp = headers.get(SIGNATURE_HEADER), headers.get(TIMESTAMP_HEADER)
+    signature, timestamp = headers.get(SIGNATURE_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
     verify(body, signature, timestamp, keys, time.time() if now is None else now)
 
 

@@ -253,9 +253,8 @@ def test_what_sendgrid_did_not_sign_now_changes_nothing(
     assert (mailbox.mail(mail)["status"], mailbox.events(mail)) == ("sent", 0)
 
 
-@pytest.mark.parametrize("content", [b"x" * (3 << 20), (b"x" * 65536 for _ in range(48))], ids=["announced", "chunked"])
-def test_a_body_that_is_too_large_is_not_kept(service: HttpService, content: Any) -> None:
-    answer = service.http.post("/webhooks/sendgrid", content=content, headers=service.signer.sign(b""))
+def test_a_body_that_is_too_large_is_not_read(service: HttpService) -> None:
+    answer = service.http.post("/webhooks/sendgrid", content=b"x" * (3 << 20), headers=service.signer.sign(b""))
     assert (answer.status_code, answer.json()["message"]) == (413, "The body is too large")
 
 
