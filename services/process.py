@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import math
 import signal
 import socket
@@ -18,10 +17,10 @@ from services.api import ApiRefusedError
 from services.connections import Connection, Crowd
 from services.log import configure_logging
 from services.settings import Settings, SettingsError, load
+from services.shortage import is_shortage
 
 GRACE_SECONDS = 10  # for requests under way when the service ends
 BACKLOG = 64  # connections that wait; asyncio tries so many at a time, also where there is no file left for any
-SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 SHORTAGE_LOG_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
@@ -102,7 +101,7 @@ def _log_shortages_seldom() -> None:
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         nonlocal logged_at
         error = context.get("exception")
-        if not (isinstance(error, OSError) and error.errno in SHORTAGE and "accept" in context["message"]):
+        if not (is_shortage(error) and "accept" in context["message"]):
             loop.default_exception_handler(context)
         elif loop.time() - logged_at > SHORTAGE_LOG_SECONDS:
             logged_at = loop.time()

@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from services.email.senders import Trouble
 
 SECONDS_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40)
+FOR_A_PERSON = frozenset({Trouble.EXHAUSTED, Trouble.REFUSED})
+"""Trouble that a person has to look at; an outage of the provider passes."""
 STUCK_SECONDS = 60.0  # without an answered look into the outbox, before the sender counts as stuck
 
 
@@ -69,10 +71,7 @@ class Metrics:
         self._unrecorded = error
 
     def check(self) -> tuple[bool, dict[str, Any]]:
-        """Whether all is well, and what /healthz shows.
-
-        An outage of the provider passes; one that does not take our mails waits for a person.
-        """
+        """Whether all is well, and what /healthz shows."""
         age = time.monotonic() - self._last_look
         if age > STUCK_SECONDS:
             status = "stuck"
@@ -80,5 +79,5 @@ class Metrics:
             status = "results are refused"
         else:
             status = self._trouble or "ok"
-        is_well = status in ("ok", Trouble.RATE_LIMITED, Trouble.UNAVAILABLE)
+        is_well = status == "ok" or status in set(Trouble) - FOR_A_PERSON
         return is_well, {"status": status, "last_poll_age_seconds": round(age, 1)}

@@ -13,7 +13,8 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
-LAYOUT = Path(__file__).with_name("layout.html")
+# Read with the program: where files have run out, the first mail could not be made.
+LAYOUT = Path(__file__).with_name("layout.html").read_text(encoding="utf-8")
 PREVIEW_CHARACTERS = 110
 """Inboxes show about as much of a mail beside its subject."""
 
@@ -121,7 +122,7 @@ def _environment(is_html: bool) -> ImmutableSandboxedEnvironment:
 
 @cache
 def _layout() -> Template:
-    return _environment(True).from_string(LAYOUT.read_text(encoding="utf-8"))
+    return _environment(True).from_string(LAYOUT)
 
 
 @cache

@@ -5,6 +5,7 @@ those of which the outbox was just being told. Nothing more is sent while a data
 """
 
 import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,16 +13,18 @@ import structlog
 
 from services.api import ApiRefusedError, ApiUnavailableError
 from services.claims import Claims
-from services.email.health import Metrics
+from services.email.health import FOR_A_PERSON, Metrics
 from services.email.mails import compose
 from services.email.outbox import Claim, ClaimedEmail, Outbox, Outcome, Result
 from services.email.rendering import RenderingError
-from services.email.senders import Answer, Sender, Trouble
+from services.email.senders import Answer, Sender, Trouble, exhausted
 from services.email.settings import EmailSettings
+from services.shortage import is_shortage
 from services.waiting import jittered, wait_for
 
 UNRECORDED_PER_SLOT = 2  # mails that are on their way or not recorded yet
 SEND_DEADLINE = 45.0  # seconds, after which the fate of a mail is unknown; late news are told
+THREADS_SECONDS = 30.0  # until all threads have started
 FIRST_WAIT = 0.1  # seconds, after a look that found something; doubled while nothing is found
 REFUSED_WAIT = 15.0  # seconds
 UNREACHABLE_WAIT = (0.1, 5.0)  # seconds, first and longest
@@ -30,11 +33,13 @@ EXPAND_SECONDS = 5.0
 SETTLE_GRACE = 15.0  # seconds, for telling the outbox after the signal to stop
 
 PAUSES = {  # seconds, first and longest; doubled with each failure
+    Trouble.EXHAUSTED: (1.0, 60.0),
     Trouble.RATE_LIMITED: (1.0, 60.0),
     Trouble.UNAVAILABLE: (1.0, 60.0),
     Trouble.REFUSED: (5.0, 120.0),
 }
 NEXT_STEPS = {
+    Trouble.EXHAUSTED: "see what uses up the open files (ulimit -n), the memory or the disk of this service",
     Trouble.RATE_LIMITED: "none; a smaller EMAIL_CONCURRENCY or emails_per_minute of the campaign keeps within limits",
     Trouble.UNAVAILABLE: "none, if it passes",
     Trouble.REFUSED: "check SENDGRID_API_KEY (it needs the scope Mail Send) or the password in EMAIL_SMTP_URL, "
@@ -83,7 +88,7 @@ class Pauses:
         if answer.trouble is not self._trouble:
             self._trouble = answer.trouble
             self._metrics.paused(answer.trouble)
-            tell = log.error if answer.trouble is Trouble.REFUSED else log.warning
+            tell = log.error if answer.trouble in FOR_A_PERSON else log.warning
             tell(
                 "sending_paused",
                 reason=answer.trouble,
@@ -146,6 +151,7 @@ class EmailSender:
 
     async def run(self) -> None:
         """Send until stopped. Raises ApiRefusedError when the first claim is refused."""
+        await self._start_threads()
         campaigns = asyncio.create_task(self._expand_campaigns())
         # It ends by a fault only, which must not pass for an outbox without campaigns.
         campaigns.add_done_callback(lambda _: self.stop())
@@ -162,6 +168,12 @@ class EmailSender:
                 task.cancel()
             await asyncio.gather(campaigns, *self._tasks, return_exceptions=True)
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _start_threads(self) -> None:
+        """Start all threads now: a mail whose thread cannot be started, for want of memory, would be in doubt."""
+        met = threading.Barrier(self._settings.concurrency, timeout=THREADS_SECONDS)
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(self._threads, met.wait) for _ in range(met.parties)))
 
     async def _look(self) -> float:
         """Claim for the free slots and return the seconds until the next look."""
@@ -232,14 +244,8 @@ class EmailSender:
         """Make the mail and send it; blocks."""
         try:
             hand_over = self._sender.pack(compose(email, self._settings))
-        except RenderingError as error:
-            return Answer(Outcome.FAILED, error=f"The template cannot be rendered: {error}")
-        except ValueError as error:
-            return Answer(Outcome.FAILED, error=f"The mail cannot be carried: {error}")
-        except Exception as error:
-            # Nothing has gone out: it is this mail's failure, and no doubt and no pause for the others.
-            log.exception("packing_crashed", email_id=str(email.id))
-            return Answer(Outcome.FAILED, error=f"{type(error).__name__} while the mail was made")
+        except Exception as error:  # noqa: BLE001 - told apart, and logged where nobody knows it
+            return _not_made(email, error)
         try:
             return hand_over()
         except Exception as error:
@@ -297,3 +303,20 @@ class EmailSender:
                 self._wake.set()
             else:
                 await asyncio.sleep(jittered(EXPAND_SECONDS))
+
+
+def _not_made(email: ClaimedEmail, error: Exception) -> Answer:
+    """Nothing has gone out: it is this mail's failure, or this machine's, and leaves nobody in doubt."""
+    cause: BaseException | None = error
+    # A mail names no file, but programs load parts of themselves late, and Jinja calls what fails there a fault of the
+    # template.
+    while cause and not (is_shortage(cause) or cause is error and isinstance(error, OSError)):
+        cause = cause.__cause__ or cause.__context__
+    if cause:
+        return exhausted(cause)
+    if isinstance(error, RenderingError):
+        return Answer(Outcome.FAILED, error=f"The template cannot be rendered: {error}")
+    if isinstance(error, ValueError):
+        return Answer(Outcome.FAILED, error=f"The mail cannot be carried: {error}")
+    log.error("packing_crashed", email_id=str(email.id), exc_info=error)
+    return Answer(Outcome.FAILED, error=f"{type(error).__name__} while the mail was made")

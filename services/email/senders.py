@@ -35,6 +35,7 @@ from sendgrid import SendGridAPIClient
 from services.email.outbox import Outcome
 from services.email.settings import EmailSettings
 from services.settings import SettingsError
+from services.shortage import is_shortage
 
 SILENCE_TIMEOUT = 20.0  # seconds that a provider may say nothing
 LONGEST_PAUSE = 3600.0  # seconds, whatever a provider asks for
@@ -56,6 +57,8 @@ ENDS_ADDRESS = frozenset('<>"(),:;')
 class Trouble(StrEnum):
     """Why no mail at all can be sent for a while."""
 
+    EXHAUSTED = "exhausted"
+    """This machine has run out of files, memory or room on the disk."""
     RATE_LIMITED = "rate_limited"
     REFUSED = "refused"
     """The provider does not take mails from us: a person has to look at the account or the settings."""
@@ -125,6 +128,17 @@ def unavailable(error: object) -> Answer:
     return Answer(Outcome.RETRY, error=str(error), trouble=Trouble.UNAVAILABLE, is_counted=False)
 
 
+def exhausted(error: BaseException) -> Answer:
+    """Nothing was accepted, for want of something that this machine lacks."""
+    text = f"The machine of the sender lacks something: {type(error).__name__} {error}".strip()
+    return Answer(Outcome.RETRY, error=text, trouble=Trouble.EXHAUSTED, is_counted=False)
+
+
+def not_connected(whom: str, error: BaseException) -> Answer:
+    """There was no connection: nothing was accepted."""
+    return exhausted(error) if is_shortage(error) else unavailable(f"{whom} cannot be reached: {error}")
+
+
 class SendGridSender:
     """Sends through the SendGrid v3 API."""
 
@@ -145,7 +159,7 @@ class SendGridSender:
             return _refused(error)
         except URLError as error:
             if isinstance(error.reason, _NotConnectedError):
-                return unavailable(f"SendGrid cannot be reached: {error.reason}")
+                return not_connected("SendGrid", error.reason)
             return _unknown(error.reason)
         except (OSError, http.client.HTTPException) as error:
             return _unknown(error)
@@ -186,7 +200,7 @@ class _PlainConnection(http.client.HTTPConnection):
         try:
             super().connect()
         except OSError as error:
-            raise _NotConnectedError(str(error)) from error
+            raise _NotConnectedError(*error.args) from error
 
 
 class _TlsConnection(_PlainConnection, http.client.HTTPSConnection):
@@ -308,7 +322,7 @@ class SmtpSender:
         except (smtplib.SMTPAuthenticationError, smtplib.SMTPNotSupportedError) as error:
             return _not_let_in(error)
         except (OSError, smtplib.SMTPException) as error:
-            return unavailable(f"The mail server cannot be reached: {error}")
+            return not_connected("The mail server", error)
         try:
             return self._deliver(smtp, recipient, message)
         finally:

@@ -1,6 +1,8 @@
 """What the sender does when answers come too late, or at a moment that a process from outside cannot be brought to."""
 
 import asyncio
+import errno
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -144,6 +146,40 @@ def test_what_fails_while_a_mail_is_made_is_that_mails_failure_alone(
     asyncio.run(story())
     assert post.row(broken)["error"] == "IndexError while the mail was made"
     assert not sendgrid.asked_for(broken)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+def test_what_the_machine_lacks_while_a_mail_is_made_is_not_the_mails_fault(
+    stack: StackStatus, post: Post, sendgrid: SendGridDouble, error: Exception
+) -> None:
+    (email_id,) = post.mails(1)
+    lacks = iter([error])
+
+    class Lacking:
+        def __init__(self, settings: EmailSettings) -> None:
+            self._sender = make_sender(settings)
+
+        def pack(self, mail: Mail) -> Callable[[], Answer]:
+            for error in lacks:
+                raise error
+            return self._sender.pack(mail)
+
+    async def story() -> None:
+        async with sending(stack, sendgrid, way=Lacking) as (_, metrics):
+            await until(lambda: metrics.check()[1]["status"] == "exhausted")
+            assert not metrics.check()[0]
+            await until(lambda: post.row(email_id)["status"] == "sent")
+
+    asyncio.run(story())
+    assert post.row(email_id)["attempts"] == 1
+
+
+def test_every_thread_is_there_before_the_first_mail(stack: StackStatus, sendgrid: SendGridDouble) -> None:
+    async def story() -> None:
+        async with sending(stack, sendgrid):
+            await until(lambda: sum(thread.name.startswith("send_") for thread in threading.enumerate()) == 10)
+
+    asyncio.run(story())
 
 
 def test_a_fault_while_campaigns_are_expanded_ends_the_sender(stack: StackStatus, sendgrid: SendGridDouble) -> None:

@@ -2,6 +2,8 @@
 
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,8 +21,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from cli.local.stack import PROJECT
 from services.email import senders
-from services.email.outbox import Outcome
+from services.email.outbox import ClaimedEmail, Outcome
 from services.email.senders import Answer, Mail, Sender, Trouble, make_sender
 from services.email.settings import EmailSettings
 from services.settings import SettingsError
@@ -58,6 +61,22 @@ def settings(**values: Any) -> EmailSettings:
 
 def sendgrid(double: SendGridDouble, **values: Any) -> Sender:
     return make_sender(settings(**{"sendgrid_api_key": sendgrid_double.KEY, "sendgrid_api_url": double.url} | values))
+
+
+def claimed() -> ClaimedEmail:
+    """A mail as the outbox hands it out."""
+    return ClaimedEmail(
+        id=uuid4(),
+        user_id=uuid4(),
+        recipient=RECIPIENT,
+        type="campaign",
+        category="marketing",
+        subject="Grüße, {{ first_name }}",
+        html_content="{% if first_name %}<p>Hello {{ first_name }}</p>{% endif %}",
+        text_content=None,
+        sendgrid_template_id=None,
+        data={"first_name": "Zoë"},
+    )
 
 
 def mail(**values: Any) -> Mail:
@@ -186,6 +205,32 @@ def test_the_connection_is_encrypted_and_only_with_whom_we_trust(
         trusting = ssl.create_default_context(cafile=certificate)
         monkeypatch.setattr(senders._Https, "_shared_context", trusting)
         assert sendgrid(double).pack(mail())().outcome is Outcome.SENT
+
+
+FIRST_MAIL = """
+import resource
+from tests.email.test_senders import claimed, settings
+from services.email.sender import EmailSender
+from services.email.senders import make_sender
+from services.email.health import Metrics
+
+all_settings = settings(**{way})
+sender = EmailSender(all_settings, None, make_sender(all_settings), Metrics())
+before = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+without = sender._try(claimed())
+resource.setrlimit(resource.RLIMIT_NOFILE, before)
+print(without.outcome, without.trouble, without.is_counted, sender._try(claimed()).trouble)
+"""
+
+
+@pytest.mark.parametrize("way", [{"smtp_url": "smtp://127.0.0.1:9"}, {"sendgrid_api_key": "SG.x"}], ids=["smtp", "api"])
+def test_the_first_mail_of_a_process_without_files_left_is_tried_again(way: dict[str, str]) -> None:
+    if "sendgrid_api_key" in way:
+        way |= {"sendgrid_api_url": "http://127.0.0.1:9"}
+    script = FIRST_MAIL.replace("{way}", repr(way))
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["retry", "exhausted", "False", "unavailable"], done.stderr
 
 
 def test_something_to_send_with_must_be_set() -> None:
