@@ -310,7 +310,7 @@ def _not_made(email: ClaimedEmail, error: Exception) -> Answer:
     cause: BaseException | None = error
     # A mail names no file, but programs load parts of themselves late, and Jinja calls what fails there a fault of the
     # template.
-    while cause and not (is_shortage(cause) or cause is error and isinstance(error, OSError)):
+    while cause and not (is_shortage(cause) or (cause is error and isinstance(error, OSError))):
         cause = cause.__cause__ or cause.__context__
     if cause:
         return exhausted(cause)
