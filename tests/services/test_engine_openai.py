@@ -15,12 +15,13 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from pydantic import SecretStr
 
 from services.images.engines import EngineError, EngineResult, EngineSettings, build_engines, run_operation
-from tests.services.art import badge, decode_png, encode
+from tests.services.art import Pixels, badge, decode_png, encode
 
 KEY = "sk-test-0123456789"
 USAGE = {
@@ -110,8 +111,8 @@ def failure(provider: Provider, timeout: float = 10.0) -> EngineError:
     return error
 
 
-def success() -> dict[str, Any]:
-    picture = base64.b64encode(encode(badge(256), "PNG")).decode()
+def success(pixels: Pixels | None = None) -> dict[str, Any]:
+    picture = base64.b64encode(encode(badge(256) if pixels is None else pixels, "PNG")).decode()
     return {"created": 1_790_000_000, "data": [{"b64_json": picture}], "usage": USAGE}
 
 
@@ -149,6 +150,14 @@ def test_the_model_is_asked_for_a_size_it_makes(provider: Provider, size: int, a
     provider.answers(200, success())
     assert generate(provider, size=size).width == size
     assert provider.requests[0]["size"] == asked
+
+
+def test_a_blank_picture_is_a_failure_that_was_paid_for(provider: Provider) -> None:
+    provider.answers(200, success(np.zeros((256, 256, 4), np.uint8)))
+    error = failure(provider)
+    assert error.retryable, "the next picture is another one"
+    assert error.calls[0].cost == Decimal("0.03178")
+    assert "wholly transparent" in str(error.calls[0].error_message)
 
 
 def test_without_usage_the_cost_is_unknown(provider: Provider) -> None:

@@ -91,9 +91,9 @@ def test_a_drawing_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) 
     assert "fewer colors" in refusal("vectorize", encode(badge_on(256, WHITE), "PNG")).message
 
 
-def test_a_wholly_transparent_picture_is_refused() -> None:
-    empty = encode(np.zeros((20, 20, 4), np.uint8), "PNG")
-    assert "wholly transparent" in refusal("vectorize", empty).message
+def test_a_picture_without_anything_solid_is_refused() -> None:
+    faint = encode(np.full((20, 20, 4), 100, np.uint8), "PNG")
+    assert "see-through" in refusal("vectorize", faint).message
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (40, 1)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -45,6 +46,10 @@ OPTIONS_MODELS: dict[str, type[BaseModel]] = {
 }
 
 _TOO_DEEP = "The picture is nested too deeply to be read. Flatten it, or save it as PNG, and try again."
+_BLANK = (
+    "Nothing can be seen of the result: it is wholly transparent. Check the picture and the options, and try again."
+)
+_BLANK_CALL = "nothing can be seen of the result"
 _TOO_LITTLE_MEMORY = "The picture needs more memory than one operation may use. Make it smaller and try again."
 
 
@@ -85,7 +90,7 @@ def build_engine(operation_type: str, settings: EngineSettings) -> Engine:
 
 
 def run_operation(engine: Engine, source: bytes | None, raw_options: Mapping[str, Any]) -> EngineResult:
-    """Check the options and run the engine on `source`.
+    """Check the options, run the engine on `source`, and see that something is to be seen of its result.
 
     Raises EngineError for everything a user or an operator can do something about; any other exception
     is a fault of the engine.
@@ -97,7 +102,7 @@ def run_operation(engine: Engine, source: bytes | None, raw_options: Mapping[str
     import cv2
 
     try:
-        return engine.run(source, options)
+        result = engine.run(source, options)
     except RecursionError as error:
         raise EngineError(_TOO_DEEP) from error
     except MemoryError as error:
@@ -107,6 +112,18 @@ def run_operation(engine: Engine, source: bytes | None, raw_options: Mapping[str
         if getattr(error, "code", None) != cv2.Error.StsNoMem:
             raise
         raise EngineError(_TOO_LITTLE_MEMORY) from error
+    _refuse_blank(result)
+    return result
+
+
+def _refuse_blank(result: EngineResult) -> None:
+    """Raise EngineError (permanent) when nothing can be seen of a result. What providers took for it stays known."""
+    from services.images.engines.decode import is_blank
+    from services.images.engines.thumbnail import read_thumbnail
+
+    if is_blank(read_thumbnail(result.thumbnail)):
+        calls = tuple(replace(call, error_message=call.error_message or _BLANK_CALL) for call in result.calls)
+        raise EngineError(_BLANK, calls=calls)
 
 
 def _limit_threads(threads: int) -> None:

@@ -30,6 +30,8 @@ MAX_SIDE = 30_000
 # A progressive JPEG is drawn anew with each scan, of which cameras and programs write about ten. A scan takes a few
 # bytes and goes over all pixels: a file of 1 MB can hold hours of them.
 MAX_SCANS = 100
+# Alpha of 3 %: what is fainter cannot be seen on any garment.
+LEAST_VISIBLE = 8
 # Segments of 64 KiB make up the largest file less than a thousand times.
 MAX_SEGMENTS = 10_000
 
@@ -97,7 +99,8 @@ class Picture:
 def decode(data: bytes | None) -> Picture:
     """Decode an uploaded file.
 
-    Raises EngineError (permanent) for everything that is not one whole picture within the limits.
+    Raises EngineError (permanent) for everything that is not one whole picture within the limits, and for a
+    picture of which nothing can be seen.
     """
     if not data:
         raise EngineError("The file is empty. Upload the picture again.")
@@ -108,8 +111,21 @@ def decode(data: bytes | None) -> Picture:
         )
     if _looks_like_svg(data):
         pixels, dpi, svg_warnings = rasterize_svg(data, MAX_PIXELS, MAX_SIDE)
+        if is_blank(pixels):
+            raise EngineError(
+                "The SVG draws nothing that can be seen. Parts such as foreignObject, which holds web pages, are not "
+                "drawn: convert everything to paths, or upload the picture as PNG."
+            )
         return Picture(_drop_opaque_alpha(pixels), "SVG", lossy=False, dpi=dpi, warnings=svg_warnings)
-    return _decode_raster(data, _sniff(data))
+    picture = _decode_raster(data, _sniff(data))
+    if is_blank(picture.pixels):
+        raise EngineError("The picture is wholly transparent: there is nothing to be seen of it. Check the upload.")
+    return picture
+
+
+def is_blank(pixels: Pixels) -> bool:
+    """Whether nothing can be seen of RGB or RGBA pixels."""
+    return pixels.shape[2] == 4 and int(pixels[..., 3].max()) < LEAST_VISIBLE
 
 
 def _sniff(data: bytes) -> tuple[str, ...]:

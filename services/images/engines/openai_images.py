@@ -133,12 +133,12 @@ class OpenAIImagesEngine:
         try:
             reply = _Reply.model_validate_json(body)
         except ValidationError as error:
-            raise _unreadable(call, "the reply is not the documented JSON") from error
+            raise _unusable(call, "the reply is not the documented JSON") from error
         call = self._with_usage(call, reply.usage)
         try:
             picture = decode(base64.b64decode(reply.data[0].b64_json, validate=True))
         except (binascii.Error, EngineError) as error:
-            raise _unreadable(call, f"the reply's picture could not be read: {error}") from error
+            raise _unusable(call, f"the reply's picture could not be used: {error}") from error
         return png_result(
             _resize(picture.pixels, size),
             details={
@@ -237,9 +237,9 @@ def _failed_cost(error: openai.APIError) -> Decimal | None:
     return Decimal(0) if turned_away else None
 
 
-def _unreadable(call: ProviderCall, reason: str) -> EngineError:
+def _unusable(call: ProviderCall, reason: str) -> EngineError:
     return EngineError(
-        "OpenAI's answer could not be read. It is tried again.",
+        "OpenAI's answer could not be used. It is tried again.",
         retryable=True,
         calls=(replace(call, error_message=reason[:_MAX_LOGGED_ERROR]),),
     )

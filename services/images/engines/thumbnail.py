@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 from PIL import Image
 
 from services.images.engines.decode import Pixels
@@ -22,3 +23,9 @@ def make_thumbnail(pixels: Pixels) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=_QUALITY, method=_METHOD)
     return buffer.getvalue()
+
+
+def read_thumbnail(data: bytes) -> Pixels:
+    """RGB or RGBA pixels of what `make_thumbnail` returned."""
+    with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+        return np.asarray(image)

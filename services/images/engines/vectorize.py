@@ -117,7 +117,7 @@ def trace(
     """Trace RGB or RGBA pixels; returns the SVG text and its palette as `#rrggbb`, commonest first.
 
     Transparent areas stay unpainted. At most `max_pixels` are traced, after enlarging or shrinking.
-    Raises EngineError when nothing is visible.
+    Raises EngineError when nothing is solid enough to be traced.
     """
     height, width = pixels.shape[:2]
     tracing = _TRACINGS[detail]
@@ -126,7 +126,7 @@ def trace(
         pixels, scale = _shrink(pixels, scale), 1.0
     visible = pixels[..., 3] >= 128 if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], bool)
     if not visible.any():
-        raise EngineError("The picture is wholly transparent, so there is nothing to trace. Check the upload.")
+        raise EngineError("All of the picture is see-through, so there is nothing to trace. Make it solid first.")
     plain = bleed_colors(pixels) if pixels.shape[2] == 4 else pixels
     if lossy:
         plain = np.asarray(cv2.bilateralFilter(plain, 5, 24, 3), dtype=np.uint8)
