@@ -46,9 +46,7 @@ OPTIONS_MODELS: dict[str, type[BaseModel]] = {
 }
 
 _TOO_DEEP = "The picture is nested too deeply to be read. Flatten it, or save it as PNG, and try again."
-_BLANK = (
-    "Nothing can be seen of the result: it is wholly transparent. Check the picture and the options, and try again."
-)
+_BLANK = "Nothing can be seen of the result: it is wholly transparent. Check the picture and the options."
 _BLANK_CALL = "nothing can be seen of the result"
 _TOO_LITTLE_MEMORY = "The picture needs more memory than one operation may use. Make it smaller and try again."
 

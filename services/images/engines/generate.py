@@ -7,6 +7,7 @@ colours. Two outlines, one light and one dark, keep it readable on any garment.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from typing import TypeAlias
 
 import cv2
@@ -63,10 +64,13 @@ class TemplateLetteringEngine:
     def run(self, source: bytes | None, options: GenerateOptions) -> EngineResult:
         """Set the prompt as lettering on a transparent square at 300 DPI; `source` is not used.
 
-        Raises EngineError (permanent) when the typefaces lack characters of the prompt.
+        Raises EngineError (permanent) when the typefaces lack characters of the prompt, or when it would be set in the
+        wrong order.
         """
+        lettering.check_direction(options.prompt)
         seed = hashlib.sha256(options.prompt.encode()).digest()
-        words = lettering.split_words(options.prompt)
+        # Where an accent stands apart from its letter, most have a character for both.
+        words = lettering.split_words(unicodedata.normalize("NFC", options.prompt))
         layout = _choose_layout(words, seed[0])
         # Layouts around a shape are set in capitals, which keep lines level.
         if layout != "straight":
@@ -92,6 +96,8 @@ def _choose_layout(words: list[str], seed: int) -> str:
         return ("straight", "stacked")[seed % 2]
     if letters < 3:
         return "straight"
+    if not lettering.is_set_by_letter("".join(words)):
+        return ("straight", "stacked")[seed % 2]
     return ("straight", "arc", "stacked")[seed % 3]
 
 
@@ -119,7 +125,9 @@ def _parse_color(text: str) -> Color:
 def _render(words: list[str], layout: str, font: str, fill: Color, accent: Color, size: int) -> Pixels:
     side = size * 2 if size < _SUPERSAMPLE_BELOW else size
     marks = lettering.fit(_LAYOUTS[layout](words, font), font, side, side * _MARGIN)
-    smallest = min(mark.size for mark in marks if isinstance(mark, lettering.Text))
+    texts = [mark for mark in marks if isinstance(mark, lettering.Text)]
+    lettering.check_order(" ".join(words), [mark.text for mark in texts])
+    smallest = min(mark.size for mark in texts)
     # Small letters would drown in outlines made for large ones.
     weight = side * min(1.0, smallest / (side * _FULL_OUTLINE_LETTERS))
     inner, outer, shadow = weight * _INNER_OUTLINE, weight * _OUTER_OUTLINE, weight * _SHADOW

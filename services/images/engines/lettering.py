@@ -7,6 +7,7 @@ asks how large the picture is.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,8 +15,9 @@ from importlib.resources import files
 from typing import TypeAlias
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
+from services.images.engines.base import EngineError
 from services.images.engines.decode import Pixels
 
 FONTS = {
@@ -30,6 +32,11 @@ _MEASURE_SIZE = 200
 _MAX_WORD = 18
 _MAX_LINES = 16
 _NONCHARACTER = "\uffff"
+# Bidirectional classes, https://www.unicode.org/reports/tr9/: letters and numbers that run from right to left or
+# stand among such, all letters, and marks that turn what is around them.
+_RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
+_LETTERS = frozenset({"L", "R", "AL"})
+_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,48 @@ def missing_characters(text: str, font: str) -> str:
         character
         for character in dict.fromkeys(text)
         if not character.isspace() and bytes(face.getmask(character)) == unknown
+    )
+
+
+def check_direction(text: str) -> None:
+    """Raises EngineError (permanent) when letters of the text would stand back to front.
+
+    libfribidi turns them where the system has it; Pillow does without where not.
+    """
+    classes = {unicodedata.bidirectional(character) for character in text}
+    if classes & _TURNING:
+        raise EngineError("The text holds invisible marks that turn its direction. Type it anew, without them.")
+    if classes & _RIGHT_TO_LEFT and not features.check("raqm"):
+        raise EngineError(
+            "Text that runs from right to left cannot be set here yet: its letters would stand back to front. "
+            "Draw it elsewhere and upload the picture."
+        )
+
+
+def check_order(text: str, lines: Sequence[str]) -> None:
+    """Raises EngineError (permanent) when words would stand in the wrong order on these lines of the text.
+
+    Each line is set on its own, in the direction of its first letter. A number alone looks the same in both.
+    """
+    direction = _direction(text)
+    if any(_direction(line) != direction and not line.isdecimal() for line in lines):
+        raise EngineError(
+            "The text mixes words that run from right to left with others, and cannot be set in the right order. "
+            "Make a text of each."
+        )
+
+
+def _direction(text: str) -> str:
+    """The direction of a text's first letter, L or R; L where it holds none."""
+    classes = map(unicodedata.bidirectional, text)
+    first = next((found for found in classes if found in _LETTERS), "L")
+    return "R" if first == "AL" else first
+
+
+def is_set_by_letter(text: str) -> bool:
+    """Whether letters may be placed one by one: all run from left to right, and none carries a loose accent."""
+    return not any(
+        unicodedata.combining(character) or unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in text
     )
 
 
