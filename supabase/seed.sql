@@ -23,7 +23,7 @@ on conflict (id) do nothing;
 insert into public.api_costs (api_provider, operation_type, cost_per_operation, effective_date)
 values
 ('waifu2x', 'upscale', 0, '2025-01-01'),
-('border_key', 'background_removal', 0, '2025-01-01'),
+('surface_key', 'background_removal', 0, '2025-01-01'),
 ('vtracer', 'vectorize', 0, '2025-01-01'),
 ('template_lettering', 'generate', 0, '2025-01-01'),
 ('openai', 'generate', 0.05, '2026-11-01')

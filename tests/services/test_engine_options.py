@@ -131,7 +131,7 @@ def test_the_engines_need_no_key_and_a_key_brings_openai(monkeypatch: pytest.Mon
     offline = {name: engine.name for name, engine in build_engines(EngineSettings()).items()}
     assert offline == {
         "upscale": "waifu2x",
-        "background_removal": "border_key",
+        "background_removal": "surface_key",
         "vectorize": "vtracer",
         "generate": "template_lettering",
     }

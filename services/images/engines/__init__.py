@@ -69,9 +69,9 @@ def build_engine(operation_type: str, settings: EngineSettings) -> Engine:
 
             return Waifu2xEngine(settings.engine_threads)
         case "background_removal":
-            from services.images.engines.background import BorderKeyEngine
+            from services.images.engines.background import SurfaceKeyEngine
 
-            return BorderKeyEngine()
+            return SurfaceKeyEngine()
         case "vectorize":
             from services.images.engines.vectorize import VtracerEngine
 

@@ -1,0 +1,156 @@
+"""Enclosed areas of the ground's colour: holes of the artwork, or fillings that happen to have that colour.
+
+On a coloured, graded or grained ground the colour decides. White and black are colours of artwork, too: there an
+area is a hole where one colour alone makes up the part that encloses it (a letter, a ring, a halftone) and nothing
+stands in it. All that is alike is treated alike, and what was undecided is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from services.images.engines.cutout.key import STEPS, Distance, Holes
+from services.images.engines.cutout.surface import Doubles, Floats, Labels, Mask, Surface, components, to_lab
+from services.images.engines.decode import Pixels
+
+# Share of a hole's contour that must be an edge: what fades into a light filling is a part of that.
+_LEAST_EDGED = 0.8
+# Levels by which the ground and pure white (or black) must differ in how well they explain an area.
+_TELLING = 0.35
+# Share of a part's pixels that have its main colour where the part is of one colour.
+_ONE_COLOR = 0.9
+_LEAST_PIXELS, _LEAST_PIXELS_LOSSY = 1, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosed:
+    """What is enclosed: `opened` is transparent; of `undecided` areas (px) it was a guess.
+
+    `kept` lists the largest areas of the ground's colour that stay, as (x, y, width, height); `kept_count` counts all.
+    """
+
+    opened: Mask
+    opened_count: int
+    kept: tuple[tuple[int, int, int, int], ...]
+    kept_count: int
+    undecided: int
+    undecided_opened: int
+    undecided_islands: int
+
+
+def decide_holes(
+    colors: Pixels, surface: Surface, distance: Distance, outside: Mask, holes: Holes, lossy: bool
+) -> Enclosed:
+    """Decide which enclosed areas are holes."""
+    close = distance.close & ~outside
+    labels, stats = components(close, 4)
+    count = len(stats)
+    inside = labels > 0
+    where = labels[inside]
+    area = stats[:, cv2.CC_STAT_AREA]
+    area[0] = 0
+    per_pixel = 1 / np.maximum(area, 1)
+    ground = surface.rgb_at(inside)
+    seen = colors[inside].astype(np.float32)
+    left = to_lab(seen) - to_lab(ground)
+    mean = np.stack([np.bincount(where, left[:, i], count) for i in range(3)], axis=1) * per_pixel[:, np.newaxis]
+    limit = np.bincount(where, distance.limit[inside], count) * per_pixel / STEPS
+    # Noise of single pixels averages out, so the mean must be nearer than a pixel need be.
+    allowed = np.maximum(0.75 + surface.spread / 2, limit / 3)
+    alike = (np.linalg.norm(mean, axis=1) <= allowed) & (area >= (_LEAST_PIXELS_LOSSY if lossy else _LEAST_PIXELS))
+    alike &= _edged(labels, inside, distance, count) >= _LEAST_EDGED
+    alike[0] = False
+    # How well the ground explains an area, and how well a filling of pure white or black does (levels, squared).
+    off_ground = np.bincount(where, ((seen - ground) ** 2).mean(axis=1), count) * per_pixel
+    off_pure = (
+        np.minimum(
+            np.bincount(where, ((seen - 255) ** 2).mean(axis=1), count),
+            np.bincount(where, (seen**2).mean(axis=1), count),
+        )
+        * per_pixel
+    )
+    ground_explains, pure_explains = np.sqrt(off_ground), np.sqrt(off_pure)
+    is_filling = alike & (pure_explains < 0.5 * ground_explains - _TELLING)
+    is_hole = alike & (ground_explains < 0.5 * pure_explains - _TELLING)
+    undecided = alike & ~is_filling & ~is_hole
+    guess = np.zeros(count, bool)
+    islands = 0
+    if undecided.any():
+        guess, islands = _guess(colors, distance, outside, labels, undecided, area)
+    opened = {"keep": np.zeros(count, bool), "remove": alike, "auto": is_hole | (undecided & guess)}[holes]
+    kept = np.flatnonzero(alike & ~opened & ~(is_filling & (holes == "auto")))
+    kept = kept[np.argsort(-area[kept], kind="stable")]
+    boxes = tuple((int(x), int(y), int(w), int(h)) for x, y, w, h in stats[kept[:5], :4])
+    return Enclosed(
+        opened=opened[labels],
+        opened_count=int(opened.sum()),
+        kept=boxes,
+        kept_count=len(kept),
+        undecided=int(area[undecided].sum()) if holes == "auto" else 0,
+        undecided_opened=int(area[undecided & guess].sum()) if holes == "auto" else 0,
+        undecided_islands=islands,
+    )
+
+
+def _edged(labels: Labels, inside: Mask, distance: Distance, count: int) -> Floats:
+    """Share of each area's contour beside which there is something far from the ground's colour."""
+    rim = inside & (cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) == 0)
+    beyond = cv2.dilate(distance.steps, np.ones((5, 5), np.uint8))[rim] > 2 * distance.limit[rim].astype(np.int64)
+    total = np.bincount(labels[rim], minlength=count)
+    return np.asarray(np.bincount(labels[rim], beyond, count) / np.maximum(total, 1), dtype=np.float32)
+
+
+def _guess(
+    colors: Pixels,
+    distance: Distance,
+    outside: Mask,
+    labels: Labels,
+    undecided: npt.NDArray[np.bool_],
+    area: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """Which undecided areas are more likely holes, and how many px of them have something standing in them."""
+    artwork = ~outside & ~undecided[labels]
+    parts, _ = components(artwork, 8)
+    one_color = _of_one_color(colors, distance, parts, int(parts.max()) + 1)
+    # The part that encloses an area is the one at its topmost row: what stands in an area lies further down.
+    flat = labels.ravel()
+    numbers, first = np.unique(flat, return_index=True)
+    rows, columns = np.divmod(first, labels.shape[1])
+    encloses = np.zeros(len(undecided), np.int64)
+    encloses[numbers] = parts[np.maximum(rows - 1, 0), columns]
+    stands_in = np.zeros(len(undecided), bool)
+    touched = [
+        np.stack([labels[1:][pair], parts[:-1][pair]], axis=1) for pair in [(labels[1:] > 0) & (parts[:-1] > 0)]
+    ] + [np.stack([labels[:-1][pair], parts[1:][pair]], axis=1) for pair in [(labels[:-1] > 0) & (parts[1:] > 0)]]
+    pairs = np.concatenate(touched)
+    other = pairs[pairs[:, 1] != encloses[pairs[:, 0]]]
+    stands_in[other[:, 0]] = True
+    guess = one_color[encloses] & ~stands_in & undecided
+    return guess, int(area[stands_in & undecided].sum())
+
+
+def _of_one_color(colors: Pixels, distance: Distance, parts: Labels, count: int) -> npt.NDArray[np.bool_]:
+    """Whether a part is of one colour, edges left aside."""
+    solid = cv2.erode((parts > 0).astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
+    some = np.bincount(parts[solid], minlength=count)
+    # Strokes that are all edge: the half of their pixels that is furthest from the ground.
+    thin = (some < 0.2 * np.bincount(parts.ravel(), minlength=count)) & (np.arange(count) > 0)
+    if thin.any():
+        peak = distance.steps >= cv2.dilate(distance.steps, np.ones((3, 3), np.uint8))
+        solid |= thin[parts] & peak
+    where = parts[solid]
+    seen = colors[solid].astype(np.float64)
+    total = np.maximum(np.bincount(where, minlength=count), 1)
+    mean: Doubles = np.stack([np.bincount(where, seen[:, i], count) for i in range(3)], axis=1) / total[:, np.newaxis]
+    for _ in range(2):
+        away = np.abs(seen - mean[where]).max(axis=1)
+        near = away <= 48
+        some = np.bincount(where[near], minlength=count)
+        mean = np.stack([np.bincount(where[near], seen[near, i], count) for i in range(3)], axis=1)
+        mean = mean / np.maximum(some, 1)[:, np.newaxis]
+    away = np.abs(seen - mean[where]).max(axis=1)
+    return np.asarray(np.bincount(where, away <= 32, count) / total >= _ONE_COLOR, dtype=bool)

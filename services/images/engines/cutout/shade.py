@@ -1,0 +1,117 @@
+"""Soft shadows that artwork throws on its ground: where they are, and how dark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from services.images.engines.cutout.surface import Floats, Labels, Mask, Surface, components
+from services.images.engines.decode import Pixels
+
+WORK_SIDE = 768
+# A shadow takes away between this much of the light and that much.
+_FAINTEST, _FAINTEST_LOSSY, _DARKEST = 0.012, 0.02, 0.75
+# Levels that a shadow may change in a px of the reduced picture, and the share of its depth there; outlines, of faint
+# plates too, change faster.
+_STEEPEST, _STEEPEST_SHARE = 9.0, 0.15
+# Levels by which a shadow may differ from its ground made darker.
+_OFF_NEUTRAL, _OFF_NEUTRAL_LOSSY = 5.0, 9.0
+_DIMMEST_GROUND = 60.0
+_LEAST_SHARE = 0.002
+# Share of its contour towards the ground on which a shadow fades; a plate that leaks in one place has an edge else.
+_LEAST_CONTACT = 0.5
+# What artwork encloses is shaded, too, if its light varies; flat grey is a filling.
+_LEAST_VARIATION = 0.012
+
+
+@dataclass(frozen=True, slots=True)
+class Shade:
+    """What is left of the ground's light (0..1) at a reduced size, and where (full size) the ground is shaded."""
+
+    light: Floats
+    mask: Mask
+
+
+def find_shade(colors: Pixels, surface: Surface, outside: Mask, lossy: bool) -> Shade | None:
+    """Find what continues the ground smoothly and is that ground made darker; None where there is none."""
+    height, width = outside.shape
+    scale = min(WORK_SIDE / max(height, width), 1)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    if min(size) < 16:
+        return None
+    picture = cv2.resize(colors, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    ground = surface.rgb[:1, :1] if surface.is_flat else cv2.resize(surface.rgb, size)
+    if ground.max(axis=2).min() < _DIMMEST_GROUND:
+        return None
+    free = cv2.resize(outside.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 250
+    light = (picture * ground).sum(axis=2) / (ground * ground).sum(axis=2)
+    soft = cv2.GaussianBlur(light, (0, 0), 2 if lossy else 1)
+    slope = np.hypot(cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=1 / 8))
+    brightest = ground.max(axis=2)
+    slope *= brightest
+    depth = cv2.dilate((1 - soft) * brightest, np.ones((7, 7), np.uint8))
+    steepest = np.minimum(np.maximum(_STEEPEST_SHARE * depth, 1.5), _STEEPEST)
+    off = np.abs(picture - light[..., np.newaxis] * ground).max(axis=2)
+    shaded = (1 - light > (_FAINTEST_LOSSY if lossy else _FAINTEST)) & (1 - light < _DARKEST) & ~free
+    shaded &= (slope < steepest) & (off < (_OFF_NEUTRAL_LOSSY if lossy else _OFF_NEUTRAL))
+    found = _continuing(shaded, free, light)
+    if found.sum() < _LEAST_SHARE * found.size:
+        return None
+    known = (found | free).astype(np.float32)
+    # Where a shadow is so faint that it passes for ground, it is still a shadow.
+    around = cv2.dilate(found.astype(np.uint8), np.ones((31, 31), np.uint8)).astype(bool)
+    filled = np.where(around, soft if lossy else light, 1).astype(np.float32)
+    mask = cv2.resize(found.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    return Shade(_extended(filled, known), mask.astype(bool))
+
+
+def _continuing(shaded: Mask, free: Mask, light: Floats) -> Mask:
+    """The shaded areas that the ground runs into, and those that artwork encloses, if there are such."""
+    near = cv2.dilate(free.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    labels, stats = components(shaded, 8)
+    count = len(stats)
+    # Edges of drawn art are thin, shadows have a breadth.
+    broad = cv2.erode(shaded.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    is_broad = np.bincount(labels[broad], minlength=count) > 0
+    is_broad[0] = False
+    runs_in = is_broad & (_soft_contact(labels, near & shaded, free, count) >= _LEAST_CONTACT)
+    found = np.asarray(runs_in[labels], dtype=bool)
+    if not found.any():
+        return found
+    darkest = float(np.quantile(light[found], 0.01)) - 0.03
+    area = stats[:, cv2.CC_STAT_AREA]
+    mean = np.bincount(labels.ravel(), light.ravel(), count) / area
+    varies = np.sqrt(np.maximum(np.bincount(labels.ravel(), light.ravel() ** 2, count) / area - mean**2, 0))
+    touches = np.bincount(labels[near & shaded], minlength=count) > 0
+    enclosed = is_broad & ~touches & (varies >= _LEAST_VARIATION) & (mean >= darkest)
+    return np.asarray(found | enclosed[labels], dtype=bool)
+
+
+def _soft_contact(labels: Labels, contact: Mask, free: Mask, count: int) -> Floats:
+    """For each area, how much of the ground's rim that faces it is reached without crossing an edge."""
+    _, nearest = cv2.distanceTransformWithLabels(
+        (labels == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP
+    )
+    number = np.zeros(int(nearest.max()) + 1, np.int64)
+    number[nearest[labels > 0]] = labels[labels > 0]
+    facing = cv2.dilate((labels > 0).astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & free
+    rim = facing & cv2.dilate((~free).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    faced = np.bincount(number[nearest[rim]], minlength=count)
+    met = np.bincount(labels[contact], minlength=count)
+    return np.asarray(met / np.maximum(faced, 1), dtype=np.float32)
+
+
+def _extended(values: Floats, known: Floats) -> Floats:
+    """Values where they are known, smoothly continued to where they are not."""
+    result = values.copy()
+    left = known == 0
+    for sigma in (1.5, 3, 6, 12):
+        total = cv2.GaussianBlur(known, (0, 0), sigma)
+        part = cv2.GaussianBlur(values * known, (0, 0), sigma)
+        take = left & (total > 0.02)
+        result[take] = part[take] / total[take]
+        left &= ~take
+    result[left] = 1
+    return np.clip(result, 0, 1)
