@@ -15,6 +15,7 @@
 //   - what is opened by itself, such as a stored document, runs no script: here it would be on the web client's own
 //     origin. That goes for every answer, because the server reads paths more leniently than is worth repeating here;
 //   - the links in Auth's mails lead to the redirect_to of the request, and a code may be of the type `email`;
+//   - a body that is no JSON, or no form, and a signed URL with a token that is none are the caller's mistake: a 400;
 //   - signed URLs are also named `signedURL` (`url` for uploads) and are relative to /storage/v1.
 
 import { AsyncLocalStorage } from "node:async_hooks";
@@ -91,10 +92,28 @@ function redirected(text) {
   return target ? text?.replace(/(?<=[?&;]redirect_to=)[^"&<\s]+/g, () => encodeURIComponent(target)) : text;
 }
 
+class WrongRequest extends Error {}
+
+/** What Storage and Auth say of a request that is not understood; each of their clients finds the message. */
+function wrongRequest(message) {
+  return Response.json({ statusCode: "400", code: 400, error: "invalid_request", message, msg: message }, { status: 400 });
+}
+
+function parsed(text) {
+  try {
+    const value = JSON.parse(text);
+    if (value !== null && typeof value === "object") return value;
+  } catch {} // no JSON
+  throw new WrongRequest("The body is no JSON object");
+}
+
 /** Answer a request through `fetch`, the server's own handler. */
 export async function mended(request, fetch) {
   if (request.method === "OPTIONS" && request.headers.has("access-control-request-method")) return preflight(request);
-  const response = await answered(request, fetch);
+  const response = await answered(request, fetch).catch((error) => {
+    if (!(error instanceof WrongRequest)) throw error;
+    return wrongRequest(error.message);
+  });
   const headers = new Headers(response.headers);
   headers.set("access-control-allow-origin", "*");
   headers.set("content-security-policy", "sandbox");
@@ -112,8 +131,23 @@ function preflight(request) {
   return new Response(null, { status: 204, headers });
 }
 
-async function answered(request, fetch) {
-  const { pathname } = new URL(request.url);
+// What is uploaded may call itself JSON and be none.
+const isUpload = (pathname) => /^\/storage\/v1\/object\/(?!(list|sign|upload\/sign|copy|move)(\/|$))/.test(pathname);
+
+/** The request, its JSON checked. */
+async function checked(request, pathname) {
+  const type = request.headers.get("content-type") ?? "";
+  if (/^multipart\/form-data(?!.*boundary=)/i.test(type)) throw new WrongRequest("The form names no boundary");
+  if (!/^\/(auth|storage)\/v1\//.test(pathname) || !/json/i.test(type) || isUpload(pathname)) return request;
+  if (["GET", "HEAD"].includes(request.method)) return request;
+  const body = await request.text();
+  if (body || pathname.startsWith("/storage/v1/")) parsed(body);
+  return new Request(request, { body });
+}
+
+async function answered(original, fetch) {
+  const { pathname } = new URL(original.url);
+  const request = await checked(original, pathname);
   if (pathname.startsWith("/storage/v1/object/"))
     return withRefusal(() => storage(request, pathname.slice(19), fetch));
   if (pathname.startsWith("/auth/v1/")) return auth(request, pathname, fetch);
@@ -152,14 +186,19 @@ async function auth(request, pathname, fetch) {
 
 async function storage(request, path, fetch) {
   const type = request.headers.get("content-type") ?? "";
+  if (request.method === "GET" && path.startsWith("sign/")) {
+    const response = await fetch(request);
+    return response.status === 500 ? wrongRequest("The signed URL is not valid") : response;
+  }
   if (type.startsWith("multipart/form-data")) return fetch(await plainUpload(request));
   if (request.method !== "POST") return fetch(request);
   if (/^sign\/[^/]+\/?$/.test(path)) return signMany(request, fetch);
   if (/^(upload\/)?sign\//.test(path)) return changed(await fetch(request), signedUrl);
   if (!path.startsWith("list/")) return fetch(request);
   const body = await request.text();
+  const { prefix } = parsed(body);
   const response = await fetch(new Request(request, { body }));
-  return changed(response, (entries) => relativeNames(entries, JSON.parse(body).prefix ?? ""));
+  return changed(response, (entries) => relativeNames(entries, prefix ?? ""));
 }
 
 async function changed(response, change) {
@@ -173,13 +212,15 @@ function withBody(response, body, status = response.status) {
 }
 
 async function plainUpload(request) {
-  const form = await request.formData();
+  const form = await request.formData().catch(() => {
+    throw new WrongRequest("The body is no form");
+  });
   const file = [...form.values()].find((part) => part instanceof File) ?? new File([], "");
   const headers = new Headers(request.headers);
   headers.set("content-type", file.type || "application/octet-stream");
   headers.set("content-length", String(file.size));
   if (form.has("cacheControl")) headers.set("cache-control", `max-age=${form.get("cacheControl")}`);
-  if (form.has("metadata")) headers.set("x-metadata", btoa(form.get("metadata")));
+  if (form.has("metadata")) headers.set("x-metadata", Buffer.from(form.get("metadata")).toString("base64"));
   return new Request(request.url, { method: request.method, headers, body: file, duplex: "half" });
 }
 
@@ -201,7 +242,9 @@ function signedUrl(entry) {
 }
 
 async function signMany(request, fetch) {
-  const { paths, ...options } = await request.json();
+  const { paths, ...options } = parsed(await request.text());
+  if (!Array.isArray(paths) || !paths.every((path) => typeof path === "string" && path.isWellFormed()))
+    throw new WrongRequest("The body has no paths");
   const headers = new Headers(request.headers);
   headers.delete("content-length");
   const sign = async (path) => {

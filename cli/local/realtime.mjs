@@ -9,8 +9,10 @@ export async function forward(request, port) {
   const url = new URL(request.url);
   url.host = `127.0.0.1:${port}`;
   url.protocol = "http:";
+  const headers = new Headers(request.headers);
+  headers.delete("expect"); // fetch refuses to send it
   try {
-    return await fetch(new Request(url, request), { redirect: "manual" });
+    return await fetch(new Request(url, request), { redirect: "manual", headers });
   } catch {
     return new Response(UNAVAILABLE, { status: 503, headers: { "content-type": "application/json" } });
   }

@@ -43,8 +43,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.events = Counter(
             "dtf_billing_events",
-            "Deliveries of events by outcome: processed, ignored, failed, refused.",
-            ("event_type", "outcome"),
+            "Deliveries of events by what they are about and outcome: processed, ignored, failed, refused.",
+            ("subject", "outcome"),
             registry=self.registry,
         )
         self.seconds = Histogram("dtf_billing_event_seconds", "Time to handle a delivery.", registry=self.registry)
@@ -111,7 +111,7 @@ class Service:
             log.error("stripe_event_failed", event_id=event.id, event_type=event.type, error=str(error))
             raise WrongRequestError(error.status, "The event could not be applied", "Send it again later.") from error
         finally:
-            self.metrics.events.labels(event.type, outcome).inc()
+            self.metrics.events.labels(self._webhook.subject(event) or "other", outcome).inc()
             self.metrics.seconds.observe(time.monotonic() - started)
         log.info("stripe_event", event_id=event.id, event_type=event.type, status=outcome)
         return JSONResponse({"status": outcome})
@@ -119,7 +119,7 @@ class Service:
     async def healthz(self, _: Request) -> Response:
         """GET /healthz: whether the database answers."""
         try:
-            await self._database.start_read()
+            await self._database.ask()
         except ApiUnavailableError:
             return JSONResponse({"status": "database not available"}, status_code=503)
         return JSONResponse({"status": "ok"})

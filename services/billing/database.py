@@ -52,6 +52,14 @@ class Database:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
+    async def ask(self) -> None:
+        """Ask for anything at all. Raises RefusedError."""
+
+        async def select() -> None:
+            await self._client.table("subscription_plans").select("id").limit(1).execute()
+
+        await _repeated(select)
+
     async def start_read(self, event_id: str | None = None) -> tuple[int, str | None]:
         """A ticket for a read, and the status of the event where it was heard before."""
         found = await self._call("start_stripe_read", p_event_id=event_id)

@@ -60,9 +60,9 @@ class Reader:
             "product.deleted": self._of_product,
         }
 
-    def concerns(self, event_type: str) -> bool:
-        """Whether anything depends on events of this type."""
-        return event_type.startswith(tuple(self._readers))
+    def subject(self, event_type: str) -> str | None:
+        """What events of this type are about, one of few words; None where nothing depends on it."""
+        return next((prefix.rstrip("._") for prefix in self._readers if event_type.startswith(prefix)), None)
 
     async def facts_of(self, event_type: str, item: Object) -> list[Fact]:
         """What to tell the database after an event of this type about `item`.

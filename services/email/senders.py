@@ -16,11 +16,10 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from email.header import Header
 from email.message import EmailMessage, Message
 from email.policy import SMTP
-from email.utils import format_datetime, formataddr, localtime, parseaddr, parsedate_to_datetime
+from email.utils import format_datetime, formataddr, localtime, parseaddr
 from enum import StrEnum
 from functools import cache, partial
 from typing import Any, Protocol
@@ -36,6 +35,7 @@ from services.email.outbox import Outcome
 from services.email.settings import EmailSettings
 from services.settings import SettingsError
 from services.shortage import is_shortage
+from services.waiting import retry_after
 
 SILENCE_TIMEOUT = 20.0  # seconds that a provider may say nothing
 LONGEST_PAUSE = 3600.0  # seconds, whatever a provider asks for
@@ -285,18 +285,10 @@ def _pause(headers: Message | None) -> float | None:
     if headers is None:
         return None
     after, reset = headers.get("Retry-After", ""), headers.get("X-RateLimit-Reset", "")
-    if after.isdecimal():
-        seconds = float(after)
-    elif after:
-        try:
-            seconds = (parsedate_to_datetime(after).astimezone(UTC) - datetime.now(UTC)).total_seconds()
-        except ValueError:
-            return None
-    elif reset.isdecimal():
-        seconds = float(reset) - time.time()
-    else:
+    if not after and not reset.isdecimal():
         return None
-    return min(max(seconds, 1.0), LONGEST_PAUSE)
+    seconds = retry_after(after) if after else float(reset) - time.time()
+    return None if seconds is None else min(max(seconds, 1.0), LONGEST_PAUSE)
 
 
 class SmtpSender:

@@ -609,8 +609,12 @@ def test_an_oversized_body_is_refused(service: ServiceProcess, db: Connection, p
 
 @pytest.mark.parametrize(
     "change",
-    [{"livemode": True}, {"account": "acct_other"}, {"id": ""}, {"id": "x" * 300}, {"type": None}, {"data": {}}],
-    ids=str,
+    [
+        *({"livemode": True}, {"account": "acct_other"}, {"data": {}}),
+        *({"id": ""}, {"id": "x" * 300}, {"id": "evt_\0"}, {"id": "evt_\ud800"}),
+        *({"type": None}, {"type": "invoice.paid\ud800"}, {"type": "invoice.paid\n"}),
+    ],
+    ids=ascii,
 )
 def test_an_event_of_another_mode_or_account_or_shape_is_refused(
     service: ServiceProcess, db: Connection, purchase: Object, change: Object
@@ -618,6 +622,29 @@ def test_an_event_of_another_mode_or_account_or_shape_is_refused(
     refused(service, db, *signed(purchase | change, WEBHOOK_SECRET))
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"null", b'"x"', b"{", b"\xff\xfe", b"{}", b'{"object": "event"}'])
+DEEP = [b'{"data": {"object": ' + b'{"a": ' * depth + b"1" + b"}" * (depth + 2) for depth in (150, 400, 980, 100_000)]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"null", b'"x"', b"{", b"\xff\xfe", b"{}", b'{"object": "event"}', *DEEP], ids=range(12)
+)
 def test_a_signed_body_that_is_no_event_is_refused(service: ServiceProcess, db: Connection, body: bytes) -> None:
     refused(service, db, body, signature(body, WEBHOOK_SECRET))
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_figures_are_counted_under_few_names(service: ServiceProcess) -> None:
+    for event_type in ("ping", "made.up.by.somebody", "invoice.paid_by_somebody"):
+        data = {"object": {"id": "in_none"}}
+        service.deliver({"id": f"evt_{uuid.uuid4().hex}", "type": event_type, "livemode": False, "data": data})
+    figures = service.http.get("/metrics").text
+    assert 'dtf_billing_events_total{outcome="ignored",subject="other"}' in figures
+    assert 'dtf_billing_events_total{outcome="failed",subject="invoice.paid"}' in figures
+    assert "somebody" not in figures
+
+
+def test_whoever_asks_for_its_health_leaves_no_trace(service: ServiceProcess, db: Connection) -> None:
+    tickets = "select last_value, is_called from private.stripe_read_tickets"
+    before = db.execute(tickets).fetchall()
+    assert service.http.get("/healthz").json() == {"status": "ok"}
+    assert db.execute(tickets).fetchall() == before

@@ -84,6 +84,12 @@ def test_the_link_of_an_account_that_is_gone_has_done_its_work(service: HttpServ
     assert answer.status_code == 200
 
 
+def test_a_link_with_a_slash_too_many_leads_nowhere(service: HttpService, user: Person) -> None:
+    url = service.link(user.id).replace("?", "/?")
+    answer = service.http.get(url, headers={"host": "evil.example"})
+    assert (answer.status_code, answer.headers.get("location")) == (404, None)
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("how", ["none", "empty", "cut off", "of another service"])
 def test_a_forged_link_changes_nothing(

@@ -22,7 +22,7 @@ import psycopg
 import structlog
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -193,12 +193,15 @@ def _problems(message: object) -> dict[str, list[str]]:
 
 
 async def _body(request: Request) -> bytes | None:
-    """The body, None where it is too large to be read."""
+    """The body, None where it is too large to be read, or breaks off."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            return None
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                return None
+    except ClientDisconnect:
+        return None
     return bytes(body)
 
 

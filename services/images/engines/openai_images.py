@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import numpy as np
@@ -27,6 +24,7 @@ from services.images.engines.decode import Pixels, decode
 from services.images.engines.encode import png_result
 from services.images.engines.options import GenerateOptions
 from services.images.engines.settings import EngineSettings
+from services.waiting import retry_after
 
 # The models take any square whose side is a multiple of 16; above 2560 x 1440 px it is experimental.
 _MIN_SIDE = 1024
@@ -248,21 +246,9 @@ def _unusable(call: ProviderCall, reason: str) -> EngineError:
 def _retry_after(error: openai.APIStatusError) -> float | None:
     """Seconds to wait from `Retry-After` (seconds or an HTTP date) or `retry-after-ms`."""
     headers = error.response.headers
-    try:
-        if "retry-after-ms" in headers:
-            seconds = float(headers["retry-after-ms"]) / 1000
-        else:
-            seconds = float(headers["retry-after"])
-    except KeyError:
-        return None
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(headers["retry-after"]) - datetime.now(UTC)).total_seconds()
-        except (KeyError, ValueError, TypeError):
-            return None
-    if math.isnan(seconds):
-        return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
+    milliseconds = retry_after(headers.get("retry-after-ms", ""))
+    seconds = milliseconds / 1000 if milliseconds is not None else retry_after(headers.get("retry-after", ""))
+    return None if seconds is None else min(seconds, _MAX_RETRY_AFTER_SECONDS)
 
 
 def _resize(pixels: Pixels, size: int) -> Pixels:

@@ -1,9 +1,10 @@
-"""Hundreds of bodies that strangers begin and never end, against the services as processes."""
+"""What strangers send to the services, as processes: bodies that never end, and requests that nobody means."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,8 @@ from services.email.events import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from tests.billing.service_process import ServiceProcess
 from tests.email.email_process import EmailProcess
 from tests.email.signer import Signer
-from tests.services.strangers import flood, tracebacks
+from tests.services.hostile_requests import hostile_requests
+from tests.services.strangers import Stranger, flood, tracebacks
 
 STRANGERS = 300
 MIB = 1024 * 1024
@@ -91,4 +93,24 @@ def test_strangers_fill_no_memory_and_bar_nobody(
             assert told.growth < most * MIB
             assert told.refusals <= {400, 503, None}
         assert service.honest() == 200
+    assert tracebacks(service.log) == 0
+
+
+PATHS = ["/unsubscribe", "/webhooks/stripe", "/webhooks/sendgrid", "/checkout", "/portal", "/healthz", "/metrics"]
+
+
+@pytest.mark.parametrize("start", [billing, email])
+def test_no_request_of_a_stranger_is_an_error_of_ours(
+    local_stack: Stack, tmp_path: Path, start: Callable[[Stack, Path], AbstractContextManager[Service]]
+) -> None:
+    with start(local_stack, tmp_path / "log") as service:
+        for request in hostile_requests(PATHS):
+            with Stranger(service.port, request) as stranger:
+                answer = HTTPResponse(stranger.socket)
+                answer.begin()
+                assert answer.status < 500, (request, answer.read())
+                assert answer.getheader("location") is None, request
+                answer.read()
+        assert service.honest() == 200
+        assert httpx.get(f"{service.url}/metrics").status_code == 200
     assert tracebacks(service.log) == 0
