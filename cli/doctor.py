@@ -195,6 +195,12 @@ def check_mails(client: Client) -> Finding:
     # Those of campaigns wait for their turn.
     queued = counted(client, "email_logs").eq("status", "queued").is_("campaign_id", "null")
     if waiting := count(queued.lt("next_attempt_at", since)):
+        tried = client.table("email_logs").select("error").eq("status", "queued").not_.is_("error", "null")
+        with answers():
+            told: Any = tried.order("next_attempt_at", desc=True).limit(1).execute().data
+        if told:
+            message = f"{waiting} wait for too long. One that was tried: {told[0]['error']}"
+            return warning("Mails", message, "See /healthz of the sender.")
         return warning("Mails", f"{waiting} wait for too long.", "Start a sender: dtf email serve")
     if unknown := count(counted(client, "email_logs").eq("status", "unknown")):
         return warning("Mails", f"{unknown} may have been sent or not.", "See: dtf email list --status unknown")

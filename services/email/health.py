@@ -10,6 +10,7 @@ from services.email.senders import Trouble
 SECONDS_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40)
 FOR_A_PERSON = frozenset({Trouble.EXHAUSTED, Trouble.REFUSED})
 """Trouble that a person has to look at; an outage of the provider passes."""
+LONGEST_LABEL = 200  # characters
 STUCK_SECONDS = 60.0  # without an answered look into the outbox, before the sender counts as stuck
 
 
@@ -36,6 +37,12 @@ class Metrics:
         self._paused = Gauge(
             "dtf_email_paused", "1 while no mail is sent for this reason.", ("reason",), registry=self.registry
         )
+        self._said = Gauge(
+            "dtf_email_pause_info",
+            "What was said when the sending paused.",
+            ("reason", "error"),
+            registry=self.registry,
+        )
         for trouble in Trouble:
             self._paused.labels(trouble).set(0)
         self._last_look = time.monotonic()
@@ -45,6 +52,7 @@ class Metrics:
             registry=self.registry,
         ).set_function(lambda: time.monotonic() - self._last_look)
         self._trouble: Trouble | None = None
+        self._error: str | None = None
         self._unrecorded: str | None = None
 
     def looked(self) -> None:
@@ -60,11 +68,19 @@ class Metrics:
         """A claimed mail was not tried."""
         self._mails.labels(email_type, "handed_back").inc()
 
-    def paused(self, trouble: Trouble | None) -> None:
-        """Sending pauses, or goes on."""
+    def pauses(self, trouble: Trouble, error: str) -> None:
+        """No mail is sent for a while; `error` is what was said, without anybody's address."""
+        self.goes_on()
+        self._paused.labels(trouble).set(1)
+        self._said.labels(trouble, error[:LONGEST_LABEL]).set(1)
+        self._trouble, self._error = trouble, error
+
+    def goes_on(self) -> None:
+        """Mails are sent again."""
         for reason in Trouble:
-            self._paused.labels(reason).set(reason is trouble)
-        self._trouble = trouble
+            self._paused.labels(reason).set(0)
+        self._said.clear()
+        self._trouble = self._error = None
 
     def unrecorded(self, error: str | None) -> None:
         """The database refused to hear what became of mails, or hears it again."""
@@ -73,11 +89,14 @@ class Metrics:
     def check(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and what /healthz shows."""
         age = time.monotonic() - self._last_look
+        is_well, error = False, None
         if age > STUCK_SECONDS:
             status = "stuck"
         elif self._unrecorded:
-            status = "results are refused"
+            status, error = "results are refused", self._unrecorded
+        elif self._trouble:
+            status, error = self._trouble, self._error
+            is_well = self._trouble not in FOR_A_PERSON
         else:
-            status = self._trouble or "ok"
-        is_well = status == "ok" or status in set(Trouble) - FOR_A_PERSON
-        return is_well, {"status": status, "last_poll_age_seconds": round(age, 1)}
+            status, is_well = "ok", True
+        return is_well, {"status": status, "error": error, "last_poll_age_seconds": round(age, 1)}

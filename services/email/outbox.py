@@ -61,7 +61,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one mail. `retry_seconds` is the least wait; what is not counted was not the mail's fault."""
+    """What became of one mail. `retry_seconds` is the least wait; what is not counted was not the mail's fault; after a
+    bounce its address gets essential mails only."""
 
     email_id: UUID
     outcome: Outcome
@@ -69,6 +70,7 @@ class Result:
     error: str | None = None
     retry_seconds: float | None = None
     is_counted: bool = True
+    is_bounce: bool = False
 
 
 class Outbox:
@@ -131,6 +133,7 @@ def _as_json(result: Result) -> dict[str, Any]:
         "error": None if result.error is None else _storable(result.error),
         "retry_seconds": None if result.retry_seconds is None else round(result.retry_seconds),
         "is_counted": result.is_counted,
+        "is_bounce": result.is_bounce,
     }
 
 

@@ -5,9 +5,11 @@ those of which the outbox was just being told. Nothing more is sent while a data
 """
 
 import asyncio
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import structlog
 
@@ -22,6 +24,7 @@ from services.email.settings import EmailSettings
 from services.shortage import is_shortage
 from services.waiting import jittered, wait_for
 
+SEVERAL = 3  # addresses in a row whose mails are refused: it is none of theirs
 UNRECORDED_PER_SLOT = 2  # mails that are on their way or not recorded yet
 SEND_DEADLINE = 45.0  # seconds, after which the fate of a mail is unknown; late news are told
 THREADS_SECONDS = 30.0  # until all threads have started
@@ -43,7 +46,7 @@ NEXT_STEPS = {
     Trouble.RATE_LIMITED: "none; a smaller EMAIL_CONCURRENCY or emails_per_minute of the campaign keeps within limits",
     Trouble.UNAVAILABLE: "none, if it passes",
     Trouble.REFUSED: "check SENDGRID_API_KEY (it needs the scope Mail Send) or the password in EMAIL_SMTP_URL, "
-    "EMAIL_FROM (a verified sender) and the state of the account",
+    "EMAIL_FROM (a verified sender), and the state and the quota of the account",
 }
 
 log = structlog.get_logger(__name__)
@@ -58,6 +61,7 @@ class Pauses:
         self._since = 0.0
         self._until = 0.0
         self._failures = 0
+        self._refused: set[str] = set()  # addresses whose mails were refused, for whatever reason, since one was taken
 
     @property
     def seconds_left(self) -> float:
@@ -69,32 +73,50 @@ class Pauses:
         """Whether the last trouble is not known to be over."""
         return self._trouble is not None
 
-    def heard(self, answer: Answer, began_at: float) -> None:
-        """Draw the conclusion from an answer to a call that was begun at `began_at` (monotonic)."""
-        if answer.trouble is None:
-            # A call from before the trouble says nothing about it.
-            if self._trouble and began_at >= self._since and answer.outcome is not Outcome.UNKNOWN:
-                log.info("sending_goes_on", after=self._trouble)
-                self._trouble, self._failures = None, 0
-                self._metrics.paused(None)
-            return
+    def heard(self, answer: Answer, recipient: str, began_at: float) -> Answer:
+        """Draw the conclusion from an answer to a call that was begun at `began_at` (monotonic).
+
+        Returns what the answer means in the light of those before it.
+        """
+        # A call from before the trouble says nothing about it.
+        is_news = began_at >= self._since
+        if answer.doubt and len(self._refused) < SEVERAL:
+            self._refused.add(recipient)
+        elif answer.outcome is Outcome.SENT and is_news:
+            self._refused.clear()
+        if answer.doubt and len(self._refused) >= SEVERAL:
+            answer = replace(answer, trouble=answer.doubt, is_counted=False)
+        if answer.trouble:
+            self._pause(answer, answer.trouble, is_news=is_news)
+        elif self._trouble and is_news and self._is_over(answer):
+            log.info("sending_goes_on", after=self._trouble)
+            self._trouble, self._failures = None, 0
+            self._metrics.goes_on()
+        return answer
+
+    def _is_over(self, answer: Answer) -> bool:
+        # A relay that takes no mail of ours may still know that there is no such recipient.
+        is_sent = answer.outcome is Outcome.SENT
+        return is_sent if self._trouble is Trouble.REFUSED else answer.outcome is not Outcome.UNKNOWN
+
+    def _pause(self, answer: Answer, trouble: Trouble, *, is_news: bool) -> None:
         now = time.monotonic()
-        if began_at >= self._since or self._trouble is None:
+        if is_news or self._trouble is None:
             self._failures += 1
             self._since = now
-        first, longest = PAUSES[answer.trouble]
+        first, longest = PAUSES[trouble]
         pause = answer.pause or min(longest, first * 2 ** min(self._failures - 1, 20))
         self._until = max(self._until, now + pause)
-        if answer.trouble is not self._trouble:
-            self._trouble = answer.trouble
-            self._metrics.paused(answer.trouble)
-            tell = log.error if answer.trouble in FOR_A_PERSON else log.warning
+        if trouble is not self._trouble:
+            self._trouble = trouble
+            self._metrics.pauses(trouble, answer.error or "")
+            tell = log.error if trouble in FOR_A_PERSON else log.warning
             tell(
                 "sending_paused",
-                reason=answer.trouble,
+                reason=trouble,
                 seconds=round(pause, 1),
                 error=answer.error,
-                next_step=NEXT_STEPS[answer.trouble],
+                next_step=NEXT_STEPS[trouble],
             )
 
 
@@ -256,24 +278,26 @@ class EmailSender:
     def _conclude(self, email: ClaimedEmail, answer: Answer, began_at: float) -> Result:
         """Log and count an answer, and let it pause the sending where it should."""
         seconds = time.monotonic() - began_at
-        self._pauses.heard(answer, began_at)
-        self._metrics.tried(email.type, answer.outcome, seconds)
+        # Mail servers name the address, which is for nobody but its owner.
+        said = answer.error and re.sub(re.escape(email.recipient), "(recipient)", answer.error, flags=re.IGNORECASE)
+        meant = self._pauses.heard(replace(answer, error=said), email.recipient.lower(), began_at)
+        self._metrics.tried(email.type, meant.outcome, seconds)
         log.info(
             "email_tried",
             email_id=str(email.id),
             type=email.type,
-            outcome=answer.outcome,
+            outcome=meant.outcome,
             seconds=round(seconds, 3),
-            # Mail servers name the address.
-            error=answer.error and answer.error.replace(email.recipient, "(recipient)"),
+            error=said,
         )
         return Result(
             email.id,
-            answer.outcome,
-            message_id=answer.message_id,
+            meant.outcome,
+            message_id=meant.message_id,
             error=answer.error,
-            retry_seconds=self._pauses.seconds_left if answer.trouble else None,
-            is_counted=answer.is_counted,
+            retry_seconds=self._pauses.seconds_left if meant.trouble else None,
+            is_counted=meant.is_counted,
+            is_bounce=meant.is_bounce,
         )
 
     async def _drain(self) -> None:

@@ -31,8 +31,10 @@ from pydantic import SecretStr
 from python_http_client.exceptions import HTTPError
 from sendgrid import SendGridAPIClient
 
+from services.email import smtp_replies
 from services.email.outbox import Outcome
 from services.email.settings import EmailSettings
+from services.email.smtp_replies import About
 from services.settings import SettingsError
 from services.shortage import is_shortage
 from services.waiting import retry_after
@@ -40,6 +42,7 @@ from services.waiting import retry_after
 SILENCE_TIMEOUT = 20.0  # seconds that a provider may say nothing
 LONGEST_PAUSE = 3600.0  # seconds, whatever a provider asks for
 
+TOO_LARGE = 413
 TOO_MANY_REQUESTS = 429
 UNAVAILABLE = 503
 # The key, the account, or an address where no mail is taken. A redirect comes from a wrong address too.
@@ -83,14 +86,19 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a try. `pause` is how long the provider asked to be left alone, in seconds, if it did."""
+    """What became of a try."""
 
     outcome: Outcome
     message_id: str | None = None
     error: str | None = None
     trouble: Trouble | None = None
+    doubt: Trouble | None = None
+    """What it is trouble of, if others meet it too; by itself it may be this mail's."""
     pause: float | None = None
+    """How long the provider asked to be left alone, in seconds, if it did."""
     is_counted: bool = True
+    is_bounce: bool = False
+    """Whether the address takes no mail at all."""
 
 
 class Sender(Protocol):
@@ -245,7 +253,8 @@ def _opener() -> urllib.request.OpenerDirector:
 
 def _unknown(error: object) -> Answer:
     """Others would get no answer either: the pause keeps most of them out of doubt."""
-    text = f"No answer after the mail was sent: {type(error).__name__} {error}".strip()
+    name = f"{type(error).__name__} " if isinstance(error, Exception) else ""
+    text = f"No answer after the mail was sent: {name}{error}".strip()
     return Answer(Outcome.UNKNOWN, error=text, trouble=Trouble.UNAVAILABLE)
 
 
@@ -265,7 +274,18 @@ def _refused(error: HTTPError) -> Answer:
         is_counted = status != UNAVAILABLE
         pause = _pause(error.headers)
         return Answer(Outcome.RETRY, error=text, trouble=Trouble.UNAVAILABLE, pause=pause, is_counted=is_counted)
-    return Answer(Outcome.FAILED, error=text)
+    if status == TOO_LARGE or _is_about_recipient(error.body):
+        return Answer(Outcome.FAILED, error=text)
+    # A template or a sender that SendGrid does not know has every mail refused.
+    return Answer(Outcome.RETRY, error=text, doubt=Trouble.REFUSED)
+
+
+def _is_about_recipient(body: bytes) -> bool:
+    """Whether an answer names what only this mail has: {"errors": [{"field": "personalizations.0.to.0.email", …}]}."""
+    try:
+        return any(str(error["field"]).startswith("personalizations") for error in json.loads(body)["errors"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _error_text(body: bytes) -> str:
@@ -276,7 +296,7 @@ def _error_text(body: bytes) -> str:
             f"{error['field']}: {error['message']}" if error.get("field") else error["message"] for error in errors
         ]
         return " ".join(texts)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return body[:200].decode("utf-8", "replace") or "without a reason"
 
 
@@ -311,8 +331,10 @@ class SmtpSender:
     def _send(self, recipient: str, message: bytes) -> Answer:
         try:
             smtp = self._connect()
-        except (smtplib.SMTPAuthenticationError, smtplib.SMTPNotSupportedError) as error:
+        except smtplib.SMTPNotSupportedError as error:
             return _not_let_in(error)
+        except smtplib.SMTPResponseException as error:  # to the greeting, to EHLO, to the password
+            return _not_now(error.smtp_code, error.smtp_error)
         except (OSError, smtplib.SMTPException) as error:
             return not_connected("The mail server", error)
         try:
@@ -346,12 +368,11 @@ class SmtpSender:
     def _deliver(self, smtp: smtplib.SMTP, recipient: str, message: bytes) -> Answer:
         try:
             code, reply = smtp.mail(self._settings.sender_address)
-            if code >= 500:
-                return _not_let_in(_reply(code, reply))
-            if code == 250:
-                # Not smtp.rcpt, which parses what it is given.
-                code, reply = smtp.docmd("RCPT", f"TO:<{recipient}>")
-            if code not in (250, 251):
+            if not _is_yes(code):  # nobody has been named yet
+                return _not_now(code, reply)
+            # Not smtp.rcpt, which parses what it is given.
+            code, reply = smtp.docmd("RCPT", f"TO:<{recipient}>")
+            if not _is_yes(code):
                 return _smtp_refused(code, reply)
         except (OSError, smtplib.SMTPException) as error:
             return unavailable(f"The mail server is gone: {error}")
@@ -361,7 +382,9 @@ class SmtpSender:
             return _smtp_refused(error.smtp_code, error.smtp_error)
         except (OSError, smtplib.SMTPException) as error:
             return _unknown(error)
-        return Answer(Outcome.SENT) if code == 250 else _smtp_refused(code, reply)
+        if _is_yes(code):
+            return Answer(Outcome.SENT)
+        return _smtp_refused(code, reply) if 400 <= code < 600 else _unknown(f"{code} {_text(reply)}")
 
     def _message(self, mail: Mail) -> bytes:
         settings = self._settings
@@ -396,12 +419,35 @@ def _not_let_in(error: object) -> Answer:
     return Answer(Outcome.RETRY, error=text, trouble=Trouble.REFUSED, is_counted=False)
 
 
+def _not_now(code: int, reply: bytes | str) -> Answer:
+    """What a refusal means before a recipient was named: no mail passes, until it does or for good."""
+    text = _text(reply)
+    if smtp_replies.read(code, text).is_passing:
+        return unavailable(f"The mail server answered {code} {text}")
+    return _not_let_in(f"{code} {text}")
+
+
 def _smtp_refused(code: int, reply: bytes | str) -> Answer:
-    text = f"The mail server answered {_reply(code, reply)}"
-    if code == SMTP_CLOSING:
+    """What a refusal of a recipient or of his mail means."""
+    said = _text(reply)
+    text = f"The mail server answered {code} {said}"
+    refusal = smtp_replies.read(code, said)
+    if code == SMTP_CLOSING or (refusal.about is About.US and refusal.is_passing):
         return unavailable(text)
-    return Answer(Outcome.FAILED if code >= 500 else Outcome.RETRY, error=text)
+    match refusal.about:
+        case About.US:
+            return Answer(Outcome.RETRY, error=text, trouble=Trouble.REFUSED, is_counted=False)
+        case About.UNCLEAR:
+            doubt = Trouble.UNAVAILABLE if refusal.is_passing else Trouble.REFUSED
+            return Answer(Outcome.RETRY, error=text, doubt=doubt)
+        case About.GONE | About.THIS if not refusal.is_passing:
+            return Answer(Outcome.FAILED, error=text, is_bounce=refusal.about is About.GONE)
+    return Answer(Outcome.RETRY, error=text)
 
 
-def _reply(code: int, reply: bytes | str) -> str:
-    return f"{code} {reply.decode('utf-8', 'replace') if isinstance(reply, bytes) else reply}"
+def _is_yes(code: int) -> bool:
+    return 200 <= code < 300
+
+
+def _text(reply: bytes | str) -> str:
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply

@@ -547,8 +547,9 @@ $$;
 
 revoke execute on function private.email_retry_delay(integer) from public;
 
+-- Refuses what are no results. Returns the mails among them whose address takes none.
 create function private.check_email_results(p_lease_token uuid, p_results jsonb)
-returns void
+returns uuid[]
 language plpgsql
 set search_path = ''
 as $$
@@ -566,11 +567,17 @@ begin
             or coalesce(r.item ->> 'outcome', '') not in ('sent', 'retry', 'failed', 'unknown')
             or coalesce(r.item ->> 'retry_seconds', '0') !~ '^[0-9]{1,6}$'
             or coalesce(jsonb_typeof(r.item -> 'is_counted'), 'null') not in ('boolean', 'null')
+            or coalesce(jsonb_typeof(r.item -> 'is_bounce'), 'null') not in ('boolean', 'null')
     ) then
         perform private.refuse(
             'PT400', 'A result has no id of a mail, or another part of it is wrong', '{"argument": "p_results"}',
-            'An outcome is sent, retry, failed or unknown; retry_seconds is a whole number, is_counted true or false.');
+            'An outcome is sent, retry, failed or unknown; retry_seconds is a whole number, is_counted and is_bounce are '
+            'true or false.');
     end if;
+    return array(
+        select (r.item ->> 'id')::uuid from jsonb_array_elements(p_results) as r (item)
+        where r.item ->> 'outcome' = 'failed' and (r.item ->> 'is_bounce')::boolean
+    );
 end;
 $$;
 
@@ -609,10 +616,17 @@ set jit = off
 as $$
 declare
     c_most_attempts constant integer := 8;
+    v_bounced constant uuid[] := private.check_email_results(p_lease_token, p_results);
     v_ids uuid[];
     v_running_campaigns uuid[];
 begin
-    perform private.check_email_results(p_lease_token, p_results);
+    if v_bounced <> '{}' then
+        -- Whom the suppressions will name, before any mail is locked.
+        perform p.id from public.profiles as p
+        where p.email in (select lower(l.recipient) from public.email_logs as l where l.id = any (v_bounced))
+        order by p.id
+        for key share;
+    end if;
     v_running_campaigns := private.hold_campaigns(array(
         select (r.item ->> 'id')::uuid from jsonb_array_elements(p_results) as r (item)
         where r.item ->> 'outcome' = 'retry'));
@@ -661,6 +675,14 @@ begin
         lease_expires_at = null
     from results as r
     where l.id = r.id and l.status in ('sending', 'unknown');
+
+    -- As after a bounce that an event tells of.
+    insert into public.email_suppressions (email, reason, detail)
+    select distinct on (lower(l.recipient)) lower(l.recipient), 'bounce', l.error
+    from public.email_logs as l
+    where l.id = any (v_ids) and l.id = any (v_bounced) and l.status = 'failed'
+    order by lower(l.recipient)
+    on conflict (email, reason) do nothing;
 
     -- An event was quicker.
     update public.email_logs as l
@@ -769,9 +791,9 @@ end;
 $$;
 
 comment on function public.settle_emails(uuid, jsonb) is
-'Says what became of claimed mails: [{id, outcome, message_id, error, retry_seconds, is_counted}]. outcome: sent, '
-'failed (for good), unknown (nobody knows whether it was accepted), or retry: queued again after a growing delay, at '
-'least retry_seconds, failed after 8 times. With is_counted false, for trouble that is not the mail''s, a retry waits '
+'Says what became of claimed mails: [{id, outcome, message_id, error, retry_seconds, is_counted, is_bounce}]. outcome: '
+'sent, failed (for good; with is_bounce the address is suppressed), unknown (nobody knows whether it was accepted), or '
+'retry: queued again after a growing delay, at least retry_seconds, failed after 8 times. With is_counted false, for trouble that is not the mail''s, a retry waits '
 'only retry_seconds and does not count. Returns how many of the mails are this lease''s: the others changed hands and '
 'stay as they are. Safe to repeat, and news even when the lease is over. Error: 400 bad argument.';
 revoke execute on function public.settle_emails(uuid, jsonb) from public;

@@ -320,6 +320,23 @@ def test_trouble_that_is_not_the_mails_does_not_count(people: People, db: Connec
     assert len(claim(people)) == 1, "a repeated settlement changes nothing"
 
 
+def test_an_address_that_takes_no_mail_is_suppressed_as_after_a_bounce(people: People, db: Connection) -> None:
+    gone, refused_once, stranger = people.new(), people.new(), people.new()
+    for user in (gone, refused_once, stranger):
+        queue(db, user)
+    rows = {row["user_id"]: row for row in claim(people)}
+    for _ in range(2):
+        settle(people, rows[gone.id], "failed", error="550 5.1.1 unknown", is_bounce=True)
+    settle(people, rows[refused_once.id], "failed", error="550 5.2.1 disabled")
+    settle(people, rows[stranger.id] | {"lease_token": uuid4()}, "failed", error="550 5.1.1", is_bounce=True)
+    found = db.execute(
+        "select email, user_id, reason, detail from public.email_suppressions where email = any(%s)",
+        ([gone.email, refused_once.email, stranger.email],),
+    ).fetchall()
+    assert found == [{"email": gone.email, "user_id": gone.id, "reason": "bounce", "detail": "550 5.1.1 unknown"}]
+    assert (queue(db, gone, "credits_low"), queue(db, gone, "receipt") is None) == (None, False)
+
+
 def test_a_lease_that_ends_leaves_a_mail_unknown_and_late_news_resolves_it(people: People, db: Connection) -> None:
     for outcome, status in (("sent", "sent"), ("failed", "failed"), ("retry", "queued"), ("unknown", "unknown")):
         row = sending(people, db)
@@ -372,7 +389,8 @@ def test_one_settlement_settles_many(people: People, db: Connection) -> None:
         {}, {"id": "x", "outcome": "sent"}, {"id": str(uuid4())}, {"id": str(uuid4()), "outcome": "delivered"},
         {"id": str(uuid4()), "outcome": "retry", "retry_seconds": -1},
         {"id": str(uuid4()), "outcome": "retry", "retry_seconds": "soon"},
-        {"id": str(uuid4()), "outcome": "retry", "is_counted": "yes"}, [],
+        {"id": str(uuid4()), "outcome": "retry", "is_counted": "yes"},
+        {"id": str(uuid4()), "outcome": "failed", "is_bounce": 1}, [],
     ],
 )  # fmt: skip
 def test_a_wrong_result_is_refused(people: People, result: Any) -> None:

@@ -125,6 +125,8 @@ def test_a_mail_that_nobody_sends_asks_for_a_sender(dtf: Operator, person: Perso
             (status, email_id),
         )
         assert advice in found(dtf, "Mails")["advice"]
+    db.execute("update public.email_logs set status = 'queued', error = '550 5.4.5 Quota' where id = %s", (email_id,))
+    assert "One that was tried: 550 5.4.5 Quota" in found(dtf, "Mails")["message"]
     db.execute("delete from public.email_logs where id = %s", (email_id,))
     assert found(dtf, "Mails")["verdict"] == "ok"
 

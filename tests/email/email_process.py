@@ -84,3 +84,7 @@ class EmailProcess:
     def health(self) -> httpx.Response:
         """Ask whether it is well."""
         return httpx.get(f"{self.url}/healthz", timeout=10)
+
+    def metrics(self) -> str:
+        """What Prometheus gets."""
+        return httpx.get(f"{self.url}/metrics", timeout=10).text

@@ -33,6 +33,8 @@ class Fault:
     delay: float = 0
     """Seconds until the answer."""
     accepted: bool = False
+    about: str | None = None
+    """What of the request the errors are about."""
     cut_after: int | None = None
     """Bytes of the answer after which the connection ends."""
 
@@ -41,7 +43,8 @@ class Fault:
         """The answer of an error as SendGrid writes it."""
         if not self.errors:
             return b""
-        return json.dumps({"errors": [{"message": text, "field": None, "help": None} for text in self.errors]}).encode()
+        errors = [{"message": text, "field": self.about, "help": None} for text in self.errors]
+        return json.dumps({"errors": errors}).encode()
 
 
 SLOW = Fault(delay=1, accepted=True)

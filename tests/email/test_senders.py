@@ -128,7 +128,6 @@ def test_a_dynamic_template_gets_the_data(double: SendGridDouble) -> None:
 @pytest.mark.parametrize(
     ("status", "outcome", "trouble", "is_counted"),
     [
-        (400, Outcome.FAILED, None, True),
         (413, Outcome.FAILED, None, True),
         (302, Outcome.RETRY, Trouble.REFUSED, False),
         (401, Outcome.RETRY, Trouble.REFUSED, False),
@@ -149,6 +148,17 @@ def test_an_error_is_final_passes_or_is_none_of_the_mail(
     answer = sendgrid(double).pack(mail())()
     assert (answer.outcome, answer.trouble, answer.is_counted) == (outcome, trouble, is_counted)
     assert answer.error == f"SendGrid answered {status}: One thing. Another."
+
+
+def test_what_only_one_mail_has_fails_it_and_what_all_may_have_is_tried_again(double: SendGridDouble) -> None:
+    double.faulty(Fault(400, ("Does not contain a valid address.",), about="personalizations.0.to.0.email"))
+    assert sendgrid(double).pack(mail())() == Answer(
+        Outcome.FAILED, error="SendGrid answered 400: personalizations.0.to.0.email: Does not contain a valid address."
+    )
+    for fault in (Fault(400, ("Unknown template.",), about="template_id"), Fault(400), Fault(422, ("No.",))):
+        double.faulty(fault)
+        answer = sendgrid(double).pack(mail())()
+        assert (answer.outcome, answer.trouble, answer.doubt) == (Outcome.RETRY, None, Trouble.REFUSED)
 
 
 @pytest.mark.parametrize("body", [b"", b"<h1>Bad</h1>", b"[]", b'{"errors": [1]}', b'{"errors": [{"message": null}]}'])

@@ -4,6 +4,7 @@ import asyncio
 import email
 import email.policy
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +22,7 @@ from tests.email.test_senders import RECIPIENT, mail, settings
 
 
 class MailServer:
-    """Keeps what it accepts; `replies` are what it says to a command instead."""
+    """Keeps what it accepts; `replies` are what it says to a command instead, or to RCPT of an address."""
 
     def __init__(self) -> None:
         self.accepted: list[Envelope] = []
@@ -41,7 +42,7 @@ class MailServer:
         self, _: SMTP, __: Session, envelope: Envelope, address: str, ___: list[str]
     ) -> str:
         envelope.rcpt_tos.append(address)
-        return self.replies.get("RCPT", "250 OK")
+        return self.replies.get(address, self.replies.get("RCPT", "250 OK"))
 
     async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:  # noqa: N802
         reply = self.replies.get("DATA", "250 OK")
@@ -129,26 +130,93 @@ def test_a_mail_arrives_with_both_texts_and_the_button_to_unsubscribe(server: Ma
     assert html.get_content().strip() == "<p>Thänk you</p>"
 
 
+FAILS = Answer(Outcome.FAILED)
+BOUNCES = Answer(Outcome.FAILED, is_bounce=True)
+WAITS = Answer(Outcome.RETRY)
+MAY_BE_OURS = Answer(Outcome.RETRY, doubt=Trouble.REFUSED)
+MAY_PASS = Answer(Outcome.RETRY, doubt=Trouble.UNAVAILABLE)
+OURS = Answer(Outcome.RETRY, trouble=Trouble.REFUSED, is_counted=False)
+PASSES = Answer(Outcome.RETRY, trouble=Trouble.UNAVAILABLE, is_counted=False)
+
+
 @pytest.mark.parametrize(
-    ("command", "reply", "outcome", "trouble"),
+    ("command", "reply", "meant"),
     [
-        ("MAIL", "550 sender not allowed", Outcome.RETRY, Trouble.REFUSED),
-        ("MAIL", "451 later", Outcome.RETRY, None),
-        ("RCPT", "550 no such user", Outcome.FAILED, None),
-        ("RCPT", "450 mailbox busy", Outcome.RETRY, None),
-        ("RCPT", "421 closing", Outcome.RETRY, Trouble.UNAVAILABLE),
-        ("DATA", "554 spam", Outcome.FAILED, None),
-        ("DATA", "452 disk full", Outcome.RETRY, None),
+        # Before a recipient was named.
+        ("MAIL", "550 sender not allowed", OURS),
+        ("MAIL", "530 5.7.0 Authentication Required. - gsmtp", OURS),
+        ("MAIL", "451 later", PASSES),
+        ("MAIL", "452 4.3.1 Insufficient system storage", PASSES),
+        # The relay's own quota and what it thinks of us.
+        ("RCPT", "550 5.4.5 Daily user sending quota exceeded. s5sm12197523qke.120 - gsmtp", OURS),
+        ("DATA", "550 5.4.5 Daily user sending quota exceeded", OURS),
+        ("RCPT", "550 5.1.8 <hello@example.test>: Sender address rejected: Domain not found", OURS),
+        ("RCPT", "530 Must issue a STARTTLS command first", OURS),
+        ("RCPT", "554 5.7.13 user account disabled", OURS),
+        ("DATA", "550-5.7.26 This mail is unauthenticated\r\n550 5.7.26 and so on", OURS),
+        ("RCPT", "452 4.5.3 rate limit exceeded", PASSES),
+        ("DATA", "452 4.3.1 Insufficient system resources", PASSES),
+        ("RCPT", "421 4.7.0 Try again later, closing connection", PASSES),
+        # Either, until others meet it too.
+        ("RCPT", "550 5.1.90 Your message can't be sent because you've reached your daily limit", MAY_BE_OURS),
+        ("DATA", "554 5.7.1 Account suspended", MAY_BE_OURS),
+        ("DATA", "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException", MAY_BE_OURS),
+        ("DATA", "554 spam", MAY_BE_OURS),
+        ("RCPT", "550 no such user", MAY_BE_OURS),
+        ("RCPT", "550 [5.1.1.1] blocked", MAY_BE_OURS),
+        ("RCPT", "451 4.7.1 Greylisted for 5 minutes", MAY_PASS),
+        ("RCPT", "450 mailbox busy", MAY_PASS),
+        ("DATA", "452 disk full", MAY_PASS),
+        # The recipient's, or the mail's.
+        ("RCPT", "550 5.1.1 <ada@example.test>: user does not exist", BOUNCES),
+        ("RCPT", "550 #5.1.1 no such user", BOUNCES),
+        ("RCPT", "550-5.1.1 The email account that you tried to reach\r\n550 5.1.1 does not exist.", BOUNCES),
+        ("RCPT", "553 5.1.2 not a valid RFC-5321 address", BOUNCES),
+        ("RCPT", "501 5.1.3 Invalid address", BOUNCES),
+        ("RCPT", "556 5.1.10 Recipient address has null MX", BOUNCES),
+        ("DATA", "550 5.1.1 user unknown", BOUNCES),
+        ("RCPT", "550 5.2.1 The user you are trying to contact is receiving mail at a rate", FAILS),
+        ("DATA", "552 5.3.4 Message too big for system", FAILS),
+        ("RCPT", "552 5.2.2 user is overquota", WAITS),
+        ("RCPT", "552 5.1.1 recipient overquota", WAITS),
+        ("RCPT", "452 4.2.2 The email account that you tried to reach is over quota", WAITS),
+        ("RCPT", "450 4.1.1 unverified address: Address verification in progress", WAITS),
     ],
 )
-def test_a_refusal_is_final_passes_or_is_none_of_the_mail(
-    server: MailServer, address: str, command: str, reply: str, outcome: Outcome, trouble: Trouble | None
+def test_the_enhanced_code_tells_whose_fault_a_refusal_is(
+    server: MailServer, address: str, command: str, reply: str, meant: Answer
 ) -> None:
     server.replies[command] = reply
     answer = send(address)
-    assert (answer.outcome, answer.trouble) == (outcome, trouble)
-    assert reply in str(answer.error)
+    assert replace(answer, error=None) == meant
+    assert reply.splitlines()[-1][4:] in str(answer.error)
     assert not server.accepted
+
+
+def test_an_answer_after_the_mail_that_cannot_be_read_leaves_it_unknown(server: MailServer, address: str) -> None:
+    server.replies["DATA"] = "Thank you"
+    assert send(address).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("greeting", "trouble"),
+    [("554 5.7.1 blocked", Trouble.REFUSED), ("421 too many connections", Trouble.UNAVAILABLE)],
+)
+def test_a_server_that_sends_us_away_at_the_door(greeting: str, trouble: Trouble) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(f"{greeting}\r\n".encode())
+                connection.recv(100)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        answer = send(f"127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert (answer.outcome, answer.trouble, answer.is_counted) == (Outcome.RETRY, trouble, False)
+    assert greeting in str(answer.error)
 
 
 def test_a_strange_farewell_does_not_undo_a_mail(server: MailServer, address: str) -> None:
@@ -176,6 +244,12 @@ def test_the_password_of_the_address_is_used_and_a_wrong_one_pauses(server: Mail
     def check(_: SMTP, __: Session, ___: Envelope, ____: str, data: Any) -> AuthResult:
         return AuthResult(success=(data.login, data.password) == (b"ada@x", b"p/w"), handled=False)
 
+    def waits(*_: object) -> AuthResult:
+        return AuthResult(success=False, handled=False, message="454 4.7.0 Temporary authentication failure")
+
+    with serving(server, authenticator=waits, auth_required=True, auth_require_tls=False) as address:
+        later = send(address, credentials="ada:secret@")
+    assert (later.outcome, later.trouble) == (Outcome.RETRY, Trouble.UNAVAILABLE)
     with serving(server, authenticator=check, auth_required=True, auth_require_tls=False) as address:
         assert send(address, credentials="ada%40x:p%2Fw@").outcome is Outcome.SENT
         wrong = send(address, credentials="ada%40x:other@")
