@@ -27,7 +27,7 @@ export const OPERATIONS = {
   background_removal: {
     name: "Remove background",
     done: () => "Cut out",
-    about: "Makes the background of flat art transparent. A photo is refused, and costs nothing.",
+    about: "Makes the background transparent. Of a photo you get a draft to look at; what cannot be cut out costs nothing.",
     options: [
       {
         name: "holes",

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 
 from services.images.engines.background import remove_background
+from services.images.engines.cutout.surface import fit_surface
 from services.images.engines.upscale import upscale
 from services.images.engines.vectorize import trace
 from tests.benchmarks.measure import Figure, Progress, in_turn
@@ -23,7 +24,7 @@ WHITE = (255, 255, 255)
 
 CASES: dict[str, tuple[int, dict[str, Any], Callable[[Any], Any]]] = {
     "upscale": (512, {"scale": 4}, lambda pixels: upscale(pixels, 4, "art", "none")),
-    "background_removal": (1024, {}, lambda pixels: remove_background(pixels, lossy=False)),
+    "background_removal": (1024, {}, lambda pixels: remove_background(pixels, fit_surface(pixels, False), lossy=False)),
     "vectorize": (1024, {}, lambda pixels: trace(pixels, None, "medium", lossy=False)),
 }
 

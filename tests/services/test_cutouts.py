@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage import data
 
-from services.images.engines import EngineResult
+from services.images.engines import EngineResult, EngineSettings, build_engine
 from tests.cutouts.case import RIGHT
 from tests.cutouts.handed import handed_cases
-from tests.services.art import Pixels, decode_png
-from tests.services.engine_support import run
+from tests.services.art import Pixels, decode_png, encode
+from tests.services.engine_support import refusal, run
 
 
 @lru_cache(maxsize=32)
@@ -37,6 +39,7 @@ def test_outlines_that_touch_a_ground_of_their_color_are_doubted_aloud() -> None
     assert result.confidence is not None
     assert result.confidence < 0.5
     assert "hardly differs from the background" in result.warnings[0]
+    assert "black outlines" in " ".join(result.warnings)
 
 
 def test_each_enclosed_area_that_stays_is_named_with_its_place() -> None:
@@ -51,3 +54,24 @@ def test_of_a_shadow_no_opaque_grey_is_left(name: str) -> None:
     assert (cut_out[..., 3][beyond] > 128).mean() < 0.001
     assert np.median(cut_out[..., 3][beyond]) == 0
     assert "shadow was removed" in result.warnings[0]
+
+
+def test_a_photo_comes_back_as_a_draft_that_says_so() -> None:
+    result = run("background_removal", encode(data.coffee(), "JPEG", quality=90))  # type: ignore[no-untyped-call]
+    alpha = decode_png(result.data)[..., 3]
+    assert result.details["method"] == "network"
+    assert result.confidence is not None
+    assert 0.3 < result.confidence < 0.9
+    assert "a draft" in result.warnings[0]
+    # The cup and its saucer, none of the table.
+    assert (alpha[200, 300], alpha[20, 20], alpha[380, 560]) == (255, 0, 0)
+
+
+def test_where_nothing_stands_out_a_photo_is_refused() -> None:
+    grass = encode(data.grass(), "JPEG", quality=90)  # type: ignore[no-untyped-call]
+    assert "nothing stands out of it" in refusal("background_removal", grass).message
+
+
+def test_a_model_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(RuntimeError, match="BACKGROUND_MODEL"):
+        build_engine("background_removal", EngineSettings(background_model=Path("missing.onnx")))

@@ -32,8 +32,9 @@ def test_drawn_art_is_cut_out_along_its_outline(
     cut_out, truth = decode_png(result.data), badge(1024)
     assert overlap(truth[..., 3] >= 128, cut_out[..., 3] >= 128) >= 0.99
     assert result.confidence is not None
-    assert result.confidence >= 0.95
-    assert result.warnings == ()
+    # Black outlines of the artwork would not be seen on black.
+    assert result.confidence >= (0.8 if background == BLACK else 0.95)
+    assert bool(result.warnings) == (background == BLACK)
 
 
 @pytest.mark.parametrize("garment", [WHITE, BLACK, (255, 0, 255)])

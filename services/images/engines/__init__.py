@@ -71,7 +71,7 @@ def build_engine(operation_type: str, settings: EngineSettings) -> Engine:
         case "background_removal":
             from services.images.engines.background import SurfaceKeyEngine
 
-            return SurfaceKeyEngine()
+            return SurfaceKeyEngine(settings.background_model)
         case "vectorize":
             from services.images.engines.vectorize import VtracerEngine
 

@@ -1,4 +1,4 @@
-"""Background removal for artwork on a smooth ground, without a model.
+"""Background removal: artwork on a smooth ground by its colours, photos by a network, as drafts.
 
 The ground is a surface fitted to the picture's border: a plain colour, a gradient, a vignette, paper. What is reached
 from the border along it is ground; so are soft shadows on it and what holes show of it. Pixels along the edges are
@@ -8,6 +8,7 @@ mixtures of artwork and ground and are taken apart again, so that no fringe of t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from services.images.engines.base import JSON, EngineError, EngineResult
 from services.images.engines.cutout.holes import Enclosed, decide_holes
 from services.images.engines.cutout.key import Holes, measure_distance, reached_from_border
 from services.images.engines.cutout.matte import lay_shadow, unmix
+from services.images.engines.cutout.network import Draft, draft, load
 from services.images.engines.cutout.shade import find_shade
 from services.images.engines.cutout.specks import find_specks
 from services.images.engines.cutout.surface import Surface, fit_surface
@@ -26,14 +28,19 @@ from services.images.engines.options import BackgroundRemovalOptions
 
 Shadows: TypeAlias = Literal["removed", "soft", "kept"]
 
-# Share of the border that must lie on one smooth surface. Measured: artwork .75 to 1, photos below .5.
+# Share of the border that must lie on one smooth surface. Measured: artwork .75 to 1, most photos below .5.
 MIN_BORDER_SHARE = 0.6
+# A photo may have a smooth border, too, though never quite: below this share, and with so much spread (CIE76), the
+# network is asked where the colours leave doubts.
+_PHOTO_BORDER_SHARE, _PHOTO_SPREAD, _DOUBTS = 0.85, 0.5, 0.5
+# A network's draft that is good for nothing: unsure, or nearly the whole picture.
+_LEAST_DRAFT, _MOST_DRAFT_BORDER = 0.12, 0.4
 
 # A picture with at least this share of see-through pixels has had its background removed already.
 _ALREADY_CUT_OUT_SHARE = 0.01
 
 # From here on, a person should look at it.
-_WEAK_OUTLINE, _UNDECIDED, _SHADED = 0.02, 0.02, 0.002
+_WEAK_OUTLINE, _SOFT_OUTLINE, _UNDECIDED, _SHADED = 0.02, 0.1, 0.02, 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,13 @@ class SurfaceKeyEngine:
     operation_type = "background_removal"
     options_model = BackgroundRemovalOptions
 
+    def __init__(self, model: Path | None = None) -> None:
+        """Use the network in the file `model` for photos, or the small one that is installed.
+
+        Raises RuntimeError when it is not there.
+        """
+        self._network = load(model)
+
     def run(self, source: bytes | None, options: BackgroundRemovalOptions) -> EngineResult:
         """Cut the artwork out; the result is a PNG with alpha at 300 DPI.
 
@@ -72,9 +86,27 @@ class SurfaceKeyEngine:
                 ),
                 details={"background": None},
             )
-        cut_out = remove_background(
-            picture.pixels, lossy=picture.lossy, tolerance=options.tolerance, holes=options.holes
-        )
+        colors = np.ascontiguousarray(picture.pixels[..., :3])
+        surface = fit_surface(colors, picture.lossy)
+        cut_out: CutOut | None = None
+        if surface.share >= MIN_BORDER_SHARE:
+            cut_out = remove_background(
+                picture.pixels, surface, lossy=picture.lossy, tolerance=options.tolerance, holes=options.holes
+            )
+        may_be_photo = surface.share < _PHOTO_BORDER_SHARE and surface.spread > _PHOTO_SPREAD
+        unsure = cut_out is None or (may_be_photo and cut_out.confidence < _DOUBTS)
+        photo = draft(colors, self._network) if unsure else None
+        if photo is not None and (photo.confidence < _LEAST_DRAFT or photo.border > _MOST_DRAFT_BORDER):
+            photo = None
+        if photo is not None and (cut_out is None or photo.confidence > cut_out.confidence):
+            return _draft_result(picture, photo)
+        if cut_out is None:
+            raise EngineError(
+                f"The picture has no smooth background: only {surface.share:.0%} of its border is of one colour or "
+                "gradient. It looks like a photo, and nothing stands out of it clearly enough to be cut out. Upload "
+                "artwork on a plain background, a photo with its subject whole and clear of the edges, or crop away a "
+                "frame; other photos need a background removal service."
+            )
         return png_result(
             cut_out.pixels,
             confidence=round(cut_out.confidence, 3),
@@ -85,28 +117,22 @@ class SurfaceKeyEngine:
 
 def remove_background(
     pixels: Pixels,
+    surface: Surface,
     *,
     lossy: bool,
     tolerance: float | None = None,
     holes: Holes = "auto",
     shadows: Shadows = "removed",
 ) -> CutOut:
-    """Make the background of RGB or RGBA pixels transparent.
+    """Make the background, which lies on `surface`, of RGB or RGBA pixels transparent.
 
-    `tolerance` is a CIE76 colour distance, measured on the ground where it is None. Raises EngineError when the border
-    does not lie on a smooth surface or when nothing but background is there.
+    `tolerance` is a CIE76 colour distance, measured on the ground where it is None. Raises EngineError when nothing but
+    background is there.
     """
     colors = np.ascontiguousarray(pixels[..., :3])
-    surface = fit_surface(colors, lossy)
-    if surface.share < MIN_BORDER_SHARE:
-        raise EngineError(
-            f"The picture has no smooth background: only {surface.share:.0%} of its border is of one colour or "
-            "gradient, so it looks like a photo. Upload artwork on a plain background or crop away a frame; "
-            "photos need a background removal service."
-        )
     distance = measure_distance(colors, surface, tolerance, lossy)
     outside = reached_from_border(distance.close)
-    shade = find_shade(colors, surface, outside, lossy)
+    shade = find_shade(colors, surface, outside & distance.is_plain, lossy)
     if shade is not None:
         surface = surface.under(shade.light)
         distance = measure_distance(colors, surface, tolerance, lossy)
@@ -125,7 +151,7 @@ def remove_background(
     evidence = gather(
         cut_out,
         surface,
-        tolerance=distance.tolerance,
+        distance,
         undecided=enclosed.undecided,
         shade=None if shade is None else shade.mask,
         lossy=lossy,
@@ -147,6 +173,16 @@ def _warnings(cut_out: CutOut, holes: Holes) -> tuple[str, ...]:
             f"Look at the outline: {max(evidence.weak, 0.01):.0%} of it hardly differs from the background beside it, "
             "so parts of the artwork may be missing, or parts of the background left."
         )
+    if evidence.is_black:
+        words.append(
+            "The background is black: look whether the artwork had black outlines or parts at its edge, which cannot "
+            "be told from it."
+        )
+    if evidence.soft > _SOFT_OUTLINE:
+        words.append(
+            f"Look for a halo: {evidence.soft:.0%} of the outline has no edge in the picture, so part of a shadow or "
+            "glow may have been kept."
+        )
     if enclosed.kept_count:
         places = ", ".join(f"{w} x {h} px at {x}, {y}" for x, y, w, h in enclosed.kept)
         more = "" if enclosed.kept_count <= len(enclosed.kept) else " and more"
@@ -166,10 +202,33 @@ def _warnings(cut_out: CutOut, holes: Holes) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _draft_result(picture: Picture, photo: Draft) -> EngineResult:
+    pixels = photo.pixels
+    if picture.has_alpha:
+        pixels[..., 3] = np.minimum(pixels[..., 3], picture.pixels[..., 3])
+    return png_result(
+        pixels,
+        confidence=round(photo.confidence, 3),
+        warnings=(
+            *picture.warnings,
+            "The picture looks like a photo. What stands out of it was cut out as a draft: look at the outline before "
+            "it is printed.",
+        ),
+        details={
+            "method": "network",
+            "background": None,
+            "removed_share": round(1 - photo.share, 4),
+            "agreement": round(photo.agreement, 4),
+            "vague_share": round(photo.vague, 4),
+        },
+    )
+
+
 def _details(cut_out: CutOut) -> dict[str, JSON]:
     first = cut_out.surface.rgb[0, 0] if cut_out.surface.is_flat else np.median(cut_out.surface.rgb, axis=(0, 1))
     evidence = cut_out.evidence
     return {
+        "method": "surface",
         "background": "#{:02x}{:02x}{:02x}".format(*(int(value) for value in np.rint(first))),
         "even": cut_out.surface.is_flat,
         "tolerance": round(cut_out.tolerance, 2),

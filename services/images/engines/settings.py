@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
@@ -13,6 +14,10 @@ class EngineSettings(BaseSettings):
 
     engine_threads: int = Field(default=1, ge=1, le=64)
     """Threads of one engine. One per process keeps several child processes from fighting for cores."""
+
+    background_model: Path | None = None
+    """An ONNX file of U-2-Net, ISNet or BiRefNet for photos, in place of the small network that is installed. Needs
+    onnxruntime."""
 
     openai_api_key: SecretStr | None = None
     """Switches `generate` to OpenAI when set."""

@@ -46,6 +46,11 @@ class Distance:
         """What has the ground's colour."""
         return np.asarray(self.steps <= self.limit, dtype=bool)
 
+    @property
+    def is_plain(self) -> Mask:
+        """What has it without allowance for coding noise beside edges."""
+        return np.asarray(self.steps <= round((self.tolerance + 0.5) * STEPS), dtype=bool)
+
 
 def measure_distance(colors: Pixels, surface: Surface, tolerance: float | None, lossy: bool) -> Distance:
     """Distance of RGB pixels from a surface. `tolerance` (CIE76) is measured where it is None."""

@@ -41,7 +41,8 @@ def find_shade(colors: Pixels, surface: Surface, outside: Mask, lossy: bool) -> 
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     if min(size) < 16:
         return None
-    picture = cv2.resize(colors, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(colors, size, interpolation=cv2.INTER_AREA)
+    picture = (cv2.medianBlur(small, 5) if lossy else small).astype(np.float32)
     ground = surface.rgb[:1, :1] if surface.is_flat else cv2.resize(surface.rgb, size)
     if ground.max(axis=2).min() < _DIMMEST_GROUND:
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from services.images.engines.cutout.key import STEPS, Distance
 from services.images.engines.cutout.surface import Doubles, Floats, Mask, Surface, border_of, components, to_lab
 from services.images.engines.decode import Pixels
 
@@ -14,41 +15,46 @@ SEEN_DIFFERENCE = 8.0
 """CIEDE2000 from which an outline can be told from the ground beside it."""
 
 _SAMPLES = 8000
-_WORK_SIDE = 512
-_PURE = 6  # levels from white or black within which the ground has a colour that artwork has, too
-_INLET = 9  # px of the reduced picture
+_STRONG = 20.0  # CIE76
+# An edge rises by so much (CIE76), and by that share of its height, within a px for each so many of the picture's side.
+_LEAST_STEP, _LEAST_RISE, _EDGE_SHARE = 6.0, 0.5, 500
+_MOST, _LEAST = 0.97, 0.03
+# Drawings have black outlines, of which nothing is left to be seen on black.
+_BLACK, _MOST_ON_BLACK = 12, 0.85
+# Grey artwork may have gone with the shadow.
+_MOST_SHADED = 0.89
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What speaks for and against a cut-out; shares are of 1.
 
-    `weak`: of the outline, what can hardly be told from the ground. `doubtful`: of the artwork, parts whose outline is
-    mostly weak. `border`: of the border, what lies on the ground. `undecided`: enclosed areas that are a guess, as a
-    share of the artwork. `inlets`: narrow bays of the ground in the artwork, as a share of it. `cut_off`: of the
-    border, what is artwork. `shaded`: of the picture, what was taken for a shadow. `spread`: CIE76 by which the ground
-    leaves its surface. `pure`: whether the ground is white or black.
+    `weak`: of the outline, what can hardly be told from the ground. `soft`: of the outline, where there is no edge in
+    the picture, as around a halo. `doubtful`: of the artwork, parts whose outline is mostly weak. `border`: of the
+    border, what lies on the ground. `undecided`: enclosed areas that are a guess, as a share of the artwork. `cut_off`:
+    of the border, what is artwork. `shaded`: of the picture, what was taken for a shadow. `spread`: CIE76 by which the
+    ground leaves its surface. `is_black`: whether the ground is.
     """
 
     weak: float
+    soft: float
     doubtful: float
     border: float
     undecided: float
-    inlets: float
     cut_off: float
     shaded: float
     spread: float
     tolerance: float
     degree: int
-    pure: bool
+    is_black: bool
     lossy: bool
 
 
 def gather(
     pixels: Pixels,
     surface: Surface,
+    distance: Distance,
     *,
-    tolerance: float,
     undecided: int,
     shade: Mask | None,
     lossy: bool,
@@ -56,74 +62,67 @@ def gather(
     """Look at a cut-out (RGBA) on the ground that was removed."""
     artwork = pixels[..., 3] >= 128
     area = max(int(artwork.sum()), 1)
-    weak, doubtful = _outline(pixels, artwork, surface)
-    first = surface.rgb[0, 0]
-    is_pure = surface.is_flat and bool((first >= 255 - _PURE).all() or (first <= _PURE).all())
+    weak, soft, doubtful = _outline(pixels, artwork, surface, distance)
     return Evidence(
         weak=weak,
+        soft=soft,
         doubtful=doubtful,
         border=surface.share,
         undecided=undecided / area,
-        inlets=_inlets(artwork),
         cut_off=float(border_of(artwork).mean()),
         shaded=0.0 if shade is None else float(shade.mean()),
         spread=surface.spread,
-        tolerance=tolerance,
+        tolerance=distance.tolerance,
         degree=surface.degree,
-        pure=is_pure,
+        is_black=surface.is_flat and bool((surface.rgb[0, 0] <= _BLACK).all()),
         lossy=lossy,
     )
 
 
-def _outline(pixels: Pixels, artwork: Mask, surface: Surface) -> tuple[float, float]:
-    """Share of the outline that is weak, and share of the artwork in parts whose outline mostly is."""
+def _outline(pixels: Pixels, artwork: Mask, surface: Surface, distance: Distance) -> tuple[float, float, float]:
+    """Shares of the outline that are weak and soft, and share of the artwork in parts whose outline mostly is weak."""
     # The picture's own rim is no outline.
     inner = cv2.erode(artwork.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1)
     outline = artwork & (inner == 0)
     number = int(outline.sum())
     if number == 0:
-        return 1.0, 1.0
+        return 1.0, 1.0, 1.0
     parts, stats = components(artwork, 8)
     where = parts[outline]
     step = max(number // _SAMPLES, 1)
     art = to_lab(pixels[outline][::step, :3])
     ground = to_lab(surface.rgb_at(outline)[::step])
-    is_weak = difference(art, ground) < SEEN_DIFFERENCE
+    side = 2 * max(round(max(artwork.shape) / _EDGE_SHARE), 2) + 1
+    around = np.ones((side, side), np.uint8)
+    highest = cv2.dilate(distance.steps, around)[outline][::step].astype(np.int64)
+    lowest = cv2.erode(distance.steps, around)[outline][::step].astype(np.int64)
+    # Coding mixes the colours along an outline: what is near it counts, too.
+    is_weak = (difference(art, ground) < SEEN_DIFFERENCE) & (highest < _STRONG * STEPS)
+    is_soft = highest - lowest < np.maximum(_LEAST_STEP * STEPS, _LEAST_RISE * highest)
     where = where[::step]
     seen = np.bincount(where, minlength=len(stats))
     mostly = (np.bincount(where, is_weak, len(stats)) > 0.5 * np.maximum(seen, 1)) & (seen > 0)
     area = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
     area[0] = 0
-    return float(is_weak.mean()), float(area[mostly].sum() / max(area.sum(), 1))
-
-
-def _inlets(artwork: Mask) -> float:
-    height, width = artwork.shape
-    scale = min(_WORK_SIDE / max(height, width), 1)
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    small = cv2.resize(artwork.astype(np.uint8), size, interpolation=cv2.INTER_AREA)
-    # A margin, so that artwork at the border does not close against it.
-    small = cv2.copyMakeBorder(small, _INLET, _INLET, _INLET, _INLET, cv2.BORDER_CONSTANT, value=0)
-    closed = cv2.morphologyEx(small, cv2.MORPH_CLOSE, np.ones((_INLET, _INLET), np.uint8))
-    return float((closed.sum() - small.sum()) / max(int(small.sum()), 1))
+    return float(is_weak.mean()), float(is_soft.mean()), float(area[mostly].sum() / max(area.sum(), 1))
 
 
 def confidence(seen: Evidence) -> float:
     """How likely the cut-out is right (0..1)."""
     doubts = [
         2.5 * max(seen.weak - 0.01, 0),
+        1.5 * max(seen.soft - 0.03, 0),
         3.0 * seen.doubtful,
         2.0 * max(0.95 - seen.border - seen.cut_off, 0),
         min(3.0 * max(seen.undecided - 0.02, 0), 0.4),
         0.5 * seen.cut_off,
-        min(2.0 * seen.shaded, 0.3),
-        (2.0 * min(seen.inlets, 0.3)) if seen.pure else 0.0,
-        0.1 * max(seen.tolerance - 4, 0),
+        0.5 * seen.shaded,
+        0.1 * max(seen.tolerance - 7, 0),
     ]
-    trust = 0.97
+    trust = _MOST_ON_BLACK if seen.is_black else _MOST_SHADED if seen.shaded else _MOST
     for doubt in doubts:
         trust *= 1 - min(doubt, 1)
-    return trust
+    return max(trust, _LEAST)
 
 
 def difference(first: Floats, second: Floats) -> Doubles:
