@@ -2,7 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench matrix lint format types install lock clean
+# The commands in .venv name the folder that they were made in: a checkout that was moved is installed anew.
+MOVED := $(shell grep -sqF " $$(pwd -P)/.venv" .venv/pyvenv.cfg || echo moved)
+
+.PHONY: demo test bench matrix lint format types install moved lock clean
 
 demo: install ## Everything in one go: sign up and its mail, upload, four operations, the ledger
 	$(BIN)/dtf demo
@@ -32,11 +35,12 @@ types: install ## Renew clients/database.types.ts after a change of the migratio
 install: .venv/installed
 	@$(BIN)/python -m services.images.weights
 
-.venv/installed: requirements.lock pyproject.toml package-lock.json
+.venv/installed: requirements.lock pyproject.toml package-lock.json $(MOVED)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: its module ensurepip is missing. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "Installing into this folder, once: about a minute and 2 GB."
 	@echo "1/2  Python's packages, Postgres and Node among them (the longer part) …"
-	@$(BIN)/pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv  # another Python in it would break it
+	@test -z "$(MOVED)" && $(BIN)/pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv  # another Python in it would break it
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@echo "2/2  npm's packages: the Supabase CLI and the gateway of the local stack (ten seconds) …"

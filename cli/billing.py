@@ -107,13 +107,13 @@ def local(
             listener = socket.create_server(("127.0.0.1", port or free_port(LOCAL_PORT)))
         except OSError as error:
             raise StackError(f"Port {port} cannot be opened: {error.strerror}. Choose another.") from error
-    webhook = forward_to or _webhook()
-    stand_in = LocalStripe(
-        f"http://127.0.0.1:{listener.getsockname()[1]}",
-        webhook,
-        lambda event_type, outcome: errors.print(f"→ {plain(event_type)} {plain(outcome)}", highlight=False),
-    )
-    server.announce(stand_in, default_directory())
+        webhook = forward_to or _webhook()
+        stand_in = LocalStripe(
+            f"http://127.0.0.1:{listener.getsockname()[1]}",
+            webhook,
+            lambda event_type, outcome: errors.print(f"→ {plain(event_type)} {plain(outcome)}", highlight=False),
+        )
+        server.announce(stand_in, default_directory())
     done(f"A stand-in for Stripe is at {stand_in.url}, its key is {SECRET_KEY}. Events go to {webhook}.")
     server.run(listener, stand_in)
 

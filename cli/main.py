@@ -20,8 +20,8 @@ from cli.arguments import Commands
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
-from cli.output import console, errors, fail, readable_errors
-from cli.project import take_billing_from_stack, take_project_from_stack
+from cli.output import console, errors, readable_errors
+from cli.project import answers, take_billing_from_stack, take_project_from_stack
 
 app = typer.Typer(
     cls=Commands,
@@ -107,7 +107,8 @@ def demo(
         stack = start_stack()
         from cli import demo as scenario  # the browser that it takes pictures with is not in the image of the services
 
-        scenario.run(stack, output.resolve(), console)
+        with answers():
+            scenario.run(stack, output.resolve(), console)
 
 
 @app.command()
@@ -152,9 +153,10 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each part to begin with.")] = 20,
 ) -> None:
     """Print the logs of the embedded stack's parts. Those of `supabase start` are in `docker logs`."""
-    paths = {part: path for part, path in Stack().logs().items() if path.exists()}
-    if not paths:
-        fail(StackError("There are no logs yet. Start the stack with: dtf up"))
+    with readable_errors():
+        paths = {part: path for part, path in Stack().logs().items() if path.exists()}
+        if not paths:
+            raise StackError("There are no logs yet. Start the stack with: dtf up")
     positions: dict[str, int] = {}
     for part, path in paths.items():
         text = path.read_text(errors="replace")

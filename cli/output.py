@@ -1,5 +1,6 @@
 """How commands speak: to people on a terminal, to programs in JSON, and of errors with one message and status 1."""
 
+import errno
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ errors = Console(stderr=True)
 
 # As PostgREST writes it: 2026-11-22T08:34:04.71+00:00
 TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)\S*")
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 LONGEST_LINE = 10_000  # characters
 
@@ -39,6 +42,14 @@ def readable_errors() -> Iterator[None]:
         fail(error)
     except PermissionError as error:
         fail(StackError(f"{error.filename} is not yours to use: {error.strerror}. Check whose folder it is."))
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        fail(
+            StackError(
+                f"{error.filename or 'A file'} could not be written: {error.strerror}. Make room, and try again."
+            )
+        )
 
 
 def done(message: str) -> None:

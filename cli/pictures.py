@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Error, Route, sync_playwright
+from playwright.sync_api import Browser, Error, Route
 
-from cli.local.chromium import launch
+from cli.local.chromium import browser
 from cli.local.errors import StackError
 
 SCALE = 2
@@ -37,8 +37,8 @@ VIEWS = (LIGHT, DARK, PHONE)
 class Camera:
     """Takes pictures with one browser."""
 
-    def __init__(self, browser: Browser) -> None:
-        self._browser = browser
+    def __init__(self, own: Browser) -> None:
+        self._browser = own
 
     def take(self, html: str, view: View, path: Path) -> None:
         """Write a PNG of the whole mail. Nothing is fetched and no script runs, as in most mail programs.
@@ -75,12 +75,5 @@ def _refuse(route: Route) -> None:
 @contextmanager
 def camera() -> Iterator[Camera]:
     """A camera with a browser of its own while the block runs. Raises StackError."""
-    with sync_playwright() as playwright:
-        try:
-            browser = launch(playwright)
-        except Error as error:
-            raise StackError(
-                f"Chromium does not start here: {error.message.splitlines()[0]} Name another with BROWSER_EXECUTABLE."
-            ) from error
-        yield Camera(browser)
-        browser.close()
+    with browser() as own:
+        yield Camera(own)

@@ -109,6 +109,7 @@ def answers() -> Iterator[None]:
     import httpx
     from postgrest import APIError
     from storage3.exceptions import StorageApiError
+    from supabase import AuthError
 
     try:
         yield
@@ -116,6 +117,8 @@ def answers() -> Iterator[None]:
         raise RefusedError(error) from error
     except StorageApiError as error:
         raise StackError(f"Storage refused: {error}") from error
+    except AuthError as error:
+        raise StackError(f"Auth refused: {error}") from error
     except httpx.RequestError as error:
         raise StackError(f"The project does not answer ({type(error).__name__}). Is SUPABASE_URL right?") from error
 

@@ -6,9 +6,12 @@ import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from xml.sax.saxutils import escape
 
-from playwright.sync_api import Browser, Playwright
+from playwright.sync_api import Browser, Error, sync_playwright
 
 from cli.local.errors import StackError
 from cli.local.gateway import node_environment
@@ -23,18 +26,34 @@ SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 # With one font the pages look the same on every machine.
 FONTS = f"""<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
-<fontconfig><dir>{HOME / "fonts" / "fonts"}</dir><cachedir>{HOME / "font-cache"}</cachedir></fontconfig>
+<fontconfig><dir>{escape(str(HOME / "fonts" / "fonts"))}</dir><cachedir>{escape(str(HOME / "font-cache"))}</cachedir>
+</fontconfig>
 """
 
 
-def launch(playwright: Playwright) -> Browser:
-    """A headless browser. It is unpacked once; nothing is downloaded or installed. Raises StackError."""
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """A headless browser while the block runs. It is unpacked once; nothing is downloaded or installed.
+
+    Raises StackError.
+    """
     named = os.environ.get("BROWSER_EXECUTABLE")
-    return playwright.chromium.launch(
-        executable_path=named or unpacked(),
-        args=SWITCHES,
-        env=None if named else {**os.environ, **surroundings()},
-    )
+    executable = named or unpacked()
+    # Playwright's own Node needs a library (libatomic) that a bare machine lacks.
+    os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", str(NODE))
+    with sync_playwright() as playwright:
+        try:
+            own = playwright.chromium.launch(
+                executable_path=executable,
+                args=SWITCHES,
+                env=None if named else {**os.environ, **surroundings()},
+            )
+        except Error as error:
+            raise StackError(
+                f"Chromium does not start here: {error.message.splitlines()[0]} Name another with BROWSER_EXECUTABLE."
+            ) from error
+        yield own
+        own.close()
 
 
 def unpacked() -> Path:
@@ -44,6 +63,7 @@ def unpacked() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not HOME.exists():
             _unpack(HOME.with_suffix(".new"))
+        (HOME / "fonts.conf").write_text(FONTS)  # a checkout may be moved
     return HOME / "chromium"
 
 
@@ -61,7 +81,6 @@ def _unpack(draft: Path) -> None:
     )
     if done.returncode != 0:
         raise StackError(f"Chromium could not be unpacked: {done.stderr.strip()}")
-    (draft / "fonts.conf").write_text(FONTS)
     draft.replace(HOME)
 
 

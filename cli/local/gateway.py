@@ -37,14 +37,14 @@ class Gateway:
 
     def running(self) -> bool:
         """Whether the process is there and answers."""
-        return bool(self.processes()) and self._answers()
+        return bool(processes.find(self._command_line)) and self._answers()
 
     def provision(self) -> None:
         """Create the `auth` and `storage` schemas, which a hosted project has before its first migration."""
         self._write_settings()
         # fmt: off
         done = subprocess.run(
-            [str(NODE), str(SCRIPT), str(self.directory), "--provision"], capture_output=True, text=True, check=False,
+            [str(NODE), *self._command_line, "--provision"], capture_output=True, text=True, check=False,
             env={**os.environ, **self._environment()},
         )
         # fmt: on
@@ -56,7 +56,7 @@ class Gateway:
         self.stop()
         self.state.api_port = port or free_port(self.state.api_port)
         self._write_settings()
-        command = [str(NODE), str(SCRIPT), str(self.directory)]
+        command = [str(NODE), *self._command_line]
         process = processes.start(command, self.log, self._environment(), self.directory)
         processes.wait_until(self._answers, process, START_SECONDS, "The gateway", self.log)
 
@@ -74,7 +74,16 @@ class Gateway:
 
     def processes(self) -> list[psutil.Process]:
         """The parent that watches over the gateway, and the process that serves, as far as they are there."""
-        return processes.find([str(SCRIPT), str(self.directory)])
+        return processes.find_all(self._command_line, SCRIPT.name, self._project)
+
+    @property
+    def _command_line(self) -> list[str]:
+        return [str(SCRIPT), str(self.directory)]
+
+    @property
+    def _project(self) -> Path:
+        """Where the server finds its settings, and works."""
+        return self.directory / "project"
 
     def is_up_to_date(self) -> bool:
         """Whether it was last started with the ports, keys and addresses of now."""
@@ -85,8 +94,7 @@ class Gateway:
 
     def _write_settings(self) -> None:
         """supabase/config.toml with this stack's address, keys and database, where the gateway looks for it."""
-        project = self.directory / "project"
-        (project / "supabase").mkdir(parents=True, exist_ok=True)
+        (self._project / "supabase").mkdir(parents=True, exist_ok=True)
         with (self.project / "supabase" / "config.toml").open("rb") as file:
             config = tomllib.load(file)
         config["db"] = {"driver": "postgres", "url": self.state.admin_url}
@@ -104,7 +112,7 @@ class Gateway:
             "publishable_key": self.state.publishable_key,
             "secret_key": self.state.secret_key,
         }
-        write_private(project / "supabase" / "config.json", json.dumps(config, indent=2))
+        write_private(self._project / "supabase" / "config.json", json.dumps(config, indent=2))
         write_private(self._settings_path, self._settings())
 
     @property
@@ -113,7 +121,7 @@ class Gateway:
 
     def _settings(self) -> str:
         settings = {
-            "project_directory": str(self.directory / "project"),
+            "project_directory": str(self._project),
             "database_url": self.state.admin_url,
             "database_connections": DATABASE_CONNECTIONS,
             "port": self.state.api_port,

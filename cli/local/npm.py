@@ -16,7 +16,16 @@ NPM = NODE.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 def main(arguments: list[str]) -> int:
     """npm's exit status. Install scripts are off: no package here needs one."""
     command = [str(NODE), str(NPM), *arguments, "--ignore-scripts", "--loglevel=error"]
-    return subprocess.run(command, cwd=PROJECT, env={**os.environ, **node_environment()}, check=False).returncode
+    env = {**os.environ, **node_environment(), **_home()}
+    return subprocess.run(command, cwd=PROJECT, env=env, check=False).returncode
+
+
+def _home() -> dict[str, str]:
+    """Where npm keeps what it fetched: at home as usual, or in the checkout for a user without a home of his own."""
+    home = Path(os.environ.get("HOME", "/nonexistent"))
+    if os.access(home / ".npm", os.W_OK) or os.access(home, os.W_OK):
+        return {}
+    return {"HOME": str(PROJECT / "node_modules")}
 
 
 if __name__ == "__main__":

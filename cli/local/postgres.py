@@ -1,6 +1,7 @@
 """The Postgres server of the embedded stack: a package's binaries, data under the stack's directory."""
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -34,26 +35,41 @@ SETTINGS = {
 }
 
 
-def _as_allowed_user() -> list[str]:
-    """Prefix for commands that refuse to run as root: a user namespace in which root's files belong to uid 1000.
+def as_allowed_user() -> list[str]:
+    """Prefix for commands that refuse to run as root, or as somebody without a name, which some containers give: a
+    user namespace in which his files belong to another user of this machine.
 
-    Unlike changing to a system user it keeps access to a checkout below /root.
+    Unlike changing to that user it keeps access to a checkout below /root. Raises StackError.
     """
-    if os.geteuid() != 0:
+    uid = os.geteuid()
+    if uid == 0:
+        refusal = "Postgres refuses to run as root"
+    elif not _has_name(uid):
+        refusal = f"Postgres refuses to run as a user without a name, and /etc/passwd has none for {uid}"
+    else:
         return []
     unshare = shutil.which("unshare")
     if unshare is None:
         raise StackError(
-            "Postgres refuses to run as root, and the command unshare (Debian package util-linux), which lets it run"
-            " as another user, is missing. Install it, or run dtf as a normal user."
+            f"{refusal}, and the command unshare (Debian package util-linux), which lets it run as another one, is"
+            " missing. Install it, or run dtf as a normal user."
         )
-    prefix = [unshare, "--user", "--map-user=1000", "--map-group=1000"]
+    other = next(user for user in pwd.getpwall() if user.pw_uid != 0)  # every system has one: nobody
+    prefix = [unshare, "--user", f"--map-user={other.pw_uid}", f"--map-group={other.pw_gid}"]
     if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
         raise StackError(
-            "Postgres refuses to run as root, and this machine does not allow user namespaces, which let it run as"
-            " another user. Run dtf as a normal user."
+            f"{refusal}, and this machine, or its container, does not allow user namespaces, which let it run as"
+            " another one. Run dtf as a normal user."
         )
     return prefix
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 class Postgres:
@@ -68,7 +84,7 @@ class Postgres:
 
     def running(self) -> bool:
         """Whether the server process is there and answers."""
-        return bool(self.processes()) and self._answers()
+        return bool(processes.find(self._command_line)) and self._answers()
 
     def start(self) -> None:
         """Create the data directory where it is missing and start the server on a free port.
@@ -96,12 +112,16 @@ class Postgres:
         processes.stop(self.processes(), signal.SIGINT)
 
     def kill_leftovers(self) -> None:
-        """End a server process that no longer answers."""
+        """End a server process that no longer answers, or whose data was moved."""
         processes.stop(self.processes(), signal.SIGQUIT)
 
     def processes(self) -> list[psutil.Process]:
         """The server process, if it is there."""
-        return processes.find(["-D", str(self.data), "-p"])
+        return processes.find_all(self._command_line, "-D", self.data)
+
+    @property
+    def _command_line(self) -> list[str]:
+        return ["-D", str(self.data), "-p"]
 
     def _answers(self) -> bool:
         import psycopg
@@ -116,15 +136,17 @@ class Postgres:
         draft = self.directory / "postgres.new"
         shutil.rmtree(draft, ignore_errors=True)
         password = self.directory / "password"
-        write_private(password, self.state.admin_password)
         # fmt: off
         command = [
-            *_as_allowed_user(), str(self.binaries / "initdb"), "-D", str(draft), "-U", "supabase_admin",
+            *as_allowed_user(), str(self.binaries / "initdb"), "-D", str(draft), "-U", "supabase_admin",
             "--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--locale=C.UTF-8",
         ]
         # fmt: on
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        password.unlink()
+        try:
+            write_private(password, self.state.admin_password)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        finally:
+            password.unlink(missing_ok=True)
         if done.returncode != 0:
             raise StackError(f"Postgres could not create its data directory {self.data}: {done.stderr.strip()}")
         draft.replace(self.data)
@@ -133,8 +155,8 @@ class Postgres:
         options = [item for name, value in SETTINGS.items() for item in ("-c", f"{name}={value}")]
         # fmt: off
         command = [
-            *_as_allowed_user(), str(self.binaries / "postgres"),
-            "-D", str(self.data), "-p", str(self.state.postgres_port), *options,
+            *as_allowed_user(), str(self.binaries / "postgres"),
+            *self._command_line, str(self.state.postgres_port), *options,
         ]
         # fmt: on
         process = processes.start(command, self.log, {"TZ": "UTC"}, self.directory)

@@ -1,13 +1,13 @@
 """Start, find and stop the stack's processes.
 
-A process is recognised by its command line, which always names the stack's own directory. There are no pid files
-that could outlive their process or name somebody else's.
+A process is recognised by its command line, which always names the stack's own directory, or, once that was moved, by
+the directory it works in. There are no pid files that could outlive their process or name somebody else's.
 """
 
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,15 +20,38 @@ ANSWER_SECONDS = 3.0
 
 def find(arguments: Sequence[str]) -> list[psutil.Process]:
     """Running processes whose command line contains `arguments` in this order, one after the other."""
-    wanted = list(arguments)
-    found = []
+    return [process for process in _running() if _contains(process.info["cmdline"], arguments)]
+
+
+def find_all(arguments: Sequence[str], mark: str, directory: Path) -> list[psutil.Process]:
+    """Those of `find`, and those that it no longer finds because their files were moved while they ran.
+
+    These work in `directory`, and a part of their command line is `mark`, or a file of this name.
+    """
+    return [
+        process
+        for process in _running()
+        if _contains(process.info["cmdline"], arguments)
+        or (any(Path(part).name == mark for part in process.info["cmdline"]) and _works_in(process, directory))
+    ]
+
+
+def _works_in(process: psutil.Process, directory: Path) -> bool:
+    try:
+        return process.cwd() == str(directory)
+    except psutil.Error:  # somebody else's, or ended by now
+        return False
+
+
+def _running() -> Iterator[psutil.Process]:
     for process in psutil.process_iter(["cmdline", "status", "ppid"]):
-        command = process.info["cmdline"] or []
-        if process.info["status"] == psutil.STATUS_ZOMBIE:
-            continue
-        if any(command[i : i + len(wanted)] == wanted for i in range(len(command) - len(wanted) + 1)):
-            found.append(process)
-    return found
+        if process.info["cmdline"] and process.info["status"] != psutil.STATUS_ZOMBIE:
+            yield process
+
+
+def _contains(command: list[str], arguments: Sequence[str]) -> bool:
+    wanted = list(arguments)
+    return any(command[i : i + len(wanted)] == wanted for i in range(len(command) - len(wanted) + 1))
 
 
 def start(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:

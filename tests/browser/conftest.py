@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from cli.local.chromium import launch
+from cli.local import chromium
 from cli.local.stack import PROJECT, StackStatus
 from tests.database.personas import connect
 from tests.e2e.worker_process import WorkerProcess
@@ -24,10 +24,8 @@ OpenPage = Callable[..., Page]
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=WAIT_MS)
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
+    with chromium.browser() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

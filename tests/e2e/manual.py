@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ class Selling:
             "http://127.0.0.1:8080": self.billing_url,
             "http://127.0.0.1:12111": self.stripe_url,
             "dtf stripe local": f"dtf stripe local --port {stripe}",
-            ".venv/bin/": f"{Path(sys.executable).parent}/",
+            ".venv/bin/": f"{shlex.quote(str(Path(sys.executable).parent))}/",
         }
         self._open: list[subprocess.Popen[bytes]] = []
 

@@ -1,5 +1,6 @@
 """The embedded stack as its users meet it: started twice, killed, from two folders, with things that are wrong."""
 
+import errno
 import json
 import os
 import re
@@ -22,11 +23,14 @@ import psycopg
 import pytest
 from postgrest import APIError
 from supabase import create_client
+from typer.testing import CliRunner
 
 from cli.local import processes
 from cli.local.errors import StackError
+from cli.local.postgres import Postgres, as_allowed_user
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus
-from cli.main import print_status
+from cli.local.state import StackState
+from cli.main import app, print_status
 
 
 def processes_of(directory: Path) -> list[psutil.Process]:
@@ -253,6 +257,19 @@ def test_down_finds_what_runs_though_the_data_was_deleted(new_stack: Stack) -> N
     assert processes_of(new_stack.directory) == []
 
 
+def test_a_stack_whose_folder_was_moved_is_found(new_stack: Stack, tmp_path: Path) -> None:
+    first = new_stack.up()
+    folder = new_stack.directory.rename(tmp_path / "moved")
+    moved = Stack(folder, new_stack.project)
+    assert moved.status() is None, "its paths are those of before"
+    assert moved.up() == first
+    assert processes_of(new_stack.directory) == []
+    assert [row["id"] for row in notes(first)] == [1]
+    again = Stack(folder.rename(tmp_path / "moved again"), new_stack.project)
+    again.down()
+    assert processes_of(folder) == processes_of(again.directory) == []
+
+
 def test_two_folders_run_side_by_side(own_stack: Stack, tmp_path: Path) -> None:
     other = Stack(tmp_path / "other", own_stack.project)
     try:
@@ -374,6 +391,42 @@ def test_status_prints_json_for_programs_and_hides_secrets_from_people(stack: St
 def test_a_missing_tool_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="make install"):
         Stack(tmp_path / "stack", tmp_path).up()
+
+
+@pytest.mark.parametrize("uid", [0, 54_321])
+def test_postgres_runs_as_a_user_with_a_name_for_root_and_for_a_user_without(
+    uid: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    postgres = Postgres(tmp_path, StackState())
+    if subprocess.run(["/usr/bin/env", "unshare", "--user", "true"], capture_output=True).returncode == 0:
+        command = [*as_allowed_user(), "id", "--user", "--name"]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() not in ("root", "")
+    else:
+        with pytest.raises(StackError, match="does not allow user namespaces"):
+            as_allowed_user()
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(StackError, match=r"Postgres refuses to run as .* \(Debian package util-linux\)"):
+        postgres.start()
+    assert not list(tmp_path.iterdir()), "its password must not be left"
+
+
+def test_npm_does_without_a_home() -> None:
+    command = [sys.executable, "-m", "cli.local.npm", "config", "get", "cache"]
+    done = subprocess.run(command, env={**os.environ, "HOME": "/nonexistent"}, capture_output=True, text=True)
+    assert done.stdout.strip() == str(PROJECT / "node_modules" / ".npm"), done.stderr
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_drafts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    done = CliRunner().invoke(app, ["up"], env={"DTF_DIRECTORY": str(tmp_path)})
+    assert done.exit_code == 1
+    state = tmp_path / "state.json"
+    assert f"{state} could not be written: No space left on device. Make room, and try again." in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["lock"]
 
 
 def test_requests_without_a_key_are_refused(stack: StackStatus) -> None:

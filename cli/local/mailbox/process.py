@@ -10,6 +10,7 @@ from cli.local import processes
 from cli.local.state import StackState, free_port
 
 START_SECONDS = 60.0
+MODULE = "cli.local.mailbox"
 
 
 class Mailbox:
@@ -22,7 +23,7 @@ class Mailbox:
 
     def running(self) -> bool:
         """Whether the process is there and answers."""
-        return bool(self.processes()) and self._answers()
+        return bool(processes.find(self._command_line)) and self._answers()
 
     def start(self) -> None:
         """Start on the ports of last time where they are free, else on any free ones."""
@@ -30,7 +31,7 @@ class Mailbox:
         self.state.smtp_port = free_port(self.state.smtp_port)
         self.state.mail_port = free_port(self.state.mail_port)
         ports = [str(self.state.smtp_port), str(self.state.mail_port)]
-        command = [sys.executable, "-m", "cli.local.mailbox", str(self.directory), *ports]
+        command = [sys.executable, *self._command_line, *ports]
         process = processes.start(command, self.log, {}, self.directory)
         processes.wait_until(self._answers, process, START_SECONDS, "The mailbox", self.log)
 
@@ -40,7 +41,11 @@ class Mailbox:
 
     def processes(self) -> list[psutil.Process]:
         """The process, if it is there."""
-        return processes.find(["-m", "cli.local.mailbox", str(self.directory)])
+        return processes.find_all(self._command_line, MODULE, self.directory)
+
+    @property
+    def _command_line(self) -> list[str]:
+        return ["-m", MODULE, str(self.directory)]
 
     def _answers(self) -> bool:
         # The page is served after mails are taken.

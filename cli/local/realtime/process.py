@@ -11,6 +11,8 @@ from cli.local import processes
 from cli.local.state import StackState, free_port, write_private
 
 START_SECONDS = 60.0
+PARENT = "cli.local.realtime"
+SERVER = "cli.local.realtime.server"
 
 
 class Realtime:
@@ -23,29 +25,31 @@ class Realtime:
 
     def running(self) -> bool:
         """Whether the process is there and answers."""
-        return bool(self.processes()) and self._answers()
+        return bool(processes.find(self._command_line(PARENT))) and self._answers()
 
     def start(self) -> None:
         """Start on the port of last time where it is free, else on any free one."""
         self.stop()
         self.state.realtime_port = free_port(self.state.realtime_port)
         write_private(self._settings_path, self._settings())
-        command = [sys.executable, "-m", "cli.local.realtime", str(self.directory)]
+        command = [sys.executable, *self._command_line(PARENT)]
         process = processes.start(command, self.log, {}, self.directory)
         processes.wait_until(self._answers, process, START_SECONDS, "Realtime", self.log)
 
     def stop(self) -> None:
         """End it; clients are disconnected."""
-        processes.stop(processes.find(["cli.local.realtime", str(self.directory)]), signal.SIGTERM)
-        processes.stop(self.processes(), signal.SIGTERM)
+        processes.stop(self._processes(PARENT), signal.SIGTERM)
+        processes.stop(self._processes(SERVER), signal.SIGTERM)
 
     def processes(self) -> list[psutil.Process]:
         """The parent that watches over the server, and the server, as far as they are there."""
-        return [
-            process
-            for module in ("cli.local.realtime", "cli.local.realtime.server")
-            for process in processes.find(["-m", module, str(self.directory)])
-        ]
+        return self._processes(PARENT) + self._processes(SERVER)
+
+    def _processes(self, module: str) -> list[psutil.Process]:
+        return processes.find_all(self._command_line(module), module, self.directory)
+
+    def _command_line(self, module: str) -> list[str]:
+        return ["-m", module, str(self.directory)]
 
     def is_up_to_date(self) -> bool:
         """Whether it was last started with the ports and keys of now."""
