@@ -68,7 +68,10 @@ def reconcile(
     apply: Annotated[bool, typer.Option("--apply", help="Make the ledger agree with Stripe.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare Stripe's lists with the ledger. Status 1 where they differ, or with --apply where trouble is left."""
+    """Compare Stripe's lists with the ledger. Status 1 where they differ, or with --apply where trouble is left.
+
+    What customers of this project have at Stripe that is no plan or package of it is listed as ignored.
+    """
     from cli import bookkeeping
 
     with readable_errors():
@@ -77,7 +80,8 @@ def reconcile(
         print_json(differences)
     elif differences:
         rows = [
-            {"source": row["source"], "id": row["id"], "what": row.get("what") or "trouble", "is": row.get("is")}
+            {"source": row["source"], "id": row["id"], "is": row.get("is")}
+            | {"what": row.get("what") or ("ignored" if row.get("is_elsewhere") else "trouble")}
             | {"should_be": row.get("should_be") or row.get("trouble")}
             for row in differences
         ]
@@ -85,7 +89,7 @@ def reconcile(
         print_rows(rows, headings | {"should_be": "Is now" if apply else "Should be"})
     else:
         done("The ledger agrees with Stripe.")
-    if any("trouble" in row for row in differences) or (differences and not apply):
+    if any("what" not in row or not apply for row in differences if not row.get("is_elsewhere")):
         raise typer.Exit(1)
 
 

@@ -186,6 +186,8 @@ def check_events(client: Client) -> Finding:
     """Whether what happened at Stripe was applied."""
     if broken := count(counted(client, "stripe_events").eq("status", "failed")):
         return failed("Stripe", f"{broken} events could not be applied.", "Run: dtf stripe replay")
+    if unplaced := count(counted(client, "billing_invoices").not_.is_("trouble", "null")):
+        return failed("Stripe", f"{unplaced} paid invoices brought no credits.", "See: dtf stripe reconcile")
     return ok("Stripe", "every event that came was applied.")
 
 

@@ -185,6 +185,7 @@ export type Database = {
           status: string;
           stripe_subscription_id: string;
           subscription_plan_id: string | null;
+          trouble: string | null;
           user_id: string;
         };
         ComputedFields: never;
@@ -204,6 +205,7 @@ export type Database = {
           status: string;
           stripe_subscription_id: string;
           subscription_plan_id?: string | null;
+          trouble?: string | null;
           user_id: string;
         };
         Update: {
@@ -222,6 +224,7 @@ export type Database = {
           status?: string;
           stripe_subscription_id?: string;
           subscription_plan_id?: string | null;
+          trouble?: string | null;
           user_id?: string;
         };
         Relationships: [

@@ -212,7 +212,7 @@ def _subscription_data(user_id: str, order: Object) -> Object:
     # Amounts of parts of a period before discounts, as those of whole ones: otherwise a discount would let a change to
     # a smaller plan take fewer credits than the larger one brought.
     data: Object = {
-        "metadata": {"user_id": user_id},
+        "metadata": {"user_id": user_id, "order_id": order["id"]},
         "billing_mode": {"type": "flexible", "flexible": {"proration_discounts": "itemized"}},
     }
     if order["trial_days"]:

@@ -103,34 +103,44 @@ def returns(intents: list[Object], refunds: Iterable[Object], disputes: Iterable
     return sorted(facts, key=lambda fact: fact["status"] != "returned")
 
 
-def subscription(item: Object) -> Fact:
-    """A subscription. Payments that are paused (`pause_collection`) bring no credits, so it counts as paused."""
-    (line, *_) = item["items"]["data"] or [{}]
-    price = line.get("price") or line.get("plan") or {}
+def subscription(item: Object, lines: Iterable[Object]) -> Fact:
+    """A subscription with all its items: which of them is for a plan, the database knows.
+
+    Payments that are paused (`pause_collection`) bring no credits, so it counts as paused.
+    """
     return {
         "kind": "subscription",
         "id": item["id"],
         "customer": identifier(item["customer"]),
         "status": "paused" if item["status"] == "active" and item.get("pause_collection") else item["status"],
-        "price": price.get("id"),
-        "product": identifier(price.get("product")),
+        "order_id": (item.get("metadata") or {}).get("order_id"),
+        "items": [_item(item, line) for line in lines],
         "started_at": item["start_date"],
         "cancelled_at": item.get("canceled_at"),
-        "cancel_at": item.get("cancel_at") or (_period_end(item, line) if item.get("cancel_at_period_end") else None),
+        "cancel_at": item.get("cancel_at"),
+        "ends_with_period": bool(item.get("cancel_at_period_end")),
         "ended_at": item.get("ended_at"),
-        "current_period_end": _period_end(item, line),
     }
 
 
-def _period_end(item: Object, line: Object) -> int | None:
-    end = line.get("current_period_end") or item.get("current_period_end")
-    return int(end) if end else None
+def _item(subscription: Object, line: Object) -> Fact:
+    price = line.get("price") or line.get("plan") or {}
+    end = line.get("current_period_end") or subscription.get("current_period_end")
+    return {
+        "price": price.get("id"),
+        "product": identifier(price.get("product")),
+        "current_period_end": int(end) if end else None,
+    }
 
 
 def subscription_of(invoice: Object) -> str | None:
     """The subscription that an invoice is for."""
-    details = (invoice.get("parent") or {}).get("subscription_details") or {}
-    return identifier(details.get("subscription")) or identifier(invoice.get("subscription"))
+    return identifier(_details(invoice).get("subscription")) or identifier(invoice.get("subscription"))
+
+
+def _details(invoice: Object) -> Object:
+    """What an invoice tells of its subscription; before 2025-03-31 only the metadata stood there."""
+    return (invoice.get("parent") or invoice).get("subscription_details") or {}
 
 
 def is_proration(line: Object) -> bool:
@@ -167,6 +177,7 @@ def invoice(
         "id": item["id"],
         "customer": identifier(item["customer"]),
         "subscription": subscription_of(item),
+        "order_id": (_details(item).get("metadata") or {}).get("order_id"),
         "status": item["status"],
         "reason": item.get("billing_reason") or "manual",
         "created": item["created"],

@@ -91,7 +91,12 @@ class Reader:
 
     async def subscription(self, subscription_id: str) -> list[Fact]:
         """A subscription."""
-        return [facts.subscription((await self._api.subscriptions.retrieve_async(subscription_id)).to_dict())]
+        item = (await self._api.subscriptions.retrieve_async(subscription_id)).to_dict()
+        lines: list[Object] = item["items"]["data"]
+        if item["items"].get("has_more"):
+            params: Any = {"subscription": subscription_id, "limit": PAGE}
+            lines = [line async for line in every(await self._api.subscription_items.list_async(params))]
+        return [facts.subscription(item, lines)]
 
     async def customer(self, customer_id: str) -> list[Fact]:
         """Whether a customer is deleted; one that Stripe has never had counts as deleted."""
@@ -213,7 +218,8 @@ class Reader:
         subscription_id = facts.subscription_of(item)
         if subscription_id is None:
             return []
-        return [*await self.subscription(subscription_id), *await self.invoice(item["id"])]
+        # In this order: a subscription that was moved to a price that no plan has is known by what was invoiced before.
+        return [*await self.invoice(item["id"]), *await self.subscription(subscription_id)]
 
     async def _of_subscription(self, item: Object) -> list[Fact]:
         """A subscription; with the payment page that made it where its first payment never came."""

@@ -53,7 +53,8 @@ class Books:
     async def differences(self, since: int, *, apply: bool) -> AsyncIterator[Object]:
         """What differs for objects made since a time: {source, id, what, is, should_be} or {source, id, trouble}.
 
-        And for subscriptions that run here, however old they are. With `apply` it is made to agree.
+        And for subscriptions that run here, however old they are. With `apply` it is made to agree. Trouble with what
+        is, by all that is known, another product's that a customer of this project has comes with `is_elsewhere`.
         """
         created: Any = {"created": {"gte": since}, "limit": PAGE}
         # In this order, so that what pays for something comes before what gives it back.
@@ -93,6 +94,8 @@ class Books:
             return
         for difference in found["differences"] or []:
             yield difference
+        for trouble in found["troubles"]:
+            yield {"trouble": trouble, "is_elsewhere": not found["is_ours"]}
 
     async def _of_subscription(self, item: Object) -> list[Fact]:
         return await self._reader.subscription(item["id"])

@@ -75,7 +75,7 @@ class Webhook:
                 # Nothing is read, so nothing can be old.
                 return str((await self._database.apply(event, [], ticket=0))["status"])
             ticket, status = await self._database.start_read(event.id)
-            if status in ("processed", "ignored"):
+            if status == "processed":  # what was ignored may have found its plan since
                 return status
             row = await self._database.apply(event, await self._reader.facts_of(event.type, event.item), ticket)
             return str(row["status"])

@@ -129,7 +129,8 @@ create table public.billing_invoices (
     hosted_url text,
     period_end timestamptz,
     created_at timestamptz not null,
-    paid_at timestamptz
+    paid_at timestamptz,
+    trouble text
 );
 
 comment on table public.billing_invoices is
@@ -145,9 +146,12 @@ comment on column public.billing_invoices.failed_attempt is
 comment on column public.billing_invoices.next_attempt_at is 'When Stripe tries again by itself; null: never.';
 comment on column public.billing_invoices.hosted_url is 'Stripe''s page to pay it on, and later its receipt.';
 comment on column public.billing_invoices.period_end is 'Until when it pays.';
+comment on column public.billing_invoices.trouble is
+'What of the money it brought could not be placed, for the operator to mend; null where there is nothing.';
 
 create index idx_billing_invoices_user_id on public.billing_invoices (user_id);
 create index idx_billing_invoices_subscription_plan_id on public.billing_invoices (subscription_plan_id);
+create index idx_billing_invoices_trouble on public.billing_invoices (created_at) where trouble is not null;
 
 alter table public.billing_invoices enable row level security;
 
@@ -173,7 +177,7 @@ comment on table public.stripe_events is
 'functions write.';
 comment on column public.stripe_events.payload is
 'Ids only (object, object_id, customer, created). Names and addresses stay in Stripe.';
-comment on column public.stripe_events.error is 'Why it failed or was ignored.';
+comment on column public.stripe_events.error is 'Why it failed or was ignored, or what of it was.';
 
 create index idx_stripe_events_received_at on public.stripe_events (received_at);
 create index idx_stripe_events_failed on public.stripe_events (received_at) where status = 'failed';

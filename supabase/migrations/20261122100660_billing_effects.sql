@@ -225,12 +225,57 @@ $$;
 
 revoke execute on function private.plan_of_price(text, text) from public;
 
+-- The plan that a subscription in Stripe is known as, whatever its price is by now: by its row, by what was invoiced
+-- for it, or by the order that began it, whichever was heard of. Null where it is not of this project.
+create function private.known_plan(p_user_id uuid, p_subscription_id text, p_order_id text)
+returns uuid
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return coalesce(
+        (
+            select h.subscription_plan_id from public.subscription_history as h
+            where h.stripe_subscription_id = p_subscription_id and h.user_id = p_user_id
+        ),
+        (
+            select i.subscription_plan_id from public.billing_invoices as i
+            where i.user_id = p_user_id and i.stripe_subscription_id = p_subscription_id
+            order by i.created_at desc
+            limit 1
+        ),
+        (
+            select o.subscription_plan_id from public.billing_orders as o
+            where o.user_id = p_user_id and o.id::text = p_order_id
+        ));
+end;
+$$;
+
+revoke execute on function private.known_plan(uuid, text, text) from public;
+
+-- Why what a price pays for is nothing here.
+create function private.unknown_price(p_price_id text)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return format(
+        'No plan has the price %s. Where one should, enter it or its product, then: dtf stripe reconcile --apply',
+        coalesce(p_price_id, '(none)'));
+end;
+$$;
+
+revoke execute on function private.unknown_price(text) from public;
+
 -- An invoice of a subscription:
--- {id, customer, subscription, status, reason, created, total, due, paid, currency, attempts, has_failed,
+-- {id, customer, subscription, order_id, status, reason, created, total, due, paid, currency, attempts, has_failed,
 --  next_attempt_at, hosted_url, paid_at, payment_intent, lines: [{id, price, product, amount, unit_amount, quantity,
 --  is_proration, is_trial, period_start, period_end}]}; money in units, times in seconds.
 -- A paid one brings its credits, then its row says how it is. Once: later events tell it again, and what its lines come
--- to would follow plans that were changed since.
+-- to would follow plans that were changed since. What could not be placed is tried again.
+-- One that has no line for a plan is another product's, unless a subscription of this project was moved to its price.
 create function private.apply_stripe_invoice(p_fact jsonb, p_ticket bigint)
 returns text
 language plpgsql
@@ -238,28 +283,35 @@ set search_path = ''
 as $$
 declare
     v_user_id constant uuid := private.billing_account(p_fact ->> 'customer');
+    v_plan_id constant uuid := private.known_plan(v_user_id, p_fact ->> 'subscription', p_fact ->> 'order_id');
+    v_trouble text;
 begin
     if v_user_id is null then
         return 'No account has the customer';
+    elsif v_plan_id is null and not exists (
+        select 1 from jsonb_array_elements(p_fact -> 'lines') as l (line)
+        where (private.plan_of_price(l.line ->> 'price', l.line ->> 'product')).id is not null
+    ) then
+        return private.unknown_price(p_fact #>> '{lines, 0, price}');
     end if;
     if p_fact ->> 'status' = 'paid' and not exists (
         select 1 from public.billing_invoices as i
-        where i.id = p_fact ->> 'id' and i.user_id = v_user_id and i.status = 'paid'
+        where i.id = p_fact ->> 'id' and i.user_id = v_user_id and i.status = 'paid' and i.trouble is null
     ) then
-        perform private.settle_invoice(v_user_id, p_fact);
+        v_trouble := private.settle_invoice(v_user_id, p_fact);
     end if;
     -- A read that has become old says "open" of an invoice that was paid since.
     if private.is_newest_read(p_fact ->> 'id', p_ticket) then
-        perform private.keep_invoice(v_user_id, p_fact);
+        perform private.keep_invoice(v_user_id, p_fact, v_plan_id, v_trouble);
     end if;
-    return null;
+    return v_trouble;
 end;
 $$;
 
 revoke execute on function private.apply_stripe_invoice(jsonb, bigint) from public;
 
--- The row of an invoice, as the fact says it is.
-create function private.keep_invoice(p_user_id uuid, p_fact jsonb)
+-- The row of an invoice, as the fact says it is; for p_plan_id where none of its lines is for a plan.
+create function private.keep_invoice(p_user_id uuid, p_fact jsonb, p_plan_id uuid, p_trouble text)
 returns void
 language plpgsql
 set search_path = ''
@@ -269,23 +321,24 @@ declare
     v_plan_id uuid;
     v_period_end timestamptz;
 begin
-    -- Its last line is for the plan that goes on: a change of plans begins with what the old one gives back.
-    select (private.plan_of_price(l.line ->> 'price', l.line ->> 'product')).id,
-        to_timestamp((l.line ->> 'period_end')::double precision)
+    -- Its last line for a plan is for the one that goes on: a change of plans begins with what the old one gives back.
+    select p.id, to_timestamp((l.line ->> 'period_end')::double precision)
     into v_plan_id, v_period_end
     from jsonb_array_elements(p_fact -> 'lines') with ordinality as l (line, place)
-    order by (l.line ->> 'amount')::numeric >= 0 desc, l.place desc
+    cross join lateral private.plan_of_price(l.line ->> 'price', l.line ->> 'product') as p
+    order by p.id is not null desc, (l.line ->> 'amount')::numeric >= 0 desc, l.place desc
     limit 1;
     insert into public.billing_invoices as i (
         id, user_id, stripe_subscription_id, subscription_plan_id, reason, status, amount_due, amount_paid, currency,
-        attempts, failed_attempt, next_attempt_at, hosted_url, period_end, created_at, paid_at
+        attempts, failed_attempt, next_attempt_at, hosted_url, period_end, created_at, paid_at, trouble
     ) values (
-        p_fact ->> 'id', p_user_id, p_fact ->> 'subscription', v_plan_id, p_fact ->> 'reason', p_fact ->> 'status',
+        p_fact ->> 'id', p_user_id, p_fact ->> 'subscription', coalesce(v_plan_id, p_plan_id), p_fact ->> 'reason',
+        p_fact ->> 'status',
         (p_fact ->> 'due')::numeric, (p_fact ->> 'paid')::numeric, upper(p_fact ->> 'currency'),
         v_attempts, case when (p_fact ->> 'has_failed')::boolean then v_attempts end,
         to_timestamp((p_fact ->> 'next_attempt_at')::double precision), p_fact ->> 'hosted_url', v_period_end,
         to_timestamp((p_fact ->> 'created')::double precision),
-        to_timestamp((p_fact ->> 'paid_at')::double precision)
+        to_timestamp((p_fact ->> 'paid_at')::double precision), p_trouble
     )
     on conflict (id) do update set
         status = excluded.status,
@@ -296,12 +349,13 @@ begin
         failed_attempt = greatest(i.failed_attempt, excluded.failed_attempt),
         next_attempt_at = excluded.next_attempt_at,
         hosted_url = excluded.hosted_url,
-        paid_at = excluded.paid_at
+        paid_at = excluded.paid_at,
+        trouble = excluded.trouble
     where i.user_id = excluded.user_id;
 end;
 $$;
 
-revoke execute on function private.keep_invoice(uuid, jsonb) from public;
+revoke execute on function private.keep_invoice(uuid, jsonb, uuid, text) from public;
 
 -- Credits of a paid invoice. They follow the money, in both directions:
 -- · a regular line grants the plan's credits for its period; one that gives money back takes nothing,
@@ -309,9 +363,10 @@ revoke execute on function private.keep_invoice(uuid, jsonb) from public;
 -- · prorated lines (a change in mid-period: minus for the old plan, plus for the new one) grant what they come to, or
 --   claw it back from the subscription's newest grants. Whoever goes up and down again has won nothing, and who goes
 --   down after the plan's credits were changed loses what he got.
--- A line for no plan brings nothing; one for a part of a period, which would decide between the two, is refused.
+-- A line for no plan brings nothing beside others. Where there are no others, or where it is for a part of a period and
+-- would decide between granting and clawing back, the answer says what could not be placed.
 create function private.settle_invoice(p_user_id uuid, p_fact jsonb)
-returns void
+returns text
 language plpgsql
 set search_path = ''
 as $$
@@ -365,10 +420,7 @@ begin
     end loop;
 
     if not v_known or v_is_cut and v_prorated < 0 then
-        perform private.refuse(
-            'PT422', 'No plan has the price ' || coalesce(v_unknown, '(none)'),
-            jsonb_build_object('invoice', p_fact ->> 'id', 'price', v_unknown),
-            'Enter the price or its product at the plan, then replay the event.');
+        return private.unknown_price(v_unknown);
     elsif floor(v_prorated) > 0 then
         perform private.grant_invoice_line(
             p_user_id, p_fact, v_upgrade, private.plan_of_price(v_upgrade ->> 'price', v_upgrade ->> 'product'),
@@ -376,6 +428,7 @@ begin
     elsif floor(v_prorated) < 0 then
         perform private.claw_back_downgrade(p_user_id, p_fact, -floor(v_prorated)::integer);
     end if;
+    return null;
 end;
 $$;
 
@@ -503,9 +556,12 @@ $$;
 revoke execute on function private.claw_back_downgrade(uuid, jsonb, integer) from public;
 
 -- A subscription:
--- {id, customer, status, price, product, started_at, cancelled_at, cancel_at, ended_at, current_period_end}, times in
--- seconds. Access goes on while Stripe still tries to collect (past_due); an unpaid or paused one gives none. What was
--- granted stays until it expires, whatever becomes of the subscription.
+-- {id, customer, order_id, status, items: [{price, product, current_period_end}], started_at, cancelled_at, cancel_at,
+--  ends_with_period, ended_at}, times in seconds. Access goes on while Stripe still tries to collect (past_due); an
+-- unpaid or paused one gives none. What was granted stays until it expires, whatever becomes of the subscription.
+--
+-- The plan's item may stand beside others, and anywhere. A subscription that was a plan's goes on as it, and ends,
+-- whatever price it was moved to; any other without an item for a plan is not of this project.
 create function private.apply_stripe_subscription(p_fact jsonb, p_ticket bigint)
 returns text
 language plpgsql
@@ -521,33 +577,43 @@ declare
         when 'paused' then 'unpaid'
         when 'canceled' then 'cancelled'
     end;
-    v_plan public.subscription_plans;
+    -- A service of the version before tells of one item, as its own fields.
+    v_items constant jsonb := coalesce(p_fact -> 'items', jsonb_build_array(p_fact));
+    v_plan_id uuid;
+    v_period_end bigint;
 begin
     if v_user_id is null then
         return 'No account has the customer';
+    end if;
+    select coalesce(p.id, private.known_plan(v_user_id, p_fact ->> 'id', p_fact ->> 'order_id')),
+        (i.item ->> 'current_period_end')::bigint
+    into v_plan_id, v_period_end
+    from jsonb_array_elements(v_items) with ordinality as i (item, place)
+    cross join lateral private.plan_of_price(i.item ->> 'price', i.item ->> 'product') as p
+    order by p.credits_per_month desc nulls last, i.place
+    limit 1;
+    if v_plan_id is null and not exists (
+        select 1 from public.subscription_history as h
+        where h.stripe_subscription_id = p_fact ->> 'id' and h.user_id = v_user_id
+    ) then
+        return private.unknown_price(v_items #>> '{0, price}');
     elsif not private.is_newest_read(p_fact ->> 'id', p_ticket) then
         return null;
     elsif v_status is null then
         -- Its first payment is still to come, or never came: it has not begun.
         return null;
     end if;
-    v_plan := private.plan_of_price(p_fact ->> 'price', p_fact ->> 'product');
-    if v_plan.id is null then
-        perform private.refuse(
-            'PT422', 'No plan has the price ' || coalesce(p_fact ->> 'price', '(none)'),
-            jsonb_build_object('subscription', p_fact ->> 'id', 'price', p_fact ->> 'price'),
-            'Enter the price or its product at the plan, then replay the event.');
-    end if;
     insert into public.subscription_history as h (
         user_id, subscription_plan_id, stripe_subscription_id, status, started_at, ended_at, cancelled_at, cancel_at,
         current_period_end
     ) values (
-        v_user_id, v_plan.id, p_fact ->> 'id', v_status,
+        v_user_id, v_plan_id, p_fact ->> 'id', v_status,
         to_timestamp((p_fact ->> 'started_at')::double precision),
         to_timestamp((p_fact ->> 'ended_at')::double precision),
         to_timestamp((p_fact ->> 'cancelled_at')::double precision),
-        to_timestamp((p_fact ->> 'cancel_at')::double precision),
-        to_timestamp((p_fact ->> 'current_period_end')::double precision)
+        to_timestamp(coalesce(
+            (p_fact ->> 'cancel_at')::bigint, case when (p_fact ->> 'ends_with_period')::boolean then v_period_end end)),
+        to_timestamp(v_period_end)
     )
     on conflict (stripe_subscription_id) do update set
         subscription_plan_id = excluded.subscription_plan_id,

@@ -8,7 +8,10 @@ set search_path = ''
 as $$
 begin
     return jsonb_build_object(
-        'status', (select e.status from public.stripe_events as e where e.id = p_event_id),
+        'status', (
+            select case when e.status = 'processed' and e.error is not null then 'used in part' else e.status end
+            from public.stripe_events as e where e.id = p_event_id
+        ),
         'ticket', nextval('private.stripe_read_tickets'));
 end;
 $$;
@@ -28,7 +31,7 @@ $$;
 
 comment on function public.start_stripe_read(text) is
 'Call before reading from Stripe what an event is about. Returns {ticket, status}: the ticket to hand in with what was '
-'read, and the status of the event where it was heard before.';
+'read, and the status of the event where it was heard before: only after processed is there nothing left to do.';
 revoke execute on function public.start_stripe_read(text) from public;
 grant execute on function public.start_stripe_read(text) to service_role;
 
@@ -53,7 +56,7 @@ begin
     values (p_event_id, p_type, coalesce(p_payload, '{}'), 'processed', now())
     on conflict (id) do update
     set status = 'processed', processed_at = now(), error = null, attempts = e.attempts + 1
-    where e.status = 'failed'
+    where e.status <> 'processed' or e.error is not null
     returning e.* into v_event;
     if not found then
         select e.* into strict v_event from public.stripe_events as e where e.id = p_event_id;
@@ -61,9 +64,11 @@ begin
     end if;
 
     v_troubles := private.apply_stripe_facts(p_facts, p_ticket);
-    if cardinality(v_troubles) = jsonb_array_length(p_facts) then
+    if v_troubles <> '{}' or p_facts = '[]' then
         update public.stripe_events as e
-        set status = 'ignored', error = coalesce(v_troubles[1], 'Nothing depends on this type of event')
+        set
+            status = case when cardinality(v_troubles) = jsonb_array_length(p_facts) then 'ignored' else 'processed' end,
+            error = coalesce(v_troubles[1], 'Nothing depends on this type of event')
         where e.id = p_event_id
         returning e.* into v_event;
     end if;
@@ -92,9 +97,9 @@ $$;
 
 comment on function public.apply_stripe_event(text, text, jsonb, jsonb, bigint) is
 'Makes the ledger and the subscriptions agree with facts read from Stripe under a ticket, and writes the event, in one '
-'transaction; an event that was processed or ignored changes nothing. Without a fact that concerns this project it is '
-'ignored. Errors, after which nothing is written: 400 bad argument, 409 facts that contradict an order, 422 a price '
-'that no plan has.';
+'transaction; an event that was processed as a whole changes nothing. Without a fact that concerns this project it is '
+'ignored; error says what was not used. '
+'Errors, after which nothing is written: 400 bad argument, 409 facts that contradict an order.';
 revoke execute on function public.apply_stripe_event(text, text, jsonb, jsonb, bigint) from public;
 grant execute on function public.apply_stripe_event(text, text, jsonb, jsonb, bigint) to service_role;
 
@@ -191,6 +196,7 @@ declare
     v_before jsonb;
     v_differences jsonb;
     v_troubles text[];
+    v_is_ours boolean;
 begin
     perform private.check_stripe_facts(p_facts, p_ticket);
     select array_agg(distinct u.user_id) into v_user_ids
@@ -211,6 +217,14 @@ begin
         into v_differences
         from jsonb_each(private.billing_state(v_user_ids)) as d
         where d.value is distinct from v_before -> d.key;
+        v_is_ours := exists (
+            select 1 from jsonb_array_elements(p_facts) as f (fact)
+            inner join public.subscription_history as h
+                on h.stripe_subscription_id in (f.fact ->> 'id', f.fact ->> 'subscription')
+            union all
+            select 1 from jsonb_array_elements(p_facts) as f (fact)
+            inner join public.billing_orders as o on o.stripe_checkout_session_id = f.fact ->> 'id'
+        );
         if p_apply is not true then
             -- Undoes everything since `begin`.
             raise sqlstate 'UNDO1';
@@ -218,7 +232,11 @@ begin
     exception
         when sqlstate 'UNDO1' then null;
     end;
-    return jsonb_build_object('differences', v_differences, 'troubles', to_jsonb(v_troubles));
+    return jsonb_build_object(
+        'differences', v_differences,
+        -- Of strangers who buy something else at the same Stripe account there may be any number.
+        'troubles', case when v_user_ids is null then '[]' else to_jsonb(v_troubles) end,
+        'is_ours', v_is_ours);
 end;
 $$;
 
@@ -236,7 +254,8 @@ end;
 $$;
 
 comment on function public.reconcile_stripe(jsonb, bigint, boolean) is
-'What facts read from Stripe under a ticket would change: {differences: [{what, is, should_be}], troubles: [text]}. '
+'What facts read from Stripe under a ticket would change: {differences: [{what, is, should_be}], troubles: [text], '
+'is_ours}: troubles is what a customer of this project has and could not be placed, of another product unless is_ours. '
 'Changes it with p_apply. Errors as apply_stripe_event.';
 revoke execute on function public.reconcile_stripe(jsonb, bigint, boolean) from public;
 grant execute on function public.reconcile_stripe(jsonb, bigint, boolean) to service_role;

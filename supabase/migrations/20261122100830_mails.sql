@@ -215,8 +215,8 @@ $$;
 revoke execute on function private.mail_of_paid_invoice() from public;
 
 create trigger mail_of_paid_invoice
-after insert or update of status on public.billing_invoices
-for each row when (new.status = 'paid')
+after insert or update of status, trouble on public.billing_invoices
+for each row when (new.status = 'paid' and new.trouble is null)
 execute function private.mail_of_paid_invoice();
 
 -- Once for an invoice, however often Stripe tries again. The first payment of a subscription fails under the eyes of

@@ -57,8 +57,9 @@ class Shop:
         order = self.people.service.call(
             "place_billing_order", p_user_id=buyer.person.id, p_stripe_price_id=price["id"]
         )
+        data = {"metadata": {"user_id": buyer.id, "order_id": str(order["id"])}} | fields
         session = self.account.session(
-            buyer.customer, price, client_reference_id=str(order["id"]), subscription_data=fields
+            buyer.customer, price, client_reference_id=str(order["id"]), subscription_data=data
         )
         self.people.service.call("attach_checkout_session", p_order_id=order["id"], p_session_id=session["id"])
         return str(session["id"])

@@ -95,6 +95,19 @@ def upgrade_in_mid_period_and_back(shop: Shop, buyer: Buyer) -> Iterator[None]:
     yield
 
 
+def beside_other_items_and_moved_to_a_custom_price(shop: Shop, buyer: Buyer) -> Iterator[None]:
+    subscription = shop.subscribe(buyer)
+    yield
+    shop.account.add_item(subscription, shop.account.price(300, recurring=True))
+    yield
+    shop.account.renew(subscription)
+    yield
+    shop.account.move(subscription, shop.account.price(500, recurring=True), place=1)
+    yield
+    shop.account.cancel(subscription)
+    yield
+
+
 def dispute_won(shop: Shop, buyer: Buyer) -> Iterator[None]:
     dispute = shop.account.dispute(shop.buy(buyer), 799)
     yield
@@ -120,6 +133,7 @@ STORIES: list[Story] = [
     three_periods_with_a_failed_payment,
     paid_in_parts_that_are_refunded,
     upgrade_in_mid_period_and_back,
+    beside_other_items_and_moved_to_a_custom_price,
     dispute_won,
     dispute_lost_after_a_refund,
 ]

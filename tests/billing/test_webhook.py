@@ -478,7 +478,7 @@ def test_a_customer_of_nobody_is_ignored(shop: Shop, service: ServiceProcess, st
     assert set(answers) == {"ignored"}
 
 
-def test_a_price_that_no_plan_has_fails_until_the_plan_knows_it(
+def test_money_at_a_price_that_no_plan_has_brings_credits_when_one_has_it(
     shop: Shop, service: ServiceProcess, stripe: StripeDouble, db: Connection
 ) -> None:
     buyer = shop.buyer()
@@ -488,9 +488,9 @@ def test_a_price_that_no_plan_has_fails_until_the_plan_knows_it(
     stripe.account.pay(session)
     (paid,) = [event for event in stripe.account.events(buyer.customer) if event["type"] == "invoice.paid"]
     for attempt in (1, 2):
-        assert service.deliver(paid).status_code == 500
+        assert service.deliver(paid).status_code == 200, "Stripe switches endpoints off that fail for long"
         row = event_row(db, paid)
-        assert (row["status"], row["attempts"]) == ("failed", attempt)
+        assert (row["status"], row["attempts"]) == ("processed", attempt), "its subscription is the order's"
     assert unknown["id"] in row["error"]
     assert credits(shop, buyer) == 2
 

@@ -306,8 +306,8 @@ def test_the_same_event_at_once_is_applied_once(facts: Facts, db_url: str) -> No
 
 
 def test_an_event_and_its_effect_stand_or_fall_together(people: People, facts: Facts, db: Connection) -> None:
-    with refused("PT422", "No plan has the price price_unknown"):
-        facts.apply(facts.checkout(), facts.invoice(1, line(price="price_unknown")), event=f"evt_{facts.word}")
+    with refused("PT400", "The kind of fact is unknown"):
+        facts.apply(facts.checkout(), {"kind": "coupon"}, event=f"evt_{facts.word}")
     assert facts.credits == 2
     found = "select status, attempts, error from public.stripe_events where id = %s"
     assert db.execute(found, (f"evt_{facts.word}",)).fetchall() == []
@@ -319,6 +319,12 @@ def test_an_event_and_its_effect_stand_or_fall_together(people: People, facts: F
     assert db.execute(found, (f"evt_{facts.word}",)).fetchall() == [
         {"status": "processed", "attempts": 3, "error": None}
     ]
+
+
+def test_an_event_that_was_used_in_part_says_what_was_not(facts: Facts) -> None:
+    told = facts.apply(facts.subscription(), facts.invoice(1, line(price="price_unknown")))
+    assert (told["status"], "No plan has the price price_unknown" in told["error"]) == ("processed", True)
+    assert facts.profile()[1] == "basic"
 
 
 def test_lines_that_are_for_no_plan_bring_nothing(facts: Facts) -> None:
@@ -392,8 +398,9 @@ def test_a_part_of_a_larger_plan_that_nobody_knows_does_not_count_as_a_smaller_o
     facts.apply(facts.invoice(1, line()))
     up = line("12.495", "price_unknown", unit_amount="24.99", is_proration=True)
     down = line("-4.995", unit_amount="9.99", is_proration=True)
-    with refused("PT422", "No plan has the price price_unknown"):
-        facts.apply(facts.invoice(2, down, up, paid="7.50"))
+    told = facts.apply(facts.invoice(2, down, up, paid="7.50"))
+    assert (told["status"], "No plan has the price price_unknown" in told["error"]) == ("ignored", True)
+    assert facts.credits == 2 + 20
     facts.apply(facts.invoice(2, down, up | {"price": "price_starter"}, paid="7.50"))
     assert facts.credits == 2 + 20 + 20
 

@@ -115,6 +115,19 @@ def test_an_event_that_failed_is_broken(dtf: Operator, db: Connection) -> None:
         db.execute("delete from public.stripe_events where id = %s", (event,))
 
 
+def test_money_that_brought_no_credits_is_broken(dtf: Operator, person: Person, db: Connection) -> None:
+    db.execute(
+        "insert into public.billing_invoices (id, user_id, stripe_subscription_id, reason, status, amount_due,"
+        " amount_paid, currency, attempts, created_at, paid_at, trouble)"
+        " values (%s, %s, 'sub_1', 'manual', 'paid', 5, 5, 'USD', 1, now(), now(), 'No plan has the price')",
+        (f"in_{uuid.uuid4().hex}", person.id),
+    )
+    try:
+        assert "dtf stripe reconcile" in found(dtf, "Stripe", status=1)["advice"]
+    finally:
+        db.execute("delete from public.billing_invoices where user_id = %s", (person.id,))
+
+
 def test_a_mail_that_nobody_sends_asks_for_a_sender(dtf: Operator, person: Person, db: Connection) -> None:
     queued = db.execute("select private.queue_email(%s, 'welcome', %s, '{}')", (person.id, f"test:{person.id}"))
     (email_id,) = queued.fetchone() or (None,)

@@ -237,14 +237,7 @@ class Account(Store):
     def _subscription(self, customer: str, price: Object, trial_days: int, data: Object, *, delayed: bool) -> Object:
         now = self.time_of(customer)
         end = now + (trial_days * DAY or MONTH)
-        item = {
-            "id": self.new_id("subscription_item"),
-            "object": "subscription_item",
-            "current_period_end": end,
-            "current_period_start": now,
-            "price": price,
-            "quantity": 1,
-        }
+        item = self._item(price, now, end)
         subscription = self.new(
             "subscription",
             billing_mode=data.get("billing_mode", {"type": "classic"}),
@@ -272,14 +265,41 @@ class Account(Store):
             self._pay_invoice(invoice)
         return subscription
 
+    def _item(self, price: Object, start: int, end: int) -> Object:
+        return {
+            "id": self.new_id("subscription_item"),
+            "object": "subscription_item",
+            "current_period_end": end,
+            "current_period_start": start,
+            "price": price,
+            "quantity": 1,
+        }
+
+    def add_item(self, subscription: Object, price: Object, place: int = 0) -> None:
+        """Something else is sold with a subscription, from its next period on: before the others, or at a place."""
+        items = subscription["items"]["data"]
+        items.insert(place, self._item(price, items[0]["current_period_start"], items[0]["current_period_end"]))
+        self.tell("customer.subscription.updated", subscription)
+
+    def move(self, subscription: Object, price: Object, place: int = 0) -> None:
+        """An item gets another price from its next period on, as a person does it in the dashboard."""
+        subscription["items"]["data"][place]["price"] = price
+        self.tell("customer.subscription.updated", subscription)
+
+    def _next_period(self, subscription: Object, seconds: int) -> list[Object]:
+        items: list[Object] = subscription["items"]["data"]
+        for item in items:
+            item["current_period_start"] = item["current_period_end"]
+            item["current_period_end"] += seconds
+        return items
+
     def renew(self, subscription: Object, *, paid: bool = True) -> Object:
         """The next period begins, or the trial is over; its payment works or fails. Returns the invoice."""
         customer = subscription["customer"]
-        (item,) = subscription["items"]["data"]
-        item["current_period_start"] = item["current_period_end"]
-        item["current_period_end"] += MONTH
-        self._ahead[customer] = max(self._ahead.get(customer, 0), item["current_period_start"] - self.now())
-        invoice = self._invoice(subscription, "subscription_cycle", [self._line(item, item["price"]["unit_amount"])])
+        items = self._next_period(subscription, MONTH)
+        self._ahead[customer] = max(self._ahead.get(customer, 0), items[0]["current_period_start"] - self.now())
+        lines = [self._line(item, item["price"]["unit_amount"]) for item in items]
+        invoice = self._invoice(subscription, "subscription_cycle", lines)
         if paid:
             subscription["status"] = "active"
         self.collect(invoice, paid=paid)
@@ -301,12 +321,10 @@ class Account(Store):
 
     def extend_trial(self, subscription: Object, days: int) -> Object:
         """The trial goes on for longer; Stripe makes an invoice for that too. Returns it."""
-        (item,) = subscription["items"]["data"]
-        item["current_period_start"] = item["current_period_end"]
-        item["current_period_end"] += days * DAY
-        subscription["trial_end"] = item["current_period_end"]
+        items = self._next_period(subscription, days * DAY)
+        subscription["trial_end"] = items[0]["current_period_end"]
         self.tell("customer.subscription.updated", subscription)
-        invoice = self._invoice(subscription, "subscription_update", [self._line(item, 0)])
+        invoice = self._invoice(subscription, "subscription_update", [self._line(item, 0) for item in items])
         self._pay_invoice(invoice)
         return invoice
 
@@ -343,9 +361,9 @@ class Account(Store):
         subscription |= {"cancel_at_period_end": False, "canceled_at": None}
         self.tell("customer.subscription.updated", subscription)
 
-    def change(self, subscription: Object, price: Object, share: float | None = None) -> Object:
-        """The customer changes the plan when `share` of the period is left, invoiced at once. Returns the invoice."""
-        (item,) = subscription["items"]["data"]
+    def change(self, subscription: Object, price: Object, share: float | None = None, place: int = 0) -> Object:
+        """An item gets another price when `share` of the period is left, invoiced at once. Returns the invoice."""
+        item = subscription["items"]["data"][place]
         old, start, end = item["price"], item["current_period_start"], item["current_period_end"]
         if share is None:
             share = min(max((end - self.time_of(subscription["customer"])) / (end - start), 0), 1)
@@ -399,7 +417,7 @@ class Account(Store):
             next_payment_attempt=None,
             parent={
                 "type": "subscription_details",
-                "subscription_details": {"subscription": subscription["id"], "metadata": {}},
+                "subscription_details": {"subscription": subscription["id"], "metadata": subscription["metadata"]},
             },
             status="open",
             status_transitions={"finalized_at": self.time_of(subscription["customer"]), "paid_at": None},

@@ -103,6 +103,7 @@ class Api:
             self._route("POST", "billing_portal/sessions", self._create_portal, "customer", "return_url"),
             self._route("POST", "subscriptions/{id}", self._update_subscription, "cancel_at_period_end"),
             self._route("DELETE", "subscriptions/{id}", self._cancel_subscription),
+            self._route("GET", "subscription_items", self._items, "subscription", "limit", "starting_after"),
             self._route("GET", "invoices/{id}/lines", self._lines, "limit", "starting_after"),
             self._route("POST", "invoices/{id}/pay", self._pay_invoice),
             self._route("POST", "refunds", self._create_refund, "payment_intent", "amount", "reason", "metadata"),
@@ -228,6 +229,11 @@ class Api:
         if name == "delivery_success":
             return bool((item["id"] in self._account.delivered) == (value == "true"))
         return str(item.get(name)).lower() == str(value).lower()
+
+    def _items(self, call: Call) -> Object:
+        subscription = self._find("subscription", _required(call, "subscription")["subscription"], "subscription")
+        items = subscription["items"]["data"]
+        return {"object": "list", "url": "/v1/subscription_items", "has_more": False, "data": items}
 
     def _lines(self, call: Call) -> Object:
         lines = self._find("invoice", call.id)["lines"]["data"]

@@ -116,18 +116,25 @@ class Pages:
             account.change(running[0], account.objects[price_id])
 
     def _subscription(self, item: Object) -> str:
-        (line,) = item["items"]["data"]
-        until = _date(line["current_period_end"])
+        lines = item["items"]["data"]
+        until = _date(lines[0]["current_period_end"])
         others = [
             price
             for price in reversed(self._account.all("price", active=True))
-            if price["recurring"] and price is not line["price"] and price["currency"] == item["currency"]
+            # One of several products cannot be changed in the portal.
+            if len(lines) == 1
+            and price["recurring"]
+            and price is not lines[0]["price"]
+            and price["currency"] == item["currency"]
         ]
         ends = item["cancel_at_period_end"]
-        return f"""<p><strong>{self._name(line["price"])}</strong>, {_text(item["status"])}.
+        return f"""<p><strong>{self._names(item)}</strong>, {_text(item["status"])}.
             {"Ends" if ends else "Renews"} on {until}.</p>
             {_button("keep", "Do not cancel") if ends else _button("cancel", "Cancel at the end of the period")}
             {"".join(_button(f"change:{price['id']}", f"Change to {self._name(price)}") for price in others)}"""
+
+    def _names(self, subscription: Object) -> str:
+        return " and ".join(self._name(line["price"]) for line in subscription["items"]["data"])
 
     def _name(self, price: Object) -> str:
         name = _text(self._account.objects[price["product"]]["name"])
@@ -223,7 +230,6 @@ class Pages:
         return _post(path, "The money comes", paid="true") + _post(path, "It does not", paid="false")
 
     def _running(self, item: Object) -> tuple[str, ...]:
-        (line,) = item["items"]["data"]
         customer = f"/simulate/customers/{item['customer']}/card"
         is_declined = item["customer"] in self._account.declined
         acts = [
@@ -235,9 +241,9 @@ class Pages:
             ),
         ]
         return (
-            f"{_text(item['id'])}<br>{self._name(line['price'])}, {_text(item['status'])}",
+            f"{_text(item['id'])}<br>{self._names(item)}, {_text(item['status'])}",
             self._who(item),
-            _date(line["current_period_end"]),
+            _date(item["items"]["data"][0]["current_period_end"]),
             "".join(acts) if item["status"] not in ENDED else "",
         )
 

@@ -28,6 +28,8 @@ PREFIXES = {
     "subscription_item": "si",
 }
 
+LISTED = 10  # of a list inside an object, such as the items of a subscription
+
 # What a payment page was made of. Stripe shows the first only where it is asked for, the second never.
 HIDDEN = ("line_items", "subscription_data")
 
@@ -104,4 +106,8 @@ def shown(item: Object) -> Object:
     """A copy of an object as Stripe shows it."""
     if item.get("deleted"):
         return {"id": item["id"], "object": item["object"], "deleted": True}
-    return copy.deepcopy({name: value for name, value in item.items() if name not in HIDDEN})
+    copied = copy.deepcopy({name: value for name, value in item.items() if name not in HIDDEN})
+    for inner in copied.values():
+        if isinstance(inner, dict) and inner.get("object") == "list":
+            inner |= {"data": inner["data"][:LISTED], "has_more": len(inner["data"]) > LISTED}
+    return copied
