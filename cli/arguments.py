@@ -17,9 +17,9 @@ def moment(text: str) -> datetime:
     """A time in UTC; a text that names no zone means UTC. Raises ValueError with a sentence for a person."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # of a zone at the end of time
         raise ValueError(f"it has to be a time such as 2026-11-30 or 2026-11-30T18:00, not {text!r}.") from None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 User = Annotated[str, typer.Argument(metavar="USER", help="Id or e-mail address.")]

@@ -424,15 +424,22 @@ set search_path = ''
 as $$
 declare
     c_latest constant interval := '1 year'::interval;
+    -- So much may a clock be behind that says "now".
+    c_clock_skew constant interval := '5 minutes'::interval;
     v_campaign public.email_campaigns := private.find_campaign(p_campaign_id, true);
 begin
     if v_campaign.status not in ('draft', 'scheduled') then
         perform private.refuse(
             'PT409', format('The campaign is %s already', v_campaign.status),
             jsonb_build_object('campaign_id', p_campaign_id, 'status', v_campaign.status), 'Make another campaign.');
-    elsif p_at is null or p_at > now() + c_latest or p_at = '-infinity' then
+    elsif p_at is null or p_at > now() + c_latest then
         perform private.refuse(
             'PT400', 'The campaign must start within a year', '{"argument": "p_at"}', 'Pass an earlier time.');
+    elsif p_at < now() - c_clock_skew then
+        perform private.refuse(
+            'PT400', format('%s is past: the campaign would start at once', p_at at time zone 'UTC'),
+            jsonb_build_object('argument', 'p_at', 'now', now()),
+            'Pass a later time, mind that times without a zone are UTC, or start it now on purpose.');
     elsif not exists (
         select from public.email_templates as t
         where t.id = v_campaign.template_id and t.type = 'campaign' and t.is_active
@@ -465,8 +472,8 @@ $$;
 
 comment on function public.schedule_email_campaign(uuid, timestamptz) is
 'Admins and operators: has a campaign start at a time, now by default, and returns it; a scheduled one gets another '
-'time. Logged. Errors: 400 bad time, 403 not an admin, 404 unknown campaign, 409 begun, ended, or without an active '
-'template.';
+'time. Logged. Errors: 400 a time that is past or too far, 403 not an admin, 404 unknown campaign, 409 begun, ended, or '
+'without an active template.';
 revoke execute on function public.schedule_email_campaign(uuid, timestamptz) from public;
 grant execute on function public.schedule_email_campaign(uuid, timestamptz) to authenticated, service_role;
 

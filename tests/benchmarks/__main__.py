@@ -12,7 +12,7 @@ import sys
 from rich.console import Console
 
 from cli.local.stack import PROJECT
-from tests.benchmarks import disk, report
+from tests.benchmarks import cutouts, disk, report
 from tests.benchmarks.measure import FULL
 from tests.benchmarks.suite import PARTS, measure
 
@@ -28,8 +28,13 @@ def main() -> None:
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     console = Console(width=None if sys.stdout.isatty() else PRINTED_WIDTH)
-    with console.status("starting Postgres") as status:
-        figures = list(measure(parts, FULL, status.update if console.is_terminal else console.print))
+    with console.status("starting") as status:
+        progress = status.update if console.is_terminal else console.print
+        if "cutouts" in parts:
+            cutouts.run(console, progress, OUTPUT)
+        figures = list(measure(parts, FULL, progress))
+    if not figures:
+        return
     console.print(report.table(figures))
     if any(disk.WITH in figure.section for figure in figures):
         console.print(disk.NOTE, highlight=False)

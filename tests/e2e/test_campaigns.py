@@ -5,6 +5,7 @@ import re
 import shlex
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -75,7 +76,11 @@ def test_a_campaign_lives_as_the_manual_says(dtf: Operator, stack: StackStatus, 
     assert "Recipients" in shown
     reached = dtf.json(*plan)
     assert reached["recipients"] >= len(people)
-    assert "2026-12-01" in dtf.run(*schedule).stderr
+    when = datetime.now(UTC) + timedelta(days=1)
+    late = dtf.run(*schedule[:-1], "2020-01-01T09:00", status=1).stderr
+    assert "2020-01-01 09:00:00 is past" in late
+    assert dtf.json("list")[0]["status"] == "draft"
+    assert f"{when:%Y-%m-%d}" in dtf.run(*schedule[:-1], when.isoformat()).stderr
     assert dtf.json("list")[0]["status"] == "scheduled"
     dtf.run(*send, answer="n\n", status=1)
     assert f"to {reached['recipients']} people?" in dtf.run(*send, answer="y\n").stderr

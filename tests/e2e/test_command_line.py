@@ -31,6 +31,7 @@ def test_a_command_imports_only_what_it_needs(arguments: list[str]) -> None:
         ("credits grant ada@example.com many", "Invalid value for 'amount': it has to be a whole number, not 'many'."),
         ("credits grant ada@example.com -5", "No such option: -5, and no number can be below zero here."),
         ("credits refund 7", "'transaction': it has to be a UUID, not '7'. Id of the usage entry: dtf credits show."),
+        ("credits grant a@b.c 5 --expires 0001-01-01T00:00+23:00", "'--expires': it has to be a time such as"),
         ("credits grant a@b.c 5 --expires soon", "'--expires': it has to be a time such as 2026-11-30 or "),
         ("email list --since 30.11.2026", "2026-11-30T18:00, not '30.11.2026'."),
         ("users list --limit -3", "Invalid value for '--limit': it has to be at least 1, not '-3'."),

@@ -21,7 +21,7 @@ from services.images.engines.cutout.network import Draft, draft, load
 from services.images.engines.cutout.shade import find_shade
 from services.images.engines.cutout.specks import find_specks
 from services.images.engines.cutout.surface import Surface, fit_surface
-from services.images.engines.cutout.trust import Evidence, confidence, gather
+from services.images.engines.cutout.trust import LEAST_CAST, Evidence, confidence, gather
 from services.images.engines.decode import Picture, Pixels, decode
 from services.images.engines.encode import png_result
 from services.images.engines.options import BackgroundRemovalOptions
@@ -198,7 +198,12 @@ def _warnings(cut_out: CutOut, holes: Holes) -> tuple[str, ...]:
             'choose holes "keep" if they are fillings.'
         )
     if evidence.shaded > _SHADED:
-        words.append("A soft shadow was removed from the background. Look whether it was one.")
+        words.append(
+            "A soft shadow was removed from the background."
+            if evidence.cast >= LEAST_CAST
+            else "What looks like a soft shadow was removed from the background, but it has another shape than the "
+            "artwork: look whether grey parts are missing."
+        )
     return tuple(words)
 
 

@@ -11,6 +11,7 @@ from services.images.engines.cutout.surface import Floats, Labels, Mask, Surface
 from services.images.engines.decode import Pixels
 
 WORK_SIDE = 768
+_LIKENESS_SIDE = 144
 # A shadow takes away between this much of the light and that much.
 _FAINTEST, _FAINTEST_LOSSY, _DARKEST = 0.012, 0.02, 0.75
 # Levels that a shadow may change in a px of the reduced picture, and the share of its depth there; outlines, of faint
@@ -66,6 +67,29 @@ def find_shade(colors: Pixels, surface: Surface, outside: Mask, lossy: bool) -> 
     filled = np.where(around, soft if lossy else light, 1).astype(np.float32)
     mask = cv2.resize(found.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     return Shade(_extended(filled, known), mask.astype(bool))
+
+
+def likeness(light: Floats, artwork: Mask) -> float:
+    """How well the shade is explained as the shadow of the artwork, moved and blurred (0..1).
+
+    What was taken for a shadow and was grey artwork has another shape.
+    """
+    height, width = light.shape
+    scale = min(_LIKENESS_SIDE / max(height, width), 1)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    dark = 1 - cv2.resize(light, size, interpolation=cv2.INTER_AREA)
+    shape = cv2.resize(artwork.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    free = shape < 0.02
+    seen = dark[free]
+    energy = float((seen**2).sum())
+    best = 0.0
+    for sigma in (1.0, 1.5, 2.2, 3.3, 5.0):
+        soft = cv2.GaussianBlur(shape, (0, 0), sigma * max(size) / _LIKENESS_SIDE)
+        for y in range(-6, 7, 2):
+            for x in range(-6, 7, 2):
+                moved = np.roll(soft, (y, x), (0, 1))[free]
+                best = max(best, float((seen * moved).sum()) ** 2 / max(energy * float((moved**2).sum()), 1e-9))
+    return best
 
 
 def _continuing(shaded: Mask, free: Mask, light: Floats) -> Mask:

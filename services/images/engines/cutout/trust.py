@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from services.images.engines.cutout.key import STEPS, Distance
+from services.images.engines.cutout.shade import likeness
 from services.images.engines.cutout.surface import Doubles, Floats, Mask, Surface, border_of, components, to_lab
 from services.images.engines.decode import Pixels
 
@@ -21,8 +22,8 @@ _LEAST_STEP, _LEAST_RISE, _EDGE_SHARE = 6.0, 0.5, 500
 _MOST, _LEAST = 0.97, 0.03
 # Drawings have black outlines, of which nothing is left to be seen on black.
 _BLACK, _MOST_ON_BLACK = 12, 0.85
-# Grey artwork may have gone with the shadow.
-_MOST_SHADED = 0.89
+# A shadow that is less like the artwork's own has grey artwork in it.
+LEAST_CAST = 0.88
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Evidence:
     `weak`: of the outline, what can hardly be told from the ground. `soft`: of the outline, where there is no edge in
     the picture, as around a halo. `doubtful`: of the artwork, parts whose outline is mostly weak. `border`: of the
     border, what lies on the ground. `undecided`: enclosed areas that are a guess, as a share of the artwork. `cut_off`:
-    of the border, what is artwork. `shaded`: of the picture, what was taken for a shadow. `spread`: CIE76 by which the
+    of the border, what is artwork. `shaded`: of the picture, what was taken for a shadow. `cast`: how
+    well that is explained as the artwork's own. `spread`: CIE76 by which the
     ground leaves its surface. `is_black`: whether the ground is.
     """
 
@@ -43,6 +45,7 @@ class Evidence:
     undecided: float
     cut_off: float
     shaded: float
+    cast: float
     spread: float
     tolerance: float
     degree: int
@@ -71,6 +74,7 @@ def gather(
         undecided=undecided / area,
         cut_off=float(border_of(artwork).mean()),
         shaded=0.0 if shade is None else float(shade.mean()),
+        cast=1.0 if surface.light is None else likeness(surface.light, artwork),
         spread=surface.spread,
         tolerance=distance.tolerance,
         degree=surface.degree,
@@ -116,10 +120,12 @@ def confidence(seen: Evidence) -> float:
         2.0 * max(0.95 - seen.border - seen.cut_off, 0),
         min(3.0 * max(seen.undecided - 0.02, 0), 0.4),
         0.5 * seen.cut_off,
-        0.5 * seen.shaded,
+        0.2 * seen.shaded,
         0.1 * max(seen.tolerance - 7, 0),
     ]
-    trust = _MOST_ON_BLACK if seen.is_black else _MOST_SHADED if seen.shaded else _MOST
+    trust = _MOST_ON_BLACK if seen.is_black else _MOST
+    if seen.cast < LEAST_CAST:
+        trust *= seen.cast
     for doubt in doubts:
         trust *= 1 - min(doubt, 1)
     return max(trust, _LEAST)
