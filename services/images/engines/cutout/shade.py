@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from services.images.engines.cutout.surface import Floats, Labels, Mask, Surface, components
+from services.images.engines.cutout.surface import Floats, Mask, Surface, components, soft_contact
 from services.images.engines.decode import Pixels
 
 WORK_SIDE = 768
@@ -101,7 +101,7 @@ def _continuing(shaded: Mask, free: Mask, light: Floats) -> Mask:
     broad = cv2.erode(shaded.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     is_broad = np.bincount(labels[broad], minlength=count) > 0
     is_broad[0] = False
-    runs_in = is_broad & (_soft_contact(labels, near & shaded, free, count) >= _LEAST_CONTACT)
+    runs_in = is_broad & (soft_contact(labels, near & shaded, free, count) >= _LEAST_CONTACT)
     found = np.asarray(runs_in[labels], dtype=bool)
     if not found.any():
         return found
@@ -112,20 +112,6 @@ def _continuing(shaded: Mask, free: Mask, light: Floats) -> Mask:
     touches = np.bincount(labels[near & shaded], minlength=count) > 0
     enclosed = is_broad & ~touches & (varies >= _LEAST_VARIATION) & (mean >= darkest)
     return np.asarray(found | enclosed[labels], dtype=bool)
-
-
-def _soft_contact(labels: Labels, contact: Mask, free: Mask, count: int) -> Floats:
-    """For each area, how much of the ground's rim that faces it is reached without crossing an edge."""
-    _, nearest = cv2.distanceTransformWithLabels(
-        (labels == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP
-    )
-    number = np.zeros(int(nearest.max()) + 1, np.int64)
-    number[nearest[labels > 0]] = labels[labels > 0]
-    facing = cv2.dilate((labels > 0).astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & free
-    rim = facing & cv2.dilate((~free).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    faced = np.bincount(number[nearest[rim]], minlength=count)
-    met = np.bincount(labels[contact], minlength=count)
-    return np.asarray(met / np.maximum(faced, 1), dtype=np.float32)
 
 
 def _extended(values: Floats, known: Floats) -> Floats:

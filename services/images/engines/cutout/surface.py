@@ -29,6 +29,8 @@ STRIP_ROWS = 256
 """Rows handled at once where floats are needed, so that memory stays level with large pictures."""
 
 _ROUNDS = 12
+# Share of an area's contour over which the ground runs into it, and CIE76 from the surface, for it to be ground, too.
+_LEAST_REST, _MOST_REST = 0.75, 25.0
 
 _RING = 3  # px of the reduced picture
 # Levels (0..255, Euclidean) from the surface within which a pixel of the border belongs to it.
@@ -168,12 +170,31 @@ def fit_surface(colors: Pixels, lossy: bool) -> Surface:
             degree = max(degree, 1)
             values = _corrected(picture, values, _well_inside(ground))
             ground = _continued(lab, to_lab(values), smooth, _MOST_REACH)
+        rest = _soft_rest(lab, to_lab(values), ground, smooth)
+        if rest.any():
+            degree, ground = max(degree, 1), ground | rest
+            for _ in range(2):
+                values = _corrected(picture, values, ground)
     near = border_of(np.linalg.norm(picture - values, axis=2), _RING) <= 2 * _NEAR
     share = max(share, float(near.mean())) if ground.any() else share
     surface_lab = to_lab(values)
     apart = np.linalg.norm(lab - surface_lab, axis=2)[ground]
     spread = float(np.quantile(apart, 0.95)) if apart.size else 0.0
     return Surface(height, width, values, surface_lab, ground, degree, share, spread)
+
+
+def soft_contact(labels: Labels, contact: Mask, free: Mask, count: int) -> Floats:
+    """For each area, how much of the ground's rim that faces it is reached without crossing an edge."""
+    _, nearest = cv2.distanceTransformWithLabels(
+        (labels == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP
+    )
+    number = np.zeros(int(nearest.max()) + 1, np.int64)
+    number[nearest[labels > 0]] = labels[labels > 0]
+    facing = cv2.dilate((labels > 0).astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & free
+    rim = facing & cv2.dilate((~free).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    faced = np.bincount(number[nearest[rim]], minlength=count)
+    met = np.bincount(labels[contact], minlength=count)
+    return np.asarray(met / np.maximum(faced, 1), dtype=np.float32)
 
 
 def _axes(height: int, width: int) -> tuple[Doubles, Doubles]:
@@ -274,6 +295,17 @@ def _continued(lab: Floats, surface: Floats, smooth: Mask, reach: float) -> Mask
     reached[np.unique(border_of(labels))] = True
     reached[0] = False
     return np.asarray(reached[labels], dtype=bool)
+
+
+def _soft_rest(lab: Floats, surface: Floats, ground: Mask, smooth: Mask) -> Mask:
+    """Areas that the ground runs into without an edge, such as the peak of a radial gradient."""
+    labels, stats = components(smooth & ~ground, 4)
+    near = cv2.dilate(ground.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    area = np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
+    away = np.bincount(labels.ravel(), np.linalg.norm(lab - surface, axis=2).ravel(), len(stats)) / area
+    is_rest = (soft_contact(labels, near & (labels > 0), ground, len(stats)) >= _LEAST_REST) & (away <= _MOST_REST)
+    is_rest[0] = False
+    return np.asarray(is_rest[labels], dtype=bool)
 
 
 def _well_inside(ground: Mask) -> Mask:

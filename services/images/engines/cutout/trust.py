@@ -22,6 +22,8 @@ _LEAST_STEP, _LEAST_RISE, _EDGE_SHARE = 6.0, 0.5, 500
 _MOST, _LEAST = 0.97, 0.03
 # Drawings have black outlines, of which nothing is left to be seen on black.
 _BLACK, _MOST_ON_BLACK = 12, 0.85
+# A ground of several stops is known less well where artwork encloses it.
+_SIMPLE_DEGREE, _LESS_SIMPLE = 2, 0.92
 # A shadow that is less like the artwork's own has grey artwork in it.
 LEAST_CAST = 0.88
 
@@ -124,6 +126,8 @@ def confidence(seen: Evidence) -> float:
         0.1 * max(seen.tolerance - 7, 0),
     ]
     trust = _MOST_ON_BLACK if seen.is_black else _MOST
+    if seen.degree > _SIMPLE_DEGREE:
+        trust *= _LESS_SIMPLE
     if seen.cast < LEAST_CAST:
         trust *= seen.cast
     for doubt in doubts:
