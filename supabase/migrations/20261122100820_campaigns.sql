@@ -472,8 +472,8 @@ $$;
 
 comment on function public.schedule_email_campaign(uuid, timestamptz) is
 'Admins and operators: has a campaign start at a time, now by default, and returns it; a scheduled one gets another '
-'time. Logged. Errors: 400 a time that is past or too far, 403 not an admin, 404 unknown campaign, 409 begun, ended, or '
-'without an active template.';
+'time. Logged. Errors: 400 a time that is past or too far, 403 not an admin, 404 unknown campaign, 409 begun, ended, '
+'or without an active template.';
 revoke execute on function public.schedule_email_campaign(uuid, timestamptz) from public;
 grant execute on function public.schedule_email_campaign(uuid, timestamptz) to authenticated, service_role;
 
