@@ -793,9 +793,10 @@ $$;
 comment on function public.settle_emails(uuid, jsonb) is
 'Says what became of claimed mails: [{id, outcome, message_id, error, retry_seconds, is_counted, is_bounce}]. outcome: '
 'sent, failed (for good; with is_bounce the address is suppressed), unknown (nobody knows whether it was accepted), or '
-'retry: queued again after a growing delay, at least retry_seconds, failed after 8 times. With is_counted false, for trouble that is not the mail''s, a retry waits '
-'only retry_seconds and does not count. Returns how many of the mails are this lease''s: the others changed hands and '
-'stay as they are. Safe to repeat, and news even when the lease is over. Error: 400 bad argument.';
+'retry: queued again after a growing delay, at least retry_seconds, failed after 8 times. With is_counted false, for '
+'trouble that is not the mail''s, a retry waits only retry_seconds and does not count. Returns how many of the mails '
+'are this lease''s: the others changed hands and stay as they are. Safe to repeat, and news even when the lease is '
+'over. Error: 400 bad argument.';
 revoke execute on function public.settle_emails(uuid, jsonb) from public;
 grant execute on function public.settle_emails(uuid, jsonb) to service_role;
 
