@@ -1,6 +1,5 @@
 """`dtf plans`: what is for sale, and what an operation costs. Stripe follows with `dtf stripe sync`."""
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +14,9 @@ HIGHEST_PRICE = 99_999_999.99  # that its column holds
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Credits = Annotated[int | None, typer.Option(min=0, max=1_000_000)]
+DailyBound = Annotated[
+    int | None, typer.Option(min=1, max=1_000_000, help="After so many within a day an account has to wait.")
+]
 Price = Annotated[
     float | None, typer.Option(min=0, max=HIGHEST_PRICE, help="In the currency of the catalogue, such as 9.99.")
 ]
@@ -41,17 +43,16 @@ COLUMNS = {
         "stripe_price_id": "At Stripe",
         "id": "Id",
     },
-    "operation_prices": {"operation_type": "Operation", "credits": "Credits", "is_active": "Active"},
+    "operation_types": {
+        "name": "Operation",
+        "title": "Title",
+        "works_on": "Works on",
+        "credits": "Credits",
+        "daily_failures": "Failures a day",
+        "daily_cancellations": "Cancellations a day",
+        "is_active": "Active",
+    },
 }
-
-
-class OperationType(StrEnum):
-    """What can be done to an image."""
-
-    UPSCALE = "upscale"
-    BACKGROUND_REMOVAL = "background_removal"
-    VECTORIZE = "vectorize"
-    GENERATE = "generate"
 
 
 @app.command("list")
@@ -61,8 +62,7 @@ def list_plans(as_json: AsJson = False) -> None:
         client = connect()
         found: dict[str, Any] = {}
         for table in COLUMNS:
-            order = "operation_type" if table == "operation_prices" else "sort_order"
-            found[table] = client.table(table).select("*").order(order).execute().data
+            found[table] = client.table(table).select("*").order("sort_order").execute().data
     if as_json:
         print_json(found)
         return
@@ -113,16 +113,27 @@ def package(
 
 
 @app.command()
-def operation(operation_type: OperationType, credits: Credits = None, active: IsActive = None) -> None:
-    """Change what an operation costs, or whether it is offered. What was requested keeps its price."""
-    values = {"credits": credits, "is_active": active}
+def operation(
+    name: Name,
+    credits: Credits = None,
+    daily_failures: DailyBound = None,
+    daily_cancellations: DailyBound = None,
+    active: IsActive = None,
+) -> None:
+    """Change what an operation costs, its bounds, or whether it is offered. What was requested keeps its price."""
+    values = {
+        "credits": credits,
+        "daily_failures": daily_failures,
+        "daily_cancellations": daily_cancellations,
+        "is_active": active,
+    }
     with readable_errors():
-        _write("operation_prices", "operation_type", operation_type, values)
-    done(f"The price of {operation_type} is changed.")
+        _write("operation_types", "name", name, values)
+    done(f"The operation {name} is changed.")
 
 
 def _write(table: str, key: str, name: str, values: dict[str, Any], needed: tuple[str, ...] = ()) -> str:
-    """Change the one row that has the name, or make it where `needed` is given; tells which of both it did."""
+    """Change the one row that has the name, or make it where `needed` says what that takes; tells which."""
     given = {column: value for column, value in values.items() if value is not None}
     if not given:
         raise StackError("Nothing to change: give at least one option. See --help.")
@@ -135,6 +146,10 @@ def _write(table: str, key: str, name: str, values: dict[str, Any], needed: tupl
             return "changed"
         if found:
             raise StackError(f"{found} of them are called {name}. Rename all but one, or change them in SQL.")
+        if not needed:
+            there: Any = rows.select(key).order("sort_order").execute().data
+            names = ", ".join(row[key] for row in there)
+            raise StackError(f"There is no {name}. There are: {names}.")
         if missing := [column for column in needed if column not in given]:
             options = " and ".join(f"--{column.replace('_', '-')}" for column in missing)
             raise StackError(f"There is no {name} yet. To make it, give {options} too.")

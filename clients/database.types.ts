@@ -1133,6 +1133,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "image_operations_operation_type_fkey";
+            columns: ["operation_type"];
+            isOneToOne: false;
+            referencedRelation: "operation_types";
+            referencedColumns: ["name"];
+          },
+          {
             foreignKeyName: "image_operations_user_id_fkey";
             columns: ["user_id"];
             isOneToOne: false;
@@ -1224,28 +1231,73 @@ export type Database = {
           },
         ];
       };
-      operation_prices: {
+      operation_types: {
         Row: {
+          activity: string;
           created_at: string;
           credits: number;
+          daily_cancellations: number;
+          daily_failures: number;
+          daily_requests: number | null;
+          description: string;
           is_active: boolean;
-          operation_type: string;
+          is_builtin: boolean;
+          may_cost_money: boolean;
+          name: string;
+          option_names: string[];
+          options: NonNullable<Json>;
+          required_options: string[];
+          result_title: string;
+          sort_order: number;
+          surcharges: NonNullable<Json>;
+          title: string;
           updated_at: string;
+          works_on: string;
         };
         ComputedFields: never;
         Insert: {
+          activity: string;
           created_at?: string;
           credits: number;
+          daily_cancellations?: number;
+          daily_failures?: number;
+          daily_requests?: number | null;
+          description: string;
           is_active?: boolean;
-          operation_type: string;
+          is_builtin?: boolean;
+          may_cost_money?: boolean;
+          name: string;
+          option_names?: string[];
+          options?: NonNullable<Json>;
+          required_options?: string[];
+          result_title: string;
+          sort_order?: number;
+          surcharges?: NonNullable<Json>;
+          title: string;
           updated_at?: string;
+          works_on: string;
         };
         Update: {
+          activity?: string;
           created_at?: string;
           credits?: number;
+          daily_cancellations?: number;
+          daily_failures?: number;
+          daily_requests?: number | null;
+          description?: string;
           is_active?: boolean;
-          operation_type?: string;
+          is_builtin?: boolean;
+          may_cost_money?: boolean;
+          name?: string;
+          option_names?: string[];
+          options?: NonNullable<Json>;
+          required_options?: string[];
+          result_title?: string;
+          sort_order?: number;
+          surcharges?: NonNullable<Json>;
+          title?: string;
           updated_at?: string;
+          works_on?: string;
         };
         Relationships: [];
       };
@@ -2342,6 +2394,7 @@ export type Database = {
       };
       queue_expiring_credit_emails: { Args: { p_limit?: number }; Returns: number };
       queue_expiring_image_emails: { Args: { p_limit?: number }; Returns: number };
+      quote_image_operation: { Args: { p_operation_type: string; p_options?: Json }; Returns: number };
       reconcile_stripe: { Args: { p_apply?: boolean; p_facts: Json; p_ticket: number }; Returns: Json };
       record_email_events: { Args: { p_events: Json }; Returns: Json };
       record_image_download: { Args: { p_image_id: string }; Returns: number };

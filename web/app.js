@@ -1,7 +1,7 @@
 // The page: who is signed in, which view the address asks for, and keeping what is shown fresh.
 //
 // A view is a function (app, …parts of the address) that returns { title, load(), body(), isPublic }: load() reads
-// what it shows, body() draws it. The profile and the prices are read beside load(), so only body() may ask for them.
+// what it shows, body() draws it. The profile and the kinds of operations are read beside load(), so only body() may ask for them.
 // Everything is drawn again after each change; lit-html touches only what differs.
 
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
@@ -43,7 +43,7 @@ const NEWS_SECONDS = 6;
 export const app = {
   user: null,
   profile: null,
-  prices: {},
+  kinds: [],
   unfinished: 0,
   freshness: "starting", // live, polling or offline
 
@@ -190,12 +190,12 @@ function failed(error, shown) {
 async function readAccount() {
   if (!app.user) return;
   const { id } = app.user;
-  const [profile, unfinished, prices] = await Promise.all([
+  const [profile, unfinished, kinds] = await Promise.all([
     api.readProfile(id),
     api.countUnfinished(id),
-    api.readPrices(),
+    api.listOperationTypes(),
   ]);
-  if (app.user?.id === id) Object.assign(app, { profile, unfinished, prices });
+  if (app.user?.id === id) Object.assign(app, { profile, unfinished, kinds });
 }
 
 // ---- The frame around every view
@@ -271,7 +271,7 @@ function notices() {
       : null;
   const note = app.user && (stale ?? FRESHNESS[app.freshness]);
   const balance = app.profile?.credits_remaining;
-  const dearest = Math.max(0, ...Object.values(app.prices));
+  const dearest = Math.max(0, ...app.kinds.map((kind) => (kind.is_active ? kind.credits : 0)));
   const isLow = app.user && balance < dearest && !view.path.startsWith("credits");
   return html`
     <div role="status" class="notices">

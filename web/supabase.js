@@ -89,11 +89,12 @@ export async function countUnfinished(userId) {
 
 // ---- Credits
 
-/** What is offered: { upscale: 1, … } in credits. */
-export async function readPrices() {
-  const rows = await must(supabase.from("operation_prices").select("operation_type, credits"));
-  return Object.fromEntries(rows.map((row) => [row.operation_type, row.credits]));
-}
+/** The kinds of operations in their order, with words, options and prices. */
+export const listOperationTypes = () => must(supabase.from("operation_types").select().order("sort_order"));
+
+/** What an operation with these options would cost, in credits. */
+export const quoteOperation = (type, options) =>
+  must(supabase.rpc("quote_image_operation", { p_operation_type: type, p_options: options }));
 
 export const listPackages = () => must(supabase.from("pay_as_you_go_packages").select().order("sort_order"));
 

@@ -26,13 +26,13 @@ export function printSize(width, height) {
  * marked as busy rather than disabled, which would take the focus away from it.
  */
 export function once(app, work) {
-  return async (event) => {
+  return async (event, ...more) => {
     if (event.type !== "change") event.preventDefault();
     const element = event.submitter ?? event.currentTarget;
     if (element.ariaBusy) return;
     element.ariaBusy = "true";
     try {
-      await work(event);
+      await work(event, ...more);
     } catch (error) {
       app.report(error);
     } finally {

@@ -1,4 +1,4 @@
--- Image operations: prices, the table that is the queue, its order, and what ties it to images and accounts.
+-- Image operations: the table that is the queue, its order, and what ties it to images and accounts.
 --
 -- The RPCs of the two sides follow in files of their own: the owner requests and cancels; workers claim, extend,
 -- complete, fail and release under the service key.
@@ -13,61 +13,11 @@
 -- last unfinished one, but never behind the tag that is being served now. Workers take the lowest tag, so the
 -- n-th waiting operation of one user stands beside the n-th of every other, however many he has.
 
-create table public.operation_prices (
-    operation_type text primary key
-    check (operation_type in ('upscale', 'background_removal', 'vectorize', 'generate')),
-    credits integer not null check (credits between 0 and 1000000),
-    is_active boolean not null default true,
-    created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now()
-);
-
-comment on table public.operation_prices is
-'Price of each operation in credits; an inactive one is not offered. Everybody reads the active ones; admins read and '
-'set all of them.';
-
-create trigger update_operation_prices_updated_at
-before update on public.operation_prices
-for each row execute function public.update_updated_at_column();
-
-alter table public.operation_prices enable row level security;
-
-create policy "Visitors view active prices" on public.operation_prices
-for select to anon
-using (is_active);
-
-create policy "Users view active prices, admins all" on public.operation_prices
-for select to authenticated
-using (is_active or (select private.is_admin()));
-
-create policy "Admins insert prices" on public.operation_prices
-for insert to authenticated
-with check ((select private.is_admin()));
-
-create policy "Admins update prices" on public.operation_prices
-for update to authenticated
-using ((select private.is_admin()))
-with check ((select private.is_admin()));
-
-create policy "Admins delete prices" on public.operation_prices
-for delete to authenticated
-using ((select private.is_admin()));
-
-grant select on public.operation_prices to anon, authenticated;
-grant insert (operation_type, credits, is_active) on public.operation_prices to authenticated;
-grant update (credits, is_active) on public.operation_prices to authenticated;
-grant delete on public.operation_prices to authenticated;
-grant select, insert, update, delete on public.operation_prices to service_role;
-
--- Here and not in the seed, because no operation can be requested without them.
-insert into public.operation_prices (operation_type, credits)
-values ('upscale', 1), ('background_removal', 1), ('vectorize', 2), ('generate', 2);
-
 create table public.image_operations (
     id uuid primary key default gen_random_uuid(),
     image_id uuid not null references public.images (id) on delete cascade,
     user_id uuid not null references public.profiles (id) on delete cascade,
-    operation_type text not null,
+    operation_type text not null references public.operation_types (name),
     -- The worker decides which engine runs; until then it is not known.
     api_provider text not null default 'unassigned',
     status text not null default 'pending',
@@ -103,8 +53,7 @@ set search_path = ''
 as $$
 begin
     return
-        p_operation.operation_type in ('upscale', 'background_removal', 'vectorize', 'generate')
-        and p_operation.status in ('pending', 'processing', 'completed', 'failed', 'cancelled')
+        p_operation.status in ('pending', 'processing', 'completed', 'failed', 'cancelled')
         and jsonb_typeof(p_operation.options) = 'object'
         and p_operation.credits_used >= 0 and p_operation.credits_refunded in (0, p_operation.credits_used)
         and p_operation.attempts >= 0 and p_operation.max_attempts > 0
@@ -144,6 +93,9 @@ create index idx_image_operations_image_id on public.image_operations (image_id)
 -- Each move of an operation writes every index that it is in. Those at work have indexes of their own below, and
 -- nobody finds the completed ones by their status.
 create index idx_image_operations_status on public.image_operations (status)
+where status in ('failed', 'cancelled');
+-- Failures by kind. A kind that is deleted, which happens by hand, has the table read for its foreign key.
+create index idx_image_operations_operation_type on public.image_operations (operation_type)
 where status in ('failed', 'cancelled');
 create index idx_image_operations_created_at on public.image_operations (created_at);
 -- A user's operations, and his place in the queue. Not partial by the status or completed_at: whoever asks for one
@@ -275,6 +227,10 @@ begin
         perform private.refund_usage(
             v_charge, format('Refund: %s %s', p_operation.operation_type, p_status),
             'operation:' || p_operation.id || ':refund');
+    end if;
+
+    if p_status = 'failed' then
+        perform private.count_operation(p_operation.user_id, p_operation.operation_type, 0, 0, 1);
     end if;
 
     update public.image_operations as o

@@ -70,8 +70,7 @@ as $$
 declare
     -- Far above what a person waits for, and it bounds what one account can put into the queue.
     c_most_unfinished constant integer := 1000;
-    -- A failure gives its credits back, and what a provider took for it does not come back.
-    c_most_failed_calls constant integer := 50;
+    v_type public.operation_types;
     v_user_id constant uuid := auth.uid();
     v_options constant jsonb := coalesce(p_options, '{}');
     v_fingerprint bytea;
@@ -80,11 +79,17 @@ declare
     v_priority smallint;
     v_unfinished integer;
     v_last_tag bigint;
+    v_counts private.operation_counts;
     v_price integer;
     v_image record;
     v_operation public.image_operations;
 begin
-    perform private.check_operation_options(p_operation_type, v_options);
+    select t.* into v_type from public.operation_types as t where t.name = p_operation_type;
+    if not found then
+        perform private.find_operation_type(p_operation_type);
+    elsif v_options <> '{}' or v_type.required_options <> '{}' then
+        perform private.check_operation_options(v_type, v_options);
+    end if;
     if char_length(p_idempotency_key) not between 1 and 200 then
         perform private.refuse(
             'PT400', 'The idempotency key must have 1 to 200 characters', '{"argument": "p_idempotency_key"}',
@@ -123,31 +128,28 @@ begin
             jsonb_build_object('limit', c_most_unfinished), 'Wait until some are finished, or cancel some.');
     end if;
 
-    select p.credits into v_price from public.operation_prices as p
-    where p.operation_type = p_operation_type and p.is_active;
-    if not found then
-        perform private.refuse(
-            'PT409', format('The operation %s is not offered at the moment', p_operation_type),
-            jsonb_build_object('operation_type', p_operation_type),
-            'The active rows of operation_prices list what is offered.');
+    if not v_type.is_active then
+        perform private.refuse_unoffered_type(v_type.name);
+    end if;
+    if v_type.daily_requests is null then
+        select c.failures, c.since into v_counts.failures, v_counts.since from private.operation_counts as c
+        where
+            c.user_id = v_profile.id and c.operation_type = v_type.name and c.since > now() - interval '1 day';
+    else
+        v_counts := private.count_operation(v_profile.id, v_type.name, 1, 0, 0);
+    end if;
+    if v_counts.failures >= v_type.daily_failures or v_counts.requests > v_type.daily_requests
+        or v_type.may_cost_money
+    then
+        perform private.check_daily_bounds(v_type, v_counts, v_profile.id);
     end if;
 
-    -- Of the operations, the one that a provider may do for money. Asked apart, because Postgres prepares a query that is
-    -- part of a condition also where the rest of it decides.
-    if p_operation_type = 'generate' then
-        if (
-            select count(*) >= c_most_failed_calls from public.api_usage_logs as l
-            where
-                l.user_id = v_profile.id and l.created_at > now() - interval '1 day'
-                and l.error_message is not null and l.cost is distinct from 0
-        ) then
-            perform private.refuse(
-                'PT429', format('%s of your pictures failed today, the most allowed', c_most_failed_calls),
-                jsonb_build_object('limit', c_most_failed_calls), 'Try again tomorrow, with other prompts.');
-        end if;
+    v_price := private.price_operation(v_type, v_options);
+    if p_image_id is null and v_type.works_on <> 'image' then
+        v_image := private.make_operation_image(v_profile.id, v_type, v_options);
+    else
+        v_image := private.find_operation_image(v_profile.id, p_image_id, v_type.works_on, v_options);
     end if;
-
-    v_image := private.find_operation_image(v_profile.id, p_image_id, p_operation_type, v_options);
 
     v_operation.id := gen_random_uuid();
     if v_price > 0 then
@@ -187,13 +189,103 @@ $$;
 revoke execute on function private.request_image_operation(uuid, text, jsonb, text) from public;
 grant execute on function private.request_image_operation(uuid, text, jsonb, text) to authenticated;
 
+-- Refuses a request that passes a bound of the day.
+create function private.check_daily_bounds(
+    p_type public.operation_types,
+    p_counts private.operation_counts,
+    p_user_id uuid
+)
+returns void
+language plpgsql
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    v_failed_at timestamptz;
+begin
+    if p_counts.requests > p_type.daily_requests then
+        perform private.refuse_for_today(
+            format('You have requested %s operations of this kind today, the most allowed', p_type.daily_requests),
+            p_type.daily_requests, p_counts.since + interval '1 day', 'Ask the support if you need more.');
+    elsif p_counts.failures >= p_type.daily_failures then
+        perform private.refuse_for_today(
+            format('%s of your operations of this kind failed today, the most allowed', p_type.daily_failures),
+            p_type.daily_failures, p_counts.since + interval '1 day', 'Look at what the failures say.');
+    end if;
+
+    -- A failure gives its credits back, and what a provider took for each of its calls does not come back.
+    if p_type.may_cost_money then
+        select l.created_at into v_failed_at from public.api_usage_logs as l
+        where
+            l.user_id = p_user_id and l.created_at > now() - interval '1 day'
+            and l.error_message is not null and l.cost is distinct from 0
+        order by l.created_at desc
+        limit 1
+        offset p_type.daily_failures - 1;
+        if found then
+            perform private.refuse_for_today(
+                format('%s of your pictures failed today, the most allowed', p_type.daily_failures),
+                p_type.daily_failures, v_failed_at + interval '1 day', 'Try other words then.');
+        end if;
+    end if;
+end;
+$$;
+
+-- The name of the collection that an operation works on. A stranger's is as unknown as one that does not exist.
+create function private.name_of_own_collection(p_user_id uuid, p_options jsonb)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+    v_name text;
+begin
+    select c.name into v_name from public.image_collections as c
+    where c.id = (p_options ->> 'collection_id')::uuid and (c.user_id = p_user_id) is true;
+    if not found then
+        perform private.refuse(
+            'PT404', 'Collection not found',
+            jsonb_build_object('option', 'collection_id', 'value', p_options -> 'collection_id'),
+            'Pass the id of one of your own collections.');
+    end if;
+    return v_name;
+end;
+$$;
+
+-- A new image for the result of a kind that works on none, called by what it is about.
+create function private.make_operation_image(
+    p_user_id uuid,
+    p_type public.operation_types,
+    p_options jsonb,
+    out id uuid,
+    out processing_status text,
+    out input_url text
+)
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_name text := p_options ->> p_type.required_options[1];
+begin
+    if p_type.works_on = 'collection' then
+        v_name := private.name_of_own_collection(p_user_id, p_options);
+    end if;
+    insert into public.images as i (user_id, original_filename)
+    values (p_user_id, left(coalesce(v_name, p_type.title), 100) || '.png')
+    returning i.id, i.processing_status into id, processing_status;
+end;
+$$;
+
 -- The image that an operation works on, locked, and what the operation reads of it, as bucket/key: its original, or
--- the result named by the option `input`. `generate` reads nothing, and makes an image where it is given none.
--- Somebody else's image is as unknown as one that does not exist.
+-- the result named by the option `input`; nothing where the kind works on none, and its result comes to an image that
+-- is there. Somebody else's image is as unknown as one that does not exist.
 create function private.find_operation_image(
     p_user_id uuid,
     p_image_id uuid,
-    p_operation_type text,
+    p_works_on text,
     p_options jsonb,
     out id uuid,
     out processing_status text,
@@ -205,13 +297,6 @@ as $$
 declare
     v_expires_at timestamptz;
 begin
-    if p_image_id is null and p_operation_type = 'generate' then
-        insert into public.images as i (user_id, original_filename)
-        values (p_user_id, left(p_options ->> 'prompt', 100) || '.png')
-        returning i.id, i.processing_status into id, processing_status;
-        return;
-    end if;
-
     -- `is true` keeps the plan from going through all images of the owner.
     select i.id, i.processing_status, i.original_url, i.expires_at into id, processing_status, input_url, v_expires_at
     from public.images as i
@@ -228,7 +313,10 @@ begin
             jsonb_build_object('image_id', p_image_id, 'expires_at', v_expires_at), 'Upload it again.');
     end if;
 
-    if p_operation_type = 'generate' then
+    if p_works_on = 'collection' then
+        perform private.name_of_own_collection(p_user_id, p_options);
+    end if;
+    if p_works_on <> 'image' then
         input_url := null;
     elsif p_options ->> 'input' is not null then
         select o.output_data ->> 'url' into input_url from public.image_operations as o
@@ -293,7 +381,17 @@ declare
     c_most_stopped constant integer := 20;
     v_operation constant public.image_operations :=
         private.cancel_operation_of(auth.uid(), p_operation_id, 'Cancelled by the owner.');
+    v_most integer;
+    v_counts private.operation_counts;
 begin
+    select t.daily_cancellations into v_most from public.operation_types as t
+    where t.name = v_operation.operation_type;
+    v_counts := private.count_operation(v_operation.user_id, v_operation.operation_type, 0, 1, 0);
+    if v_counts.cancellations > v_most then
+        perform private.refuse_for_today(
+            format('You have cancelled %s operations of this kind today, the most allowed', v_most),
+            v_most, v_counts.since + interval '1 day', 'Wait until it has ended.');
+    end if;
     if v_operation.attempts = 0 then
         return v_operation;
     end if;
@@ -337,12 +435,12 @@ end;
 $$;
 
 comment on function public.request_image_operation(uuid, text, jsonb, text) is
-'Requests an operation on the caller''s own image, charges it and returns its row. generate takes a null image and '
-'makes one. With an idempotency key, the same request returns the first answer. Errors: 400 bad argument or option, '
-'401 not signed in, 402 insufficient credits, 403 deactivated account, 404 unknown image or input, 409 not offered, '
-'no original, or key used for another request, 410 the image has expired, or the operation of the key was deleted '
-'with its image, 413 options too large, 429 too many unfinished operations or images, or too many generations failed '
-'in the last day.';
+'Requests an operation on the caller''s own image, charges it and returns its row. A kind that works on no '
+'image takes null and makes one. With an idempotency key, the same request returns the first answer. Errors: '
+'400 bad argument or option, 401 not signed in, 402 insufficient credits, 403 deactivated account, '
+'404 unknown image, input or collection, 409 not offered, no original, or key used for another request, '
+'410 the image has expired, or the operation of the key was deleted with its image, 413 options too large, '
+'429 too many unfinished operations or images, or a bound of the day is reached.';
 revoke execute on function public.request_image_operation(uuid, text, jsonb, text) from public;
 grant execute on function public.request_image_operation(uuid, text, jsonb, text) to authenticated;
 
@@ -358,6 +456,6 @@ $$;
 
 comment on function public.cancel_image_operation(uuid) is
 'Cancels the caller''s own unfinished operation, refunds it and returns its row. Errors: 404 unknown operation, '
-'409 already finished, 429 it has begun, and 20 such were cancelled in the last day.';
+'409 already finished, 429 a bound of the day is reached.';
 revoke execute on function public.cancel_image_operation(uuid) from public;
 grant execute on function public.cancel_image_operation(uuid) to authenticated;

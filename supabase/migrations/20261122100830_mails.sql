@@ -404,12 +404,9 @@ begin
         perform private.queue_email(
             new.user_id, 'operation_failed', 'operation_failed:' || new.id,
             jsonb_build_object(
-                'operation', case new.operation_type
-                    when 'upscale' then 'Upscaling'
-                    when 'background_removal' then 'Background removal'
-                    when 'vectorize' then 'Vectorizing'
-                    else 'Generating'
-                end,
+                'operation', (
+                    select t.activity from public.operation_types as t where t.name = new.operation_type
+                ),
                 'file', coalesce((select i.original_filename from public.images as i where i.id = new.image_id), ''),
                 'error', coalesce(new.error_message, ''),
                 'credits', private.counted(new.credits_refunded, 'credit'),

@@ -115,7 +115,7 @@ begin
     perform private.log_admin_action(
         lower(tg_op), tg_table_name, (v_row ->> 'id')::uuid, v_owner_id,
         jsonb_build_object('before', v_before, 'after', v_after)
-        || case when v_row ? 'id' then '{}' else jsonb_build_object('key', v_row -> 'operation_type') end);
+        || case when v_row ? 'id' then '{}' else jsonb_build_object('key', v_row -> 'name') end);
     return null;
 end;
 $$;
@@ -148,7 +148,7 @@ after insert or update or delete on public.pay_as_you_go_packages
 for each row execute function private.log_admin_change();
 
 create trigger log_admin_change
-after insert or update or delete on public.operation_prices
+after insert or update or delete on public.operation_types
 for each row execute function private.log_admin_change();
 
 create trigger log_admin_change

@@ -130,7 +130,7 @@ def _make_requests(stack: StackStatus, over: threading.Event) -> None:
     with httpx.Client(base_url=stack.api_url, headers={"apikey": stack.publishable_key}) as client:
         due = time.monotonic()
         while not over.is_set():
-            client.get("/rest/v1/operation_prices").raise_for_status()
+            client.get("/rest/v1/operation_types").raise_for_status()
             due += 1 / REQUESTS_PER_SECOND
             time.sleep(max(0.0, due - time.monotonic()))
 

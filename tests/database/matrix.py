@@ -155,7 +155,7 @@ def _rows_there(people: People, person: Person) -> dict[str, Row]:
     connection.execute("update public.image_operations set image_id = %s where id = %s", (published, operation["id"]))
     return {
         "profiles": {"id": person.id},
-        "operation_prices": {"operation_type": "upscale"},
+        "operation_counts": {"user_id": person.id, "operation_type": "upscale"},
         "email_types": {"name": "receipt"},
         "operation_requests": {"user_id": person.id, "idempotency_key": word},
         "upload_totals": {"user_id": person.id},  # made by the objects
@@ -208,7 +208,9 @@ def _recipes(people: People, person: Person, rows: dict[str, Row]) -> dict[str, 
         "profiles": {"id": uuid4(), "email": f"{word}@example.test"},
         "subscription_plans": {"name": word},
         "pay_as_you_go_packages": {"name": word, "credits": 1, "price": 1},
-        "operation_prices": {"operation_type": "upscale", "credits": 1},
+        "operation_types": {"name": f"kind_{word[:8]}", "works_on": "nothing", "credits": 1, "description": word}
+        | dict.fromkeys(("title", "activity", "result_title"), "Tried"),
+        "operation_counts": mine | {"operation_type": "vectorize"},
         "operation_requests": mine | {"idempotency_key": "new", "fingerprint": b"", "operation_id": operation["id"]},
         "credit_transactions": entry,
         "credit_grants": mine

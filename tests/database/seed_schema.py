@@ -96,7 +96,6 @@ CHECKING_FUNCTIONS = {
     "profiles.subscription_status": "private.subscription_statuses",
     "credit_transactions.transaction_type": "private.is_sound_entry",
     "images.processing_status": "private.is_processing_status",
-    "image_operations.operation_type": "private.is_sound_operation",
     "image_operations.status": "private.is_sound_operation",
 }
 

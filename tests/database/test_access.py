@@ -103,7 +103,7 @@ def test_views_show_a_user_himself_and_an_admin_everybody(world: dict[str, Perso
 
 
 def test_inactive_plans_packages_and_prices_are_shown_to_admins_only(world: dict[str, Person], db: Connection) -> None:
-    for table in ("subscription_plans", "pay_as_you_go_packages", "operation_prices"):
+    for table in ("subscription_plans", "pay_as_you_go_packages", "operation_types"):
         count = f"select count(*) from public.{table} where not is_active"
         with db.transaction(force_rollback=True):
             db.execute(f"update public.{table} set is_active = false")
@@ -120,6 +120,7 @@ def test_an_inactive_admin_is_no_admin(people: People, world: dict[str, Person])
 # What each function that a browser may call does for a deactivated account: None, it works as for anybody else.
 INACTIVE: dict[str, tuple[dict[str, Any], str | None]] = {
     "request_image_operation": ({"p_image_id": "image", "p_operation_type": "upscale"}, "PT403"),
+    "quote_image_operation": ({"p_operation_type": "upscale"}, None),
     "cancel_image_operation": ({"p_operation_id": "operation"}, None),
     "record_image_download": ({"p_image_id": "image"}, None),
     "public_collection_images": ({"p_collection_id": "collection"}, None),

@@ -101,8 +101,8 @@ def test_every_change_of_the_catalogue_is_logged(people: People, db: Connection,
 
 def test_a_changed_price_names_its_operation_in_the_log(people: People, db: Connection) -> None:
     admin = people.new(is_admin=True)
-    admin.sql("update public.operation_prices set credits = credits + 1 where operation_type = 'vectorize'")
-    admin.sql("update public.operation_prices set credits = credits - 1 where operation_type = 'vectorize'")
+    admin.sql("update public.operation_types set credits = credits + 1 where name = 'vectorize'")
+    admin.sql("update public.operation_types set credits = credits - 1 where name = 'vectorize'")
     assert [row["details"] for row in entries(db, admin)] == [
         {"key": "vectorize", "before": {"credits": 2}, "after": {"credits": 3}},
         {"key": "vectorize", "before": {"credits": 3}, "after": {"credits": 2}},

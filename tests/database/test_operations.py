@@ -10,14 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from pydantic import BaseModel, ValidationError
 
-from services.images.engines.options import (
-    BackgroundRemovalOptions,
-    GenerateOptions,
-    UpscaleOptions,
-    VectorizeOptions,
-)
 from tests.database.personas import UNKNOWN, Connection, People, Person, Row, connect, refused, together
 
 REQUEST, CANCEL = "request_image_operation", "cancel_image_operation"
@@ -139,7 +132,7 @@ def test_an_operation_that_is_not_offered_is_refused(people: People, db: Connect
     user = people.new()
     image = people.image(user)
     with db.transaction(force_rollback=True):
-        db.execute("update public.operation_prices set is_active = false where operation_type = 'upscale'")
+        db.execute("update public.operation_types set is_active = false where name = 'upscale'")
         with refused("PT409", "not offered"):
             request(user, image)
 
@@ -148,7 +141,7 @@ def test_a_free_operation_writes_no_ledger_entry(people: People, db: Connection)
     user = people.new()
     image = people.image(user)
     with db.transaction(force_rollback=True):
-        db.execute("update public.operation_prices set credits = 0 where operation_type = 'upscale'")
+        db.execute("update public.operation_types set credits = 0 where name = 'upscale'")
         operation = request(user, image)
         assert user.call(CANCEL, p_operation_id=operation["id"])["credits_refunded"] == 0
         assert len(people.ledger(user)) == 1
@@ -175,7 +168,7 @@ def test_the_same_key_and_request_get_the_first_operation(people: People) -> Non
 def test_a_key_outlives_its_image_and_never_charges_again(people: People, db: Connection, price: int) -> None:
     user = people.new(credits=9)
     image = people.image(user)
-    db.execute("update public.operation_prices set credits = %s where operation_type = 'upscale'", (price,))
+    db.execute("update public.operation_types set credits = %s where name = 'upscale'", (price,))
     try:
         operation = request(user, image, p_idempotency_key="k")
         made = request(user, None, "generate", p_options={"prompt": "x"}, p_idempotency_key="g")
@@ -195,7 +188,7 @@ def test_a_key_outlives_its_image_and_never_charges_again(people: People, db: Co
         assert people.balance(user) == balance
         assert people.service.rows("claim_image_operations", p_worker_id="test") == []
     finally:
-        db.execute("update public.operation_prices set credits = 1 where operation_type = 'upscale'")
+        db.execute("update public.operation_types set credits = 1 where name = 'upscale'")
 
 
 def test_the_same_key_sent_many_times_at_once_makes_one_operation(people: People, db_url: str) -> None:
@@ -278,127 +271,6 @@ def test_options_whose_text_would_fill_the_memory_are_refused_unread(
 def test_null_options_mean_the_defaults(people: People) -> None:
     user = people.new()
     assert request(user, people.image(user), p_options=None)["options"] == {}
-
-
-UUID_TEXT = "7f9c24e8-3b12-4fef-91e0-5a3a7d1f2b6c"
-OPTIONS: list[tuple[str, type[BaseModel], list[dict[str, Any]], list[dict[str, Any]]]] = [
-    (
-        "upscale",
-        UpscaleOptions,
-        [
-            {},
-            {"scale": 2},
-            {"scale": 2.0},
-            {"scale": 4, "denoise": "strong", "style": "photo"},
-            {"denoise": "none"},
-            {"input": UUID_TEXT},
-            {"input": UUID_TEXT.upper()},
-            {"input": None},
-        ],
-        [
-            {"scale": 3},
-            {"scale": "2"},
-            {"scale": True},
-            {"scale": None},
-            {"denoise": "max"},
-            {"denoise": None},
-            {"denoise": ["auto"]},
-            {"style": "Art"},
-            {"colour": "red"},
-            {"input": "x"},
-            {"input": 5},
-            {"input": UUID_TEXT + "0"},
-            {"prompt": "x"},
-        ],
-    ),
-    (
-        "background_removal",
-        BackgroundRemovalOptions,
-        [{}, {"holes": "keep", "tolerance": 1}, {"tolerance": 50}, {"tolerance": 7.25}, {"tolerance": None}],
-        [
-            {"tolerance": 0},
-            {"tolerance": 0.999},
-            {"tolerance": 50.01},
-            {"tolerance": -5},
-            {"tolerance": "6"},
-            {"tolerance": True},
-            {"tolerance": 1e300},
-            {"holes": None},
-            {"holes": "yes"},
-            {"holes": {}},
-        ],
-    ),
-    (
-        "vectorize",
-        VectorizeOptions,
-        [{}, {"colors": 2}, {"colors": 64, "detail": "low"}, {"colors": None}],
-        [
-            {"colors": 1},
-            {"colors": 65},
-            {"colors": 8.5},
-            {"colors": 8.0},
-            {"colors": -8},
-            {"colors": 10**20},
-            {"colors": "8"},
-            {"detail": None},
-            {"detail": "ultra"},
-        ],
-    ),
-    (
-        "generate",
-        GenerateOptions,
-        [
-            {"prompt": "x"},
-            {"prompt": "  x\n"},
-            {"prompt": "é" * 300},
-            {"prompt": " " + "😀" * 300 + "\u3000"},
-            {"prompt": "x", "size": 256, "color": "#00ff7F", "font": "serif"},
-            {"prompt": "x", "size": 4096, "color": None},
-        ],
-        [
-            {},
-            {"prompt": ""},
-            {"prompt": "  \t\n\u00a0\u2003"},
-            {"prompt": "x" * 301},
-            {"prompt": None},
-            {"prompt": 5},
-            {"prompt": ["x"]},
-            {"prompt": "x", "size": 255},
-            {"prompt": "x", "size": 4097},
-            {"prompt": "x", "size": 1000.5},
-            {"prompt": "x", "size": None},
-            {"prompt": "x", "color": "red"},
-            {"prompt": "x", "color": "#fff"},
-            {"prompt": "x", "color": "#00ff7f\n"},
-            {"prompt": "x", "font": "comic"},
-            {"prompt": "x", "font": None},
-            {"prompt": "x", "input": UUID_TEXT},
-        ],
-    ),
-]
-
-
-@pytest.mark.parametrize(
-    ("kind", "model", "options", "is_good"),
-    [(kind, model, case, True) for kind, model, good, _ in OPTIONS for case in good]
-    + [(kind, model, case, False) for kind, model, _, bad in OPTIONS for case in bad],
-    ids=lambda value: str(value)[:50],
-)
-def test_the_database_and_the_engines_accept_the_same_options(
-    db: Connection, kind: str, model: type[BaseModel], options: dict[str, Any], is_good: bool
-) -> None:
-    try:
-        model.model_validate(options)
-        engine_accepts = True
-    except ValidationError:
-        engine_accepts = False
-    try:
-        db.execute("select private.check_operation_options(%s, %s)", (kind, psycopg.types.json.Jsonb(options)))
-        database_accepts = True
-    except psycopg.Error as error:
-        assert error.diag.sqlstate == "PT400"
-        database_accepts = False
-    assert (database_accepts, engine_accepts) == (is_good, is_good)
 
 
 def test_a_wrong_option_is_named_with_what_it_may_be(people: People) -> None:

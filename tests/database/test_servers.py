@@ -96,9 +96,9 @@ def test_every_migration_was_applied_once_and_in_order(db: Connection) -> None:
 
 
 def test_applying_the_migrations_again_changes_nothing(server: StackState, db: Connection) -> None:
-    before = history(db), definitions(server.db_url), db.execute("select * from public.operation_prices").fetchall()
+    before = history(db), definitions(server.db_url), db.execute("select * from public.operation_types").fetchall()
     supabase_cli.push(PROJECT, server.db_url)
-    after = history(db), definitions(server.db_url), db.execute("select * from public.operation_prices").fetchall()
+    after = history(db), definitions(server.db_url), db.execute("select * from public.operation_types").fetchall()
     assert after == before
 
 

@@ -202,7 +202,7 @@ def test_too_few_credits_is_a_402_that_tells_how_many(stack: StackStatus) -> Non
 
 def test_the_catalogue_is_public_and_nothing_else(stack: StackStatus) -> None:
     anonymous = client(stack, stack.publishable_key)
-    for table in ("subscription_plans", "pay_as_you_go_packages", "operation_prices"):
+    for table in ("subscription_plans", "pay_as_you_go_packages", "operation_types"):
         assert anonymous.table(table).select("*").execute().data
     for table in ("profiles", "credit_transactions", "image_operations", "email_logs", "admin_logs", "api_costs"):
         assert refused(anonymous.table(table).select("*")).code == "42501"

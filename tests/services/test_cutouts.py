@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from services.images.engines import EngineResult, EngineSettings, build_engine
+from services.images.engines import EngineResult, EngineSettings, build_engines
 from tests.cutouts.case import RIGHT
 from tests.cutouts.handed import handed_cases
 from tests.services.art import Pixels, decode_png, encode
@@ -74,4 +74,4 @@ def test_where_nothing_stands_out_a_photo_is_refused() -> None:
 
 def test_a_model_file_that_is_not_there_is_named() -> None:
     with pytest.raises(RuntimeError, match="BACKGROUND_MODEL"):
-        build_engine("background_removal", EngineSettings(background_model=Path("missing.onnx")))
+        build_engines(EngineSettings(background_model=Path("missing.onnx")))

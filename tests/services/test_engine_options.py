@@ -1,22 +1,30 @@
-"""The options of each operation: what is accepted, what is filled in, what is refused."""
+"""Options of the engines, what a picture that asks too much ends in, and which engines are built.
+
+What each option may be, tests/database/test_operation_types.py compares with the rows.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from services.images.engines import (
-    OPTIONS_MODELS,
+    Engine,
     EngineError,
     EngineResult,
     EngineSettings,
-    VectorizeOptions,
     build_engines,
+    engine_paths,
+    load_engine,
     run_operation,
 )
+from services.images.engines.options import VectorizeOptions
 from tests.services.engine_support import refusal
+
+ENGINES = cast("list[type[Engine]]", [load_engine(path) for path in engine_paths()])
+MODELS = {str(engine.operation_type): cast("type[BaseModel]", engine.options_model) for engine in ENGINES}
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "upscale": {"input": None, "scale": 4, "denoise": "auto", "style": "auto"},
@@ -71,23 +79,23 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize("operation_type", DEFAULTS)
 def test_what_is_left_out_has_a_default(operation_type: str) -> None:
     given = {"prompt": "Hi"} if operation_type == "generate" else {}
-    assert OPTIONS_MODELS[operation_type].model_validate(given).model_dump() == DEFAULTS[operation_type]
+    assert MODELS[operation_type].model_validate(given).model_dump() == DEFAULTS[operation_type]
 
 
 @pytest.mark.parametrize(("operation_type", "options"), ACCEPTED)
 def test_options_within_the_bounds_are_accepted(operation_type: str, options: dict[str, Any]) -> None:
-    OPTIONS_MODELS[operation_type].model_validate(options)
+    MODELS[operation_type].model_validate(options)
 
 
 @pytest.mark.parametrize(("operation_type", "options"), REFUSED)
 def test_other_options_are_refused(operation_type: str, options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        OPTIONS_MODELS[operation_type].model_validate(options)
+        MODELS[operation_type].model_validate(options)
 
 
-@pytest.mark.parametrize("operation_type", OPTIONS_MODELS)
-def test_every_option_is_described_in_the_schema(operation_type: str) -> None:
-    schema = OPTIONS_MODELS[operation_type].model_json_schema()
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.__name__)
+def test_every_option_is_described_in_the_schema(engine: type[Engine]) -> None:
+    schema = cast("type[BaseModel]", engine.options_model).model_json_schema()
     assert schema["additionalProperties"] is False
     assert all(field.get("description") for field in schema["properties"].values())
 
@@ -139,3 +147,17 @@ def test_the_engines_need_no_key_and_a_key_brings_openai(monkeypatch: pytest.Mon
     assert build_engines(EngineSettings())["generate"].name == "template_lettering"
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     assert build_engines(EngineSettings())["generate"].name == "openai"
+
+
+def test_an_engine_of_ones_own_takes_the_place_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINE_CLASSES", "tests.services.made_up_engine:Negative")
+    engines = build_engines(EngineSettings())
+    assert engines["negative"].name == "made_up"
+    assert engines["upscale"].name == "waifu2x"
+
+
+@pytest.mark.parametrize("path", ["nowhere:Engine", "tests.services.made_up_engine:Missing", ":x"])
+def test_an_engine_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setenv("ENGINE_CLASSES", path)
+    with pytest.raises(RuntimeError, match="cannot be loaded"):
+        build_engines(EngineSettings())

@@ -27,7 +27,7 @@ assert.equal((await ok(supabase.auth.getUser())).user.id, user.id);
 // Rows: embedding, counting, a single object, an error with its details.
 const profile = await ok(supabase.from("profiles").select("id, credit_transactions(amount)").single());
 assert.deepEqual(profile, { id: user.id, credit_transactions: [{ amount: 2 }] });
-const { count } = await supabase.from("operation_prices").select("*", { count: "exact", head: true });
+const { count } = await supabase.from("operation_types").select("*", { count: "exact", head: true });
 assert.equal(count, 4);
 const refused = await supabase.rpc("request_image_operation", { p_image_id: null, p_operation_type: "nonsense" });
 assert.equal(refused.status, 400);
@@ -63,7 +63,7 @@ const preflight = await fetch(`${process.env.SUPABASE_URL}/auth/v1/token`, {
   },
 });
 assert.deepEqual([preflight.ok, preflight.headers.get("access-control-allow-headers")], [true, "apikey,content-type"]);
-for (const path of ["rest/v1/operation_prices", "auth/v1/user", "storage/v1/object/sign/originals"]) {
+for (const path of ["rest/v1/operation_types", "auth/v1/user", "storage/v1/object/sign/originals"]) {
   const sign = path.startsWith("storage");
   const response = await fetch(`${process.env.SUPABASE_URL}/${path}`, {
     method: sign ? "POST" : "GET",

@@ -13,7 +13,7 @@ import {
   openPortal,
   startCheckout,
 } from "../supabase.js";
-import { OPERATIONS } from "../operations.js";
+import { nameOf } from "../operations.js";
 import { credits, dateTime, once } from "../ui.js";
 
 const PAGE = 20;
@@ -106,7 +106,7 @@ export function buying(app, outcome) {
     return html`
       <tr>
         <td>${dateTime(row.created_at)}</td>
-        <td>${words(row)}</td>
+        <td>${words(row, app.kinds)}</td>
         <td class="amount ${change > 0 ? "gain" : ""}">${change > 0 ? "+" : "−"}${Math.abs(change)}</td>
         <td class="amount">${row.balance_after}</td>
       </tr>
@@ -188,8 +188,9 @@ export function buying(app, outcome) {
 const money = (amount, currency) => Number(amount).toLocaleString(undefined, { style: "currency", currency });
 
 /** What an entry was for. The ledger names operations by their type. */
-function words(row) {
-  const operation = OPERATIONS[row.metadata?.operation_type]?.name;
-  if (!operation) return row.description ?? row.transaction_type;
+function words(row, kinds) {
+  const type = row.metadata?.operation_type;
+  if (!type) return row.description ?? row.transaction_type;
+  const operation = nameOf(kinds, type);
   return row.transaction_type === "refund" ? `Returned: ${operation}` : operation;
 }

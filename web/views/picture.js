@@ -1,11 +1,10 @@
 // One picture: before and after, its versions, what can be done with it, and what was done.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
-import { keyed } from "../vendor/lit-html/directives/keyed.js";
 import { live } from "../vendor/lit-html/directives/live.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import * as api from "../supabase.js";
-import { OPERATIONS, optionFields, readOptions, resultName } from "../operations.js";
+import { nameOf, offered, operationCard, readOptions, resultName } from "../operations.js";
 import { icon } from "../icons.js";
 import {
   confirm,
@@ -17,7 +16,6 @@ import {
   previewKey,
   printSize,
   save,
-  startButton,
   statusPill,
   thumbnail,
 } from "../ui.js";
@@ -25,15 +23,13 @@ import { backdrops, comparison } from "./comparison.js";
 
 const PRINT_MARK = html`<span class="mark">${icon("print")}<span class="hidden">, chosen for print</span></span>`;
 const ORIGINAL = "original";
-const ON_PICTURES = ["upscale", "background_removal", "vectorize"];
-const REPEATABLE = ["upscale"]; // its result may be put through it once more
 
 export function picture(app, imageId) {
   let image = null;
   let collections = [];
   let urls = {};
   let chosen = null; // the version that the user picked; else the newest is shown
-  let operationType = ON_PICTURES[0];
+  let operationType = null;
   let repeated = null; // the result that its own operation is to work on
   const look = { split: 50, backdrop: "checkerboard" };
 
@@ -66,7 +62,7 @@ export function picture(app, imageId) {
       .map((operation) => ({
         id: operation.id,
         type: operation.operation_type,
-        name: resultName(operation),
+        name: resultName(app.kinds, operation),
         key: operation.output_data.url,
         preview: operation.output_data.thumbnail_url,
         details: operation.output_data,
@@ -79,8 +75,8 @@ export function picture(app, imageId) {
    * What the chosen operation works on while a version is shown. Nobody wants a result put through its own operation
    * by accident: whoever goes on there wants another result of the same picture.
    */
-  function inputFor(version, all) {
-    if (version.type !== operationType || version.id === repeated) return version;
+  function inputFor(version, all, type) {
+    if (version.type !== type || version.id === repeated) return version;
     return all.find(({ key }) => key === version.before) ?? version;
   }
 
@@ -99,20 +95,19 @@ export function picture(app, imageId) {
       await app.refresh();
     });
 
-  const start = (type, input, price) =>
-    once(app, async (event) => {
-      const options = readOptions(type, event.target);
+  const start = (input) =>
+    once(app, async (event, kind, price) => {
+      const options = readOptions(kind, event.target);
       if (input.id !== ORIGINAL) options.input = input.id;
-      const { name } = OPERATIONS[type];
-      const same = requested(type, options);
+      const same = requested(kind.name, options);
       if (same) {
         const state = same.completed_at ? "was done already" : "is at work already";
-        const question = `“${name}” with the same options ${state} on “${input.name}”. Pay ${credits(price)} again?`;
+        const question = `“${kind.title}” with the same options ${state} on “${input.name}”. Pay ${credits(price)} again?`;
         if (!(await confirm(question, "Pay again", "Leave it"))) return;
       }
-      await api.requestOperation(image.id, type, options);
+      await api.requestOperation(image.id, kind.name, options);
       chosen = null;
-      app.say(`${name}: requested.`);
+      app.say(`${kind.title}: requested.`);
       await app.refresh();
     });
 
@@ -248,49 +243,30 @@ export function picture(app, imageId) {
   `;
 
   const operationForm = (version, all) => {
-    const offered = ON_PICTURES.filter((type) => type in app.prices);
-    if (offered.length === 0) return html`<section class="card"><p>Nothing is offered at the moment.</p></section>`;
-    if (!offered.includes(operationType)) operationType = offered[0];
-    const price = app.prices[operationType];
-    const { about, name } = OPERATIONS[operationType];
-    const input = inputFor(version, all);
+    const kinds = offered(app.kinds, "image");
+    const kind = kinds.find(({ name }) => name === operationType) ?? kinds[0];
+    const input = inputFor(version, all, kind?.name);
     const stay = () => (chosen = version.id); // a result that comes meanwhile does not change what is worked on
-    return html`
-      <section class="card" aria-labelledby="operation-heading">
-        <h2 id="operation-heading">What shall be done?</h2>
-        <div class="kinds" role="group" aria-labelledby="operation-heading">
-          ${offered.map(
-            (type) => html`
-              <button
-                aria-pressed=${type === operationType}
-                @click=${() => {
-                  operationType = type;
-                  stay();
-                  app.update();
-                }}
-              >
-                ${OPERATIONS[type].name}<small>${credits(app.prices[type])}</small>
-              </button>
-            `,
-          )}
-        </div>
-        <p class="facts">${about}</p>
-        ${keyed(
-          operationType,
-          html`
-            <form @submit=${start(operationType, input, price)} @input=${stay}>
-              ${optionFields(operationType)} ${repeatSwitch(version, name)}
-              <p class="facts">Works on: <strong>${input.name}</strong></p>
-              ${startButton(app, price)}
-            </form>
-          `,
-        )}
-      </section>
-    `;
+    return operationCard(app, {
+      kinds,
+      chosen: kind?.name,
+      heading: "What shall be done?",
+      choose: (name) => {
+        operationType = name;
+        stay();
+        app.update();
+      },
+      start: start(input),
+      touch: stay,
+      more: html`
+        ${kind && repeatSwitch(version, kind)}
+        <p class="facts">Works on: <strong>${input.name}</strong></p>
+      `,
+    });
   };
 
-  const repeatSwitch = (version, name) =>
-    REPEATABLE.includes(operationType) && version.type === operationType
+  const repeatSwitch = (version, kind) =>
+    kind.is_repeatable && version.type === kind.name
       ? html`
           <label class="check">
             <input
@@ -300,7 +276,7 @@ export function picture(app, imageId) {
                 repeated = event.target.checked ? version.id : null;
                 app.update();
               }}
-            />${name} this result once more
+            />${kind.title} this result once more
           </label>
         `
       : nothing;
@@ -315,7 +291,7 @@ export function picture(app, imageId) {
           ({ id }) => id,
           (operation) => html`
             <li>
-              <span class="name">${OPERATIONS[operation.operation_type].name}</span>${statusPill(operation.status)}
+              <span class="name">${nameOf(app.kinds, operation.operation_type)}</span>${statusPill(operation.status)}
               <span class="facts">${historyFacts(operation)}</span>
               ${
                 ["pending", "processing"].includes(operation.status)

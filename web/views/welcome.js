@@ -1,15 +1,14 @@
 // What a visitor sees: what this is, what it costs, and the form that lets him in.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
-import { OPERATIONS } from "../operations.js";
-import { readPrices, signIn, signUp } from "../supabase.js";
+import { listOperationTypes, signIn, signUp } from "../supabase.js";
 import { credits, once } from "../ui.js";
 
 export function welcome(app) {
   let isNew = !location.hash.slice(2); // whoever follows a deep link has an account
   let mailSent = null;
   let refusal = null;
-  let prices = {};
+  let kinds = [];
 
   const enter = once(app, async (event) => {
     const { email, password } = event.target.elements;
@@ -80,7 +79,7 @@ export function welcome(app) {
     className: "welcome",
     showsEarly: true,
     load: async () => {
-      prices = await readPrices();
+      kinds = await listOperationTypes();
     },
     body: () => html`
       <div class="pitch">
@@ -89,11 +88,10 @@ export function welcome(app) {
       </div>
       ${mailSent ? mail() : form()}
       <ul class="offers">
-        ${Object.entries(OPERATIONS).map(
-          ([type, { name, about }]) => html`
+        ${kinds.map(
+          ({ title, description, credits: price }) => html`
             <li>
-              <strong>${name}</strong><span class="price">${type in prices ? credits(prices[type]) : nothing}</span
-              ><span>${about}</span>
+              <strong>${title}</strong><span class="price">${credits(price)}</span><span>${description}</span>
             </li>
           `,
         )}

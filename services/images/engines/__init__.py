@@ -6,44 +6,39 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from services.images.engines.base import JSON, Engine, EngineError, EngineResult, ProviderCall
-from services.images.engines.options import (
-    BackgroundRemovalOptions,
-    GenerateOptions,
-    UpscaleOptions,
-    VectorizeOptions,
-)
 from services.images.engines.settings import EngineSettings
 
 __all__ = [
     "JSON",
-    "OPTIONS_MODELS",
-    "BackgroundRemovalOptions",
     "Engine",
     "EngineError",
     "EngineResult",
     "EngineSettings",
-    "GenerateOptions",
     "ProviderCall",
-    "UpscaleOptions",
-    "VectorizeOptions",
     "build_engines",
+    "engine_paths",
+    "load_engine",
     "run_operation",
 ]
 
-OPTIONS_MODELS: dict[str, type[BaseModel]] = {
-    "upscale": UpscaleOptions,
-    "background_removal": BackgroundRemovalOptions,
-    "vectorize": VectorizeOptions,
-    "generate": GenerateOptions,
-}
+# Where the engines are; each says itself which operation it does. Hosted ones stand under the setting that switches
+# them on, and then do their operation in place of the offline one.
+OFFLINE_ENGINES = (
+    "services.images.engines.upscale:Waifu2xEngine",
+    "services.images.engines.background:SurfaceKeyEngine",
+    "services.images.engines.vectorize:VtracerEngine",
+    "services.images.engines.generate:TemplateLetteringEngine",
+)
+HOSTED_ENGINES = {"openai_api_key": "services.images.engines.openai_images:OpenAIImagesEngine"}
 
 _TOO_DEEP = "The picture is nested too deeply to be read. Flatten it, or save it as PNG, and try again."
 _BLANK = "Nothing can be seen of the result: it is wholly transparent. Check the picture and the options."
@@ -51,40 +46,34 @@ _BLANK_CALL = "nothing can be seen of the result"
 _TOO_LITTLE_MEMORY = "The picture needs more memory than one operation may use. Make it smaller and try again."
 
 
+def engine_paths(settings: EngineSettings | None = None) -> list[str]:
+    """Where the engines are that the settings ask for, in the order in which they replace each other.
+
+    Without settings all of ours.
+    """
+    hosted = [path for name, path in HOSTED_ENGINES.items() if settings is None or getattr(settings, name) is not None]
+    return [*OFFLINE_ENGINES, *hosted, *(settings.engine_classes if settings is not None else ())]
+
+
+def load_engine(path: str) -> Callable[[EngineSettings], Engine]:
+    """The class of an engine. Raises RuntimeError when there is none at `path`."""
+    module, _, name = path.partition(":")
+    try:
+        loaded: Callable[[EngineSettings], Engine] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RuntimeError(f"The engine {path} cannot be loaded: {error}. Name it as package.module:Class.") from error
+    return loaded
+
+
 def build_engines(settings: EngineSettings) -> dict[str, Engine]:
     """Build the configured engine of each operation, by operation type.
 
-    The offline engines need no key and are the default; `generate` goes to OpenAI when its key is set.
-    Raises RuntimeError when an engine's files are not installed.
+    The offline engines need no key and are the default; a hosted one does its operation instead once its key is set,
+    and what ENGINE_CLASSES names comes last. Raises RuntimeError when an engine's files are not installed.
     """
     _limit_threads(settings.engine_threads)
-    return {operation_type: build_engine(operation_type, settings) for operation_type in OPTIONS_MODELS}
-
-
-def build_engine(operation_type: str, settings: EngineSettings) -> Engine:
-    """Build the configured engine of one operation type. Raises RuntimeError when its files are not installed."""
-    match operation_type:
-        case "upscale":
-            from services.images.engines.upscale import Waifu2xEngine
-
-            return Waifu2xEngine(settings.engine_threads)
-        case "background_removal":
-            from services.images.engines.background import SurfaceKeyEngine
-
-            return SurfaceKeyEngine(settings.background_model)
-        case "vectorize":
-            from services.images.engines.vectorize import VtracerEngine
-
-            return VtracerEngine()
-        case "generate" if settings.openai_api_key is not None:
-            from services.images.engines.openai_images import OpenAIImagesEngine
-
-            return OpenAIImagesEngine(settings)
-        case "generate":
-            from services.images.engines.generate import TemplateLetteringEngine
-
-            return TemplateLetteringEngine()
-    raise LookupError(f"there is no engine of {operation_type}")
+    engines = [load_engine(path)(settings) for path in engine_paths(settings)]
+    return {engine.operation_type: engine for engine in engines}
 
 
 def run_operation(engine: Engine, source: bytes | None, raw_options: Mapping[str, Any]) -> EngineResult:

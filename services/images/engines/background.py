@@ -8,12 +8,11 @@ mixtures of artwork and ground and are taken apart again, so that no fringe of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from services.images.engines.base import JSON, EngineError, EngineResult
+from services.images.engines.base import JSON, ConfiguredEngine, EngineError, EngineResult
 from services.images.engines.cutout.holes import Enclosed, decide_holes
 from services.images.engines.cutout.key import Holes, measure_distance, reached_from_border
 from services.images.engines.cutout.matte import lay_shadow, unmix
@@ -25,6 +24,7 @@ from services.images.engines.cutout.trust import LEAST_CAST, Evidence, confidenc
 from services.images.engines.decode import Picture, Pixels, decode
 from services.images.engines.encode import png_result
 from services.images.engines.options import BackgroundRemovalOptions
+from services.images.engines.settings import EngineSettings
 
 Shadows: TypeAlias = Literal["removed", "soft", "kept"]
 
@@ -56,19 +56,20 @@ class CutOut:
     confidence: float
 
 
-class SurfaceKeyEngine:
+class SurfaceKeyEngine(ConfiguredEngine):
     """Makes the smooth background of artwork transparent."""
 
     name = "surface_key"
     operation_type = "background_removal"
     options_model = BackgroundRemovalOptions
 
-    def __init__(self, model: Path | None = None) -> None:
-        """Use the network in the file `model` for photos, or the small one that is installed.
+    def __init__(self, settings: EngineSettings) -> None:
+        """Use the network of the settings for photos, or the small one that is installed.
 
         Raises RuntimeError when it is not there.
         """
-        self._network = load(model)
+        super().__init__(settings)
+        self._network = load(settings.background_model)
 
     def run(self, source: bytes | None, options: BackgroundRemovalOptions) -> EngineResult:
         """Cut the artwork out; the result is a PNG with alpha at 300 DPI.

@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeAlias
 
 from pydantic import BaseModel
 
+from services.images.engines.settings import EngineSettings
+
 MAX_FILE_BYTES = 50 * 1024 * 1024
 """The largest file that an operation reads and storage takes."""
 
@@ -80,8 +82,18 @@ class EngineError(Exception):
         self.calls = calls
 
 
+class ConfiguredEngine:
+    """Keeps the settings that an engine is built with."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+
+
 class Engine(Protocol):
-    """One way of doing one operation; `name` is written as the operation's `api_provider`."""
+    """One way of doing one operation; `name` is written as the operation's `api_provider`.
+
+    Its class is called with the EngineSettings.
+    """
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.images.engines import lettering
-from services.images.engines.base import EngineError, EngineResult
+from services.images.engines.base import ConfiguredEngine, EngineError, EngineResult
 from services.images.engines.decode import Pixels
 from services.images.engines.encode import png_result
 from services.images.engines.options import GenerateOptions
@@ -54,7 +54,7 @@ _FULL_OUTLINE_LETTERS = 0.11
 _SUPERSAMPLE_BELOW = 1600
 
 
-class TemplateLetteringEngine:
+class TemplateLetteringEngine(ConfiguredEngine):
     """Letters the words of the prompt."""
 
     name = "template_lettering"

@@ -19,7 +19,7 @@ import openai
 from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
-from services.images.engines.base import JSON, EngineError, EngineResult, ProviderCall
+from services.images.engines.base import JSON, ConfiguredEngine, EngineError, EngineResult, ProviderCall
 from services.images.engines.decode import Pixels, decode
 from services.images.engines.encode import png_result
 from services.images.engines.options import GenerateOptions
@@ -73,7 +73,7 @@ class _Reply(BaseModel):
     usage: _Usage | None = None
 
 
-class OpenAIImagesEngine:
+class OpenAIImagesEngine(ConfiguredEngine):
     """Makes artwork from a prompt with an OpenAI image model."""
 
     name = "openai"
@@ -83,7 +83,7 @@ class OpenAIImagesEngine:
     def __init__(self, settings: EngineSettings) -> None:
         if settings.openai_api_key is None:
             raise ValueError("OPENAI_API_KEY is not set")
-        self._settings = settings
+        super().__init__(settings)
         self._key = settings.openai_api_key.get_secret_value()
         self._client = openai.OpenAI(
             api_key=self._key,

@@ -8,12 +8,17 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
+from services.settings import Listed
+
 
 class EngineSettings(BaseSettings):
     """Which providers are used and how hard the engines may work. Its fields are what child processes see."""
 
     engine_threads: int = Field(default=1, ge=1, le=64)
     """Threads of one engine. One per process keeps several child processes from fighting for cores."""
+
+    engine_classes: Listed[str] = ()
+    """Comma-separated engines of your own, as package.module:Class. They take the place of ours for their operation."""
 
     background_model: Path | None = None
     """An ONNX file of U-2-Net, ISNet or BiRefNet for photos, in place of the small network that is installed. Needs

@@ -16,11 +16,12 @@ import ncnn
 import numpy as np
 
 from services.images.engines.alpha import bleed_colors
-from services.images.engines.base import EngineError, EngineResult
+from services.images.engines.base import ConfiguredEngine, EngineError, EngineResult
 from services.images.engines.decode import Picture, Pixels, decode
 from services.images.engines.encode import MAX_RESULT_BYTES, encode_png, png_result, result_too_large
 from services.images.engines.measure import ART_SHARE, art_share
 from services.images.engines.options import UpscaleOptions
+from services.images.engines.settings import EngineSettings
 from services.images.weights import weight
 
 # 22 inches, the width of a gang sheet, at 300 DPI both ways are 44 million. With a varied alpha channel, the
@@ -45,18 +46,18 @@ _SAMPLE_GRID = 4
 _CERTAINLY_TOO_LARGE = 1.5
 
 
-class Waifu2xEngine:
+class Waifu2xEngine(ConfiguredEngine):
     """Enlarges a picture two or four times."""
 
     name = "waifu2x"
     operation_type = "upscale"
     options_model = UpscaleOptions
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
         """Raises RuntimeError when weights are missing, so that a worker without them does not start."""
+        super().__init__(settings)
         for style, denoise in product(_MODEL_FOLDERS, _MODEL_FILES):
             _weights(style, denoise)
-        self._threads = threads
 
     def run(self, source: bytes | None, options: UpscaleOptions) -> EngineResult:
         """Enlarge the file by `options.scale`; the result is a PNG at 300 DPI."""
@@ -64,10 +65,10 @@ class Waifu2xEngine:
         _check_output_size(picture, options.scale)
         style: Style = options.style if options.style != "auto" else _choose_style(picture.pixels)
         denoise: Denoise = options.denoise if options.denoise != "auto" else _choose_denoise(picture)
-        expected = _expected_bytes(picture.pixels, options.scale, style, denoise, self._threads)
+        expected = _expected_bytes(picture.pixels, options.scale, style, denoise, self._settings.engine_threads)
         if expected > MAX_RESULT_BYTES * _CERTAINLY_TOO_LARGE:
             raise result_too_large(expected)
-        pixels = upscale(picture.pixels, options.scale, style, denoise, self._threads)
+        pixels = upscale(picture.pixels, options.scale, style, denoise, self._settings.engine_threads)
         return png_result(
             pixels,
             warnings=picture.warnings,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import vtracer
 
 from services.images.engines.alpha import bleed_colors
-from services.images.engines.base import EngineError, EngineResult
+from services.images.engines.base import ConfiguredEngine, EngineError, EngineResult
 from services.images.engines.decode import Pixels, decode
 from services.images.engines.encode import encode_png
 from services.images.engines.measure import ART_SHARE, art_share
@@ -72,7 +72,7 @@ _SUBPATH = re.compile(r"M[^Z]*Z")
 _PATH = re.compile(r'<path d="([^"]*)" fill="#([0-9A-Fa-f]{6})" transform="translate\(([-\d.]+),([-\d.]+)\)"/>')
 
 
-class VtracerEngine:
+class VtracerEngine(ConfiguredEngine):
     """Traces flat art into an SVG."""
 
     name = "vtracer"
