@@ -1242,6 +1242,7 @@ export type Database = {
           description: string;
           is_active: boolean;
           is_builtin: boolean;
+          is_repeatable: boolean;
           may_cost_money: boolean;
           name: string;
           option_names: string[];
@@ -1265,6 +1266,7 @@ export type Database = {
           description: string;
           is_active?: boolean;
           is_builtin?: boolean;
+          is_repeatable?: boolean;
           may_cost_money?: boolean;
           name: string;
           option_names?: string[];
@@ -1287,6 +1289,7 @@ export type Database = {
           description?: string;
           is_active?: boolean;
           is_builtin?: boolean;
+          is_repeatable?: boolean;
           may_cost_money?: boolean;
           name?: string;
           option_names?: string[];

@@ -25,6 +25,7 @@ create table public.operation_types (
     credits integer not null,
     surcharges jsonb not null default '{}',
     may_cost_money boolean not null default false,
+    is_repeatable boolean not null default false,
     daily_requests integer,
     daily_cancellations integer not null default 200,
     daily_failures integer not null default 200,
@@ -55,6 +56,8 @@ comment on column public.operation_types.surcharges is
 'Credits on top for the value of an option: {"quality": {"best": 4}}.';
 comment on column public.operation_types.may_cost_money is
 'Whether a provider may take money for it: then each failed call counts towards daily_failures.';
+comment on column public.operation_types.is_repeatable is
+'Whether somebody may want its result put through it once more.';
 comment on column public.operation_types.daily_requests is
 'Most requests of an account within a day; null where the price bounds them.';
 comment on column public.operation_types.daily_cancellations is 'Most cancellations by an account within a day.';
@@ -378,11 +381,11 @@ using ((select private.is_admin()));
 
 grant select on public.operation_types to anon, authenticated;
 grant insert (
-    name, title, description, activity, result_title, works_on, options, credits, surcharges, may_cost_money,
+    name, title, description, activity, result_title, works_on, options, credits, surcharges, may_cost_money, is_repeatable,
     daily_requests, daily_cancellations, daily_failures, sort_order, is_active
 ) on public.operation_types to authenticated;
 grant update (
-    title, description, activity, result_title, options, credits, surcharges, may_cost_money,
+    title, description, activity, result_title, options, credits, surcharges, may_cost_money, is_repeatable,
     daily_requests, daily_cancellations, daily_failures, sort_order, is_active
 ) on public.operation_types to authenticated;
 grant delete on public.operation_types to authenticated;
@@ -614,10 +617,10 @@ grant execute on function public.quote_image_operation(text, jsonb) to authentic
 -- Here and not in the seed, because no operation can be requested without them.
 insert into public.operation_types (
     name, sort_order, title, activity, result_title, description, works_on, credits, may_cost_money, daily_failures,
-    is_builtin, options
+    is_repeatable, is_builtin, options
 ) values (
     'upscale', 10, 'Enlarge', 'Upscaling', 'Enlarged {scale}',
-    'More pixels, sharp edges: for prints larger than the file allows.', 'image', 1, false, 200, true,
+    'More pixels, sharp edges: for prints larger than the file allows.', 'image', 1, false, 200, true, true,
     '[
         {"name": "input", "label": "Works on", "type": "operation", "default": null},
         {"name": "scale", "label": "Size", "type": "choice", "choices": [2, 4], "words": ["×2", "×4"], "default": 4},
@@ -634,7 +637,7 @@ insert into public.operation_types (
 ), (
     'background_removal', 20, 'Remove background', 'Background removal', 'Cut out',
     'Makes the background of flat art transparent. A photo is refused, and costs nothing.', 'image', 1, false, 200,
-    true,
+    false, true,
     '[
         {"name": "input", "label": "Works on", "type": "operation", "default": null},
         {
@@ -648,7 +651,7 @@ insert into public.operation_types (
     ]'
 ), (
     'vectorize', 30, 'Vectorize', 'Vectorizing', 'Vectors',
-    'Turns flat art into an SVG that prints sharp at any size.', 'image', 2, false, 200, true,
+    'Turns flat art into an SVG that prints sharp at any size.', 'image', 2, false, 200, false, true,
     '[
         {"name": "input", "label": "Works on", "type": "operation", "default": null},
         {
@@ -662,7 +665,7 @@ insert into public.operation_types (
     ]'
 ), (
     'generate', 40, 'Lettering', 'Generating', 'Lettering',
-    'Sets your words as a print-ready picture with a transparent background.', 'nothing', 2, true, 50, true,
+    'Sets your words as a print-ready picture with a transparent background.', 'nothing', 2, true, 50, false, true,
     '[
         {"name": "prompt", "label": "Text", "type": "text", "maximum": 300},
         {

@@ -298,32 +298,52 @@ def test_a_result_that_is_awaited_is_not_paid_for_again_by_accident(open_page: O
 def test_the_limits_and_options_of_the_page_are_those_of_the_database(open_page: OpenPage, stack: StackStatus) -> None:
     page = open_page()
     limits: dict[str, Any] = page.evaluate("import('/supabase.js').then(({ UPLOAD }) => UPLOAD)")
-    operations: dict[str, Any] = page.evaluate("import('/operations.js').then(({ OPERATIONS }) => OPERATIONS)")
     with connect(stack.db_url) as db:
         bucket = db.execute("select * from storage.buckets where id = 'originals'").fetchone()
-        assert bucket is not None
-        assert limits == {"bytes": bucket["file_size_limit"], "types": bucket["allowed_mime_types"]}
-        prices = db.execute("select operation_type from public.operation_prices").fetchall()
-        assert set(operations) == {row["operation_type"] for row in prices}
-        for option in (option for operation in operations.values() for option in operation["options"]):
-            for value in accepted(option):
-                query = "select private.is_valid_operation_option(%s, %s) as is_valid"
-                assert db.execute(query, (option["name"], Jsonb(value))).fetchone() == {"is_valid": True}, (
-                    option,
-                    value,
-                )
+        kinds = db.execute("select * from public.operation_types order by sort_order").fetchall()
+    assert bucket is not None
+    assert limits == {"bytes": bucket["file_size_limit"], "types": bucket["allowed_mime_types"]}
+
+    sign_up(page)
+    upload(page, PHOTO)
+    open_picture(page, "photo.jpg")
+    for kind in kinds:
+        if kind["works_on"] == "nothing":
+            page.goto("/#/lettering")
+        else:
+            page.get_by_role("button", name=kind["title"]).first.click()
+        expect(page.get_by_text(kind["description"])).to_be_visible()
+        shown = {option["name"]: option for option in kind["options"] if option["type"] != "operation"}
+        assert fields(page) == {name: expected(option) for name, option in shown.items()}
 
 
-def accepted(option: dict[str, Any]) -> list[Any]:
-    """Values that a field of the page lets through: all of a choice, the ends of a range."""
+def fields(page: Page) -> dict[str, Any]:
+    """What the form on the page lets through: all values of a choice, the ends of a range, the length of a text."""
+    found: dict[str, Any] = page.locator("main form:has(button.primary)").last.evaluate(
+        """(form) => {
+            const found = {};
+            for (const field of form.querySelectorAll("[name]:not([name^=own-])")) {
+                if (field.type === "radio") (found[field.name] ??= []).push(field.value);
+                else if (field.localName === "select") found[field.name] = [...field].map(({ value }) => value);
+                else if (field.type === "number") found[field.name] = [Number(field.min), Number(field.max)];
+                else found[field.name] = field.localName === "textarea" ? field.maxLength : field.type;
+            }
+            return found;
+        }"""
+    )
+    return found
+
+
+def expected(option: dict[str, Any]) -> Any:
+    """The same by the option's rule."""
     match option["type"]:
-        case "choice" | "select":
-            return [int(value) if option.get("number") else value for value in option["values"]]
-        case "number":
-            return [option["min"], option["max"]]
+        case "choice":
+            return [str(choice) for choice in option["choices"]]
+        case "integer" | "number":
+            return [option["minimum"], option["maximum"]]
         case "text":
-            return ["x" * option["maximum"]]
+            return option["maximum"]
         case "color":
-            return ["#ec008c"]
+            return "color"
         case kind:
-            raise ValueError(f"unknown kind of field: {kind}")
+            raise ValueError(f"no kind on the page has an option of the type {kind}")
