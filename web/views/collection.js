@@ -4,6 +4,7 @@ import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { live } from "../vendor/lit-html/directives/live.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import * as api from "../supabase.js";
+import { offered, operationCard, readOptions } from "../operations.js";
 import { icon } from "../icons.js";
 import { confirm, once, previewKey, thumbnail } from "../ui.js";
 
@@ -12,6 +13,7 @@ export function collection(app, collectionId) {
   let isOwner = false;
   let images = [];
   let urls = {};
+  let operationType = null;
 
   async function load() {
     const own = app.user && (await api.readCollection(app.user.id, collectionId));
@@ -48,6 +50,27 @@ export function collection(app, collectionId) {
     await api.deleteCollection(shown.id);
     app.go("collections");
   });
+
+  const start = once(app, async (event, kind) => {
+    const options = { ...readOptions(kind, event.target), collection_id: shown.id };
+    const { image_id: imageId } = await api.requestOperation(null, kind.name, options);
+    app.go(`pictures/${imageId}`);
+  });
+
+  const operations = () => {
+    const kinds = offered(app.kinds, "collection");
+    if (!isOwner || kinds.length === 0) return nothing;
+    return operationCard(app, {
+      kinds,
+      chosen: operationType,
+      heading: "What shall be done with all of them?",
+      choose: (name) => {
+        operationType = name;
+        app.update();
+      },
+      start,
+    });
+  };
 
   const ownersTools = () => html`
     <div class="actions">
@@ -132,6 +155,7 @@ export function collection(app, collectionId) {
               ${isOwner ? "Empty. Open a picture and put it in with “Collections”." : "This collection is empty."}
             </p>`
       }
+      ${operations()}
     `;
   };
 
