@@ -39,5 +39,3 @@ def test_no_other_code_names_a_kind(folder: str) -> None:
         if match
     ]
     assert found == [], "Ask its row instead, or say it in the words of the row."
-
-

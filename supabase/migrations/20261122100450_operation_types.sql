@@ -636,7 +636,7 @@ insert into public.operation_types (
     ]'
 ), (
     'background_removal', 20, 'Remove background', 'Background removal', 'Cut out',
-    'Makes the background of flat art transparent. A photo is refused, and costs nothing.', 'image', 1, false, 200,
+    'Makes the background transparent. Of a photo you get a draft to look at; what cannot be cut out costs nothing.', 'image', 1, false, 200,
     false, true,
     '[
         {"name": "input", "label": "Works on", "type": "operation", "default": null},

@@ -255,6 +255,8 @@ begin
             select json_agg(to_jsonb(m) order by m.added_at, m.id) from public.image_collection_items as m
             inner join public.image_collections as c on c.id = m.collection_id
             where c.user_id = p_user_id), '[]'),
+        'operation_counts', coalesce((
+            select json_agg(to_jsonb(c)) from private.operation_counts as c where c.user_id = p_user_id), '[]'),
         'operation_requests', coalesce((
             select json_agg(
                 jsonb_build_object(

@@ -56,6 +56,8 @@ def busy_account(people: People, db: Connection) -> Person:
         db.execute(statement, {"user": user.id, "operation": operation["id"]})
     people.service.call("clawback_credits", p_grant_id=grant["id"], p_amount=1, p_reason="chargeback")
     admin.sql("update public.profiles set company = 'Secret Ltd' where id = %s", user.id)
+    second = user.call("request_image_operation", p_image_id=image, p_operation_type="upscale")
+    user.call("cancel_image_operation", p_operation_id=second["id"])
     for bucket, name in (("originals", "shirt.png"), ("results", f"{operation['id']}/a.png"), ("avatars", "me.png")):
         store(db, bucket, f"{user.id}/{name}")
     return user

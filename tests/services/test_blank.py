@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from services.images.engines import OPTIONS_MODELS, EngineError, EngineResult, ProviderCall, run_operation
+from services.images.engines import EngineError, EngineResult, ProviderCall, run_operation
 from services.images.engines.decode import Pixels
 from services.images.engines.encode import png_result
 from tests.services.art import encode
-from tests.services.engine_support import refusal, run
+from tests.services.engine_support import offline_engines, refusal, run
 from tests.services.hostile_files import SIZED
 
 ON_PICTURES = ["upscale", "background_removal", "vectorize"]
@@ -52,14 +52,14 @@ class Painter:
 
     def __init__(self, operation_type: str, pixels: Pixels) -> None:
         self.operation_type = operation_type
-        self.options_model: type[BaseModel] = OPTIONS_MODELS[operation_type]
+        self.options_model: type[BaseModel] = offline_engines()[operation_type].options_model
         self._pixels = pixels
 
     def run(self, source: bytes | None, options: Any) -> EngineResult:
         return png_result(self._pixels, confidence=1.0, calls=(ProviderCall("painter", model="brush-1"),))
 
 
-@pytest.mark.parametrize("operation_type", OPTIONS_MODELS)
+@pytest.mark.parametrize("operation_type", offline_engines())
 @pytest.mark.parametrize("pixels", [clear(), clear(3000, 2000), clear(alpha=3)], ids=["small", "large", "faint"])
 def test_a_blank_result_is_refused_whichever_engine_made_it(operation_type: str, pixels: Pixels) -> None:
     options = {"prompt": "Nothing"} if operation_type == "generate" else {}
