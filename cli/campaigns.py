@@ -119,6 +119,7 @@ def schedule(
     with readable_errors():
         client = connect()
         campaign = find_campaign(client, which)
+        check_template(client, campaign)
         row = call(client, "schedule_email_campaign", campaign_id=campaign["id"], at=at.isoformat())
     if as_json:
         print_json(row)
@@ -136,6 +137,7 @@ def send(
     with readable_errors():
         client = connect()
         campaign = find_campaign(client, which)
+        check_template(client, campaign)
         if not yes:
             people = reach(client, campaign)["recipients"]
             typer.confirm(f"Send {campaign['name']} to {people} people?", abort=True, err=True)
@@ -195,6 +197,20 @@ def find_campaign(client: Client, which: str) -> dict[str, Any]:
         raise StackError(f"Several campaigns are called {which}. Name one by its id, the newest first: {ids}")
     found: dict[str, Any] = rows[0]
     return found
+
+
+def check_template(client: Client, campaign: dict[str, Any]) -> None:
+    """Make the mail with sample data: each of its recipients' would fail. Raises StackError."""
+    from cli import sample_mails
+
+    with answers():
+        query = client.table("email_templates").select("*, email_types(*)").eq("id", campaign["template_id"])
+        rows: Any = query.execute().data
+    for row in rows:
+        if problems := sample_mails.problems(row):
+            raise StackError(
+                f"{row['name']}: {'; '.join(problems)}. Change it, and see: dtf email preview {row['name']}"
+            )
 
 
 def reach(client: Client, campaign: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ apart what was surely not accepted from what may have been: once the whole mail 
 means `unknown`. Both block, and run in threads.
 """
 
+import binascii
 import http.client
 import json
 import re
@@ -41,6 +42,9 @@ from services.waiting import retry_after
 
 SILENCE_TIMEOUT = 20.0  # seconds that a provider may say nothing
 LONGEST_PAUSE = 3600.0  # seconds, whatever a provider asks for
+
+CLIPPED_BYTES = 102_000
+"""Gmail shows no more of a mail's HTML, as it is sent: neither its end nor the link to unsubscribe there."""
 
 TOO_LARGE = 413
 TOO_MANY_REQUESTS = 429
@@ -121,6 +125,20 @@ def make_sender(settings: EmailSettings) -> Sender:
     raise SettingsError("Neither SENDGRID_API_KEY nor EMAIL_SMTP_URL is set: set the one to send with.")
 
 
+def html_bytes(html: str) -> int:
+    """The size of a mail's HTML as it is sent: in quoted-printable, with the line ends of SMTP."""
+    encoded = binascii.b2a_qp(html.encode())
+    return len(encoded) + encoded.count(b"\n")
+
+
+def _refuse_clipped(mail: Mail) -> None:
+    if (size := html_bytes(mail.html)) > CLIPPED_BYTES:
+        raise ValueError(
+            f"its HTML has {size} bytes as it is sent, and Gmail clips it after {CLIPPED_BYTES}. Shorten the template: "
+            "each of its elements carries its styles"
+        )
+
+
 def unsubscribe_headers(mail: Mail) -> dict[str, str]:
     """What makes mail programs show a button to unsubscribe (RFC 8058)."""
     if not mail.unsubscribe_url:
@@ -157,7 +175,7 @@ class SendGridSender:
         self._api = api
 
     def pack(self, mail: Mail) -> Callable[[], Answer]:
-        """Make a mail ready."""
+        """Make a mail ready. Raises ValueError where it would be clipped."""
         return partial(self._send, self._body(mail))
 
     def _send(self, body: dict[str, Any]) -> Answer:
@@ -195,6 +213,7 @@ class SendGridSender:
         if mail.template_id:
             to["dynamic_template_data"] = dict(mail.data)
             return body | {"template_id": mail.template_id}
+        _refuse_clipped(mail)
         content = [{"type": "text/plain", "value": mail.text}, {"type": "text/html", "value": mail.html}]
         return body | {"subject": mail.subject, "content": content}
 
@@ -323,9 +342,10 @@ class SmtpSender:
         self._our_name = name if "." in name else "[127.0.0.1]"
 
     def pack(self, mail: Mail) -> Callable[[], Answer]:
-        """Make a mail ready. Raises ValueError where SMTP cannot carry it."""
+        """Make a mail ready. Raises ValueError where SMTP cannot carry it, or it would be clipped."""
         if not ADDRESS.fullmatch(mail.recipient) or ENDS_ADDRESS & set(mail.recipient):
             raise ValueError("its recipient is no address")
+        _refuse_clipped(mail)
         return partial(self._send, mail.recipient, self._message(mail))
 
     def _send(self, recipient: str, message: bytes) -> Answer:

@@ -252,7 +252,7 @@ set search_path = ''
 as $$
 declare
     c_longest_subject constant integer := 200;
-    -- Some clients cut mails off at about 100 KB.
+    -- Gmail cuts mails off at about 100 KB. What is sent is longer, with its layout and styles: the sender looks at that.
     c_most_bytes constant integer := 100000;
     v_type public.email_types;
 begin

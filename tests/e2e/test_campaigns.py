@@ -99,6 +99,21 @@ def test_a_campaign_lives_as_the_manual_says(dtf: Operator, stack: StackStatus, 
     assert "cancelled already" in dtf.run(*send, "--yes", status=1).stderr
 
 
+def test_a_mail_that_would_fail_for_everybody_is_not_scheduled(dtf: Operator, stack: StackStatus) -> None:
+    name = f"long-{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(stack.db_url, autocommit=True) as connection:
+        connection.execute(
+            "insert into public.email_templates (name, type, subject, html_content) values (%s, 'campaign', 'S', %s)",
+            (name, "<p>shirt</p>" * 2800),
+        )
+        dtf.run("create", "Sale", "--template", name)
+        for command in (("schedule", "Sale", "--at", "2099-01-01"), ("send", "Sale", "--yes")):
+            assert f"{name}: too long: " in dtf.run(*command, status=1).stderr
+        assert dtf.json("list")[0]["status"] == "draft"
+        connection.execute("delete from public.email_campaigns")
+        connection.execute("delete from public.email_templates where name = %s", (name,))
+
+
 def test_a_bad_draft_is_one_sentence(dtf: Operator) -> None:
     template = ("--template", "newsletter")
     assert "no template nothing" in dtf.run("create", "x", "--template", "nothing", status=1).stderr

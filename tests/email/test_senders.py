@@ -23,8 +23,9 @@ from cryptography.x509.oid import NameOID
 
 from cli.local.stack import PROJECT
 from services.email import senders
+from services.email.mails import compose
 from services.email.outbox import ClaimedEmail, Outcome
-from services.email.senders import Answer, Mail, Sender, Trouble, make_sender
+from services.email.senders import Answer, Mail, Sender, SmtpSender, Trouble, make_sender
 from services.email.settings import EmailSettings
 from services.settings import SettingsError
 from tests.email import sendgrid_double
@@ -159,6 +160,29 @@ def test_what_only_one_mail_has_fails_it_and_what_all_may_have_is_tried_again(do
         double.faulty(fault)
         answer = sendgrid(double).pack(mail())()
         assert (answer.outcome, answer.trouble, answer.doubt) == (Outcome.RETRY, None, Trouble.REFUSED)
+
+
+@pytest.mark.parametrize("way", [{"smtp_url": "smtp://127.0.0.1:9"}, {"sendgrid_api_key": "SG.x"}], ids=["smtp", "api"])
+def test_a_mail_that_gmail_would_clip_is_not_made(way: dict[str, str]) -> None:
+    made = make_sender(settings(**way))
+    # 34 kB of a template, with what its elements carry.
+    long = compose(claimed().model_copy(update={"html_content": "<p>shirt</p>" * 2800}), settings())
+    with pytest.raises(ValueError, match="Gmail clips it after 102000"):
+        made.pack(long)
+    fits = replace(long, html="é" * (senders.CLIPPED_BYTES * 100 // 635))
+    assert 0.98 * senders.CLIPPED_BYTES < senders.html_bytes(fits.html) <= senders.CLIPPED_BYTES
+    made.pack(fits)
+    if way.keys() == {"sendgrid_api_key"}:
+        made.pack(replace(long, template_id="d-1"))  # its text is SendGrid's
+
+
+def test_the_size_of_a_mail_is_that_of_its_html_as_it_is_sent(double: SendGridDouble) -> None:
+    html = compose(claimed(), settings()).html
+    sender = make_sender(settings(smtp_url="smtp://127.0.0.1:9"))
+    assert isinstance(sender, SmtpSender)
+    part = sender._message(mail(html=html)).split(b"Content-Type: text/html")[1]
+    sent = part.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--===", 1)[0]
+    assert senders.html_bytes(html) == pytest.approx(len(sent), rel=0.01)
 
 
 @pytest.mark.parametrize("body", [b"", b"<h1>Bad</h1>", b"[]", b'{"errors": [1]}', b'{"errors": [{"message": null}]}'])
