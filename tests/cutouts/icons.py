@@ -34,7 +34,8 @@ def icons(name: str, count: int, side: int = 512) -> Iterator[tuple[str, Floats]
         reach = max(width, height) * (1 + 2 * MARGIN)
         left, top = (width - reach) / 2, (height - reach) / 2
         art = draw(
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {reach} {reach}">{entry["body"]}</svg>',
+            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'viewBox="{left} {top} {reach} {reach}">{entry["body"]}</svg>',
             side,
             side,
         )

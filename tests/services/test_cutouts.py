@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from skimage import data
 
 from services.images.engines import EngineResult, EngineSettings, build_engines
+from services.images.engines.background import Shadows, remove_background
+from services.images.engines.cutout.surface import fit_surface
+from services.images.engines.decode import decode
 from tests.cutouts.case import RIGHT
 from tests.cutouts.handed import handed_cases
 from tests.services.art import Pixels, decode_png, encode
@@ -75,3 +79,31 @@ def test_where_nothing_stands_out_a_photo_is_refused() -> None:
 def test_a_model_file_that_is_not_there_is_named() -> None:
     with pytest.raises(RuntimeError, match="BACKGROUND_MODEL"):
         build_engines(EngineSettings(background_model=Path("missing.onnx")))
+
+
+@pytest.mark.parametrize(("shadows", "least", "most"), [("removed", 0, 0), ("soft", 60, 130), ("kept", 250, 255)])
+def test_a_shadow_is_removed_or_kept_as_it_is_asked(shadows: Shadows, least: int, most: int) -> None:
+    case = handed_cases()["shadow-shape"]
+    pixels = decode(case.file).pixels
+    cut_out = remove_background(pixels, fit_surface(pixels, False), lossy=False, shadows=shadows).pixels
+    # Beside the star, in the middle of its shadow; and far from it.
+    assert least <= cut_out[230, 403, 3] <= most
+    assert cut_out[230, 500, 3] == 0
+
+
+def test_work_is_bounded_by_the_picture_and_not_by_what_is_in_it() -> None:
+    """A quarter of a million specks: nothing may go over them one by one, or over the picture once for each."""
+    picture = np.full((1000, 1000, 3), 255, np.uint8)
+    picture[50:950:2, 50:950:2] = 0
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        run("background_removal", encode(picture, "PNG"))
+    finally:
+        sys.setprofile(None)
+    assert calls < 50_000

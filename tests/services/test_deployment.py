@@ -42,7 +42,9 @@ SETTINGS: dict[str, tuple[tuple[type[BaseSettings], ...], str]] = {
 }
 INTERNAL = {"ENGINE_THREADS"}  # the worker sets it for its children
 NO_SETTINGS = {"SUPABASE_PUBLISHABLE_KEY"}  # stands for itself in a snippet of the manual
-SETTING = re.compile(r"\b(?:SUPABASE|WORKER|BILLING|EMAIL|MAINTENANCE|STRIPE|SENDGRID|OPENAI|ENGINE|BACKGROUND)_[A-Z_]*[A-Z]\b")
+SETTING = re.compile(
+    r"\b(?:SUPABASE|WORKER|BILLING|EMAIL|MAINTENANCE|STRIPE|SENDGRID|OPENAI|ENGINE|BACKGROUND)_[A-Z_]*[A-Z]\b"
+)
 
 # Imports all of it as if nothing else were installed than the packages whose names it is given, and the project.
 IMPORT_ALL = """

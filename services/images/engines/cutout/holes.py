@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.images.engines.cutout.key import STEPS, Distance, Holes
-from services.images.engines.cutout.surface import Doubles, Floats, Labels, Mask, Surface, components, to_lab
+from services.images.engines.cutout.surface import Floats, Labels, Mask, Surface, components, to_lab
 from services.images.engines.decode import Pixels
 
 # Share of a hole's contour that must be an edge: what fades into a light filling is a part of that.
@@ -24,6 +24,7 @@ _TELLING = 0.35
 # Share of a part's pixels that have its main colour where the part is of one colour.
 _ONE_COLOR = 0.9
 _LEAST_PIXELS, _LEAST_PIXELS_LOSSY = 1, 6
+_MOST_SAMPLES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +116,13 @@ def _guess(
     """Which undecided areas are more likely holes, and how many px of them have something standing in them."""
     artwork = ~outside & ~undecided[labels]
     parts, _ = components(artwork, 8)
-    one_color = _of_one_color(colors, distance, parts, int(parts.max()) + 1)
     # The part that encloses an area is the one at its topmost row: what stands in an area lies further down.
     flat = labels.ravel()
-    numbers, first = np.unique(flat, return_index=True)
+    inside = np.flatnonzero(flat)[::-1]
+    first = np.zeros(len(undecided), np.int64)
+    first[flat[inside]] = inside  # the last to be written is the topmost
     rows, columns = np.divmod(first, labels.shape[1])
-    encloses = np.zeros(len(undecided), np.int64)
-    encloses[numbers] = parts[np.maximum(rows - 1, 0), columns]
+    encloses = parts[np.maximum(rows - 1, 0), columns]
     stands_in = np.zeros(len(undecided), bool)
     touched = [
         np.stack([labels[1:][pair], parts[:-1][pair]], axis=1) for pair in [(labels[1:] > 0) & (parts[:-1] > 0)]
@@ -129,28 +130,34 @@ def _guess(
     pairs = np.concatenate(touched)
     other = pairs[pairs[:, 1] != encloses[pairs[:, 0]]]
     stands_in[other[:, 0]] = True
-    guess = one_color[encloses] & ~stands_in & undecided
+    asked = np.zeros(int(parts.max()) + 1, bool)
+    asked[encloses[undecided & ~stands_in]] = True
+    asked[0] = False
+    guess = _of_one_color(colors, distance, parts, asked)[encloses] & ~stands_in & undecided
     return guess, int(area[stands_in & undecided].sum())
 
 
-def _of_one_color(colors: Pixels, distance: Distance, parts: Labels, count: int) -> npt.NDArray[np.bool_]:
-    """Whether a part is of one colour, edges left aside."""
-    solid = cv2.erode((parts > 0).astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
+def _of_one_color(
+    colors: Pixels, distance: Distance, parts: Labels, asked: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Whether a part is of one colour, edges left aside; only of those that are asked about."""
+    count = len(asked)
+    of_asked = asked[parts]
+    solid = cv2.erode(of_asked.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
     some = np.bincount(parts[solid], minlength=count)
-    # Strokes that are all edge: the half of their pixels that is furthest from the ground.
-    thin = (some < 0.2 * np.bincount(parts.ravel(), minlength=count)) & (np.arange(count) > 0)
+    # Strokes that are all edge: the pixels that are furthest from the ground around.
+    thin = (some < 0.2 * np.bincount(parts[of_asked], minlength=count)) & asked
     if thin.any():
-        peak = distance.steps >= cv2.dilate(distance.steps, np.ones((3, 3), np.uint8))
-        solid |= thin[parts] & peak
-    where = parts[solid]
-    seen = colors[solid].astype(np.float64)
+        solid |= thin[parts] & (distance.steps >= cv2.dilate(distance.steps, np.ones((3, 3), np.uint8)))
+    places = np.flatnonzero(solid)
+    places = places[:: max(len(places) // _MOST_SAMPLES, 1)]
+    where = parts.ravel()[places]
+    seen = colors.reshape(-1, 3)[places].astype(np.float32)
     total = np.maximum(np.bincount(where, minlength=count), 1)
-    mean: Doubles = np.stack([np.bincount(where, seen[:, i], count) for i in range(3)], axis=1) / total[:, np.newaxis]
-    for _ in range(2):
-        away = np.abs(seen - mean[where]).max(axis=1)
+    near = np.ones(len(where), bool)
+    for _ in range(3):
+        some = np.maximum(np.bincount(where[near], minlength=count), 1)
+        mean = np.stack([np.bincount(where[near], seen[near, i], count) / some for i in range(3)], axis=1)
+        away = np.abs(seen - mean[where].astype(np.float32)).max(axis=1)
         near = away <= 48
-        some = np.bincount(where[near], minlength=count)
-        mean = np.stack([np.bincount(where[near], seen[near, i], count) for i in range(3)], axis=1)
-        mean = mean / np.maximum(some, 1)[:, np.newaxis]
-    away = np.abs(seen - mean[where]).max(axis=1)
-    return np.asarray(np.bincount(where, away <= 32, count) / total >= _ONE_COLOR, dtype=bool)
+    return np.asarray((np.bincount(where, away <= 32, count) / total >= _ONE_COLOR) & asked, dtype=bool)
