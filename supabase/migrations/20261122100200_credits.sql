@@ -9,11 +9,12 @@ create table public.subscription_plans (
     name text not null unique,
     stripe_price_id text unique,
     description text,
-    monthly_price decimal(10, 2) check (monthly_price >= 0),
-    credits_per_month integer check (credits_per_month >= 0),
+    -- Stripe takes 999999.99 at most.
+    monthly_price decimal(10, 2) check (monthly_price between 0 and 999999.99),
+    credits_per_month integer check (credits_per_month between 0 and 1000000),
     features jsonb,
     is_active boolean not null default true,
-    sort_order integer not null default 0,
+    sort_order integer not null default 0 check (sort_order between -1000000 and 1000000),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 );
@@ -21,6 +22,10 @@ create table public.subscription_plans (
 comment on table public.subscription_plans is
 'Monthly plans. Everybody reads the active ones; admins read and maintain all of them, but for the Stripe ids, which '
 'are the service role''s.';
+
+create trigger bound_lengths
+before insert or update of name, description, features on public.subscription_plans
+for each row execute function private.bound_lengths('name', 1, 100, 'description', 0, 2000, 'features', 0, 8192);
 
 create trigger update_subscription_plans_updated_at
 before update on public.subscription_plans
@@ -61,11 +66,11 @@ create table public.pay_as_you_go_packages (
     id uuid primary key default gen_random_uuid(),
     name text not null,
     stripe_price_id text unique,
-    credits integer not null check (credits > 0),
-    price decimal(10, 2) not null check (price >= 0),
+    credits integer not null check (credits between 1 and 1000000),
+    price decimal(10, 2) not null check (price between 0 and 999999.99),
     description text,
     is_active boolean not null default true,
-    sort_order integer not null default 0,
+    sort_order integer not null default 0 check (sort_order between -1000000 and 1000000),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 );
@@ -73,6 +78,10 @@ create table public.pay_as_you_go_packages (
 comment on table public.pay_as_you_go_packages is
 'Credit packages bought once. Everybody reads the active ones; admins read and maintain all of them, but for the '
 'Stripe ids, which are the service role''s.';
+
+create trigger bound_lengths
+before insert or update of name, description on public.pay_as_you_go_packages
+for each row execute function private.bound_lengths('name', 1, 100, 'description', 0, 2000);
 
 create trigger update_pay_as_you_go_packages_updated_at
 before update on public.pay_as_you_go_packages

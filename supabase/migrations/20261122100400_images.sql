@@ -69,12 +69,11 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+    -- More than any bucket takes.
+    c_largest_file constant integer := 1024 * 1024 * 1024;
     v_wrong constant text := case
-        when char_length(new.original_filename) not between 1 and 255
-            then 'The original_filename must have 1 to 255 characters'
-        when new.original_file_size < 0 then 'The original_file_size must be 0 or more'
-        when char_length(new.original_file_type) > 255 then 'The original_file_type is longer than 255 characters'
-        when char_length(new.original_url) > 1024 then 'The original_url is longer than 1024 characters'
+        when new.original_file_size not between 0 and c_largest_file
+            then format('The original_file_size must be 0 to %s bytes', c_largest_file)
         -- A worker reads this object with the service key, so it must be the owner's own. Empty and dot segments are
         -- refused because some HTTP clients resolve them, which would lead out of the owner's folder; and with them
         -- what some read as dots and slashes: an escape, a backslash, a control character that they drop. Storage
@@ -96,9 +95,14 @@ $$;
 revoke execute on function private.check_image() from public;
 
 create trigger check_image
-before insert or update of user_id, original_filename, original_file_size, original_file_type, original_url,
-download_count on public.images
+before insert or update of user_id, original_file_size, original_url, download_count on public.images
 for each row execute function private.check_image();
+
+create trigger bound_lengths
+before insert or update of original_filename, original_file_type, original_url on public.images
+for each row execute function private.bound_lengths(
+    'original_filename', 1, 255, 'original_file_type', 0, 255, 'original_url', 1, 1024
+);
 
 -- Every column but those that operations write: their functions set updated_at themselves, and the second trigger is
 -- for a service that writes the columns directly.

@@ -8,8 +8,8 @@
 create table public.image_collections (
     id uuid primary key default gen_random_uuid(),
     user_id uuid not null default auth.uid() references public.profiles (id) on delete cascade,
-    name text not null check (char_length(name) between 1 and 200),
-    description text check (char_length(description) <= 2000),
+    name text not null,
+    description text,
     is_public boolean not null default false,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
@@ -23,6 +23,10 @@ create index idx_image_collections_user_id on public.image_collections (user_id)
 -- What visitors list.
 create index idx_image_collections_public on public.image_collections (created_at)
 where is_public;
+
+create trigger bound_lengths
+before insert or update of name, description on public.image_collections
+for each row execute function private.bound_lengths('name', 1, 200, 'description', 0, 2000);
 
 create trigger update_image_collections_updated_at
 before update on public.image_collections

@@ -266,8 +266,12 @@ begin
         return 'works_on must be image, nothing or collection';
     elsif p_type.credits not between 0 and 1000000 then
         return 'credits must be from 0 to 1000000';
-    elsif least(p_type.daily_requests, p_type.daily_cancellations, p_type.daily_failures) < 1 then
-        return 'The daily bounds must be at least 1';
+    elsif least(p_type.daily_requests, p_type.daily_cancellations, p_type.daily_failures) < 1
+        or greatest(p_type.daily_requests, p_type.daily_cancellations, p_type.daily_failures) > 1000000
+    then
+        return 'The daily bounds must be from 1 to 1000000';
+    elsif abs(p_type.sort_order::bigint) > 1000000 then
+        return 'sort_order must be from -1000000 to 1000000';
     elsif pg_column_size(p_type.options) > 6000 or jsonb_typeof(p_type.options) <> 'array'
         or jsonb_array_length(p_type.options) > 40
     then

@@ -4,9 +4,9 @@ create table public.api_costs (
     id uuid primary key default gen_random_uuid(),
     api_provider text not null,
     operation_type text not null,
-    cost_per_operation decimal(10, 4) not null check (cost_per_operation >= 0),
+    cost_per_operation decimal(10, 4) not null check (cost_per_operation between 0 and 10000),
     currency text not null default 'USD',
-    effective_date date not null,
+    effective_date date not null check (effective_date between '2000-01-01' and '2999-12-31'),
     is_active boolean not null default true,
     created_at timestamptz not null default now(),
     unique (api_provider, operation_type, effective_date)
@@ -16,6 +16,12 @@ comment on table public.api_costs is
 'Price list of the providers: the newest active row whose date has come counts, and only for a successful call that '
 'does not know its own cost. Costs are kept in USD, so a price in another currency is not used. Admins read and '
 'maintain it.';
+
+create trigger bound_lengths
+before insert or update of api_provider, operation_type, currency on public.api_costs
+for each row execute function private.bound_lengths(
+    'api_provider', 1, 100, 'operation_type', 1, 50, 'currency', 3, 3
+);
 
 alter table public.api_costs enable row level security;
 

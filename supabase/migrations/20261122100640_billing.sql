@@ -8,7 +8,7 @@ alter table public.subscription_plans
 add column stripe_product_id text unique,
 add column credit_rollover_months integer default 1 check (credit_rollover_months between 0 and 120),
 add column trial_days integer not null default 0 check (trial_days between 0 and 365),
-add column trial_credits integer not null default 0 check (trial_credits >= 0);
+add column trial_credits integer not null default 0 check (trial_credits between 0 and 1000000);
 
 comment on column public.subscription_plans.stripe_product_id is
 'The product of all its prices in Stripe: a changed amount is a new price of the same product.';

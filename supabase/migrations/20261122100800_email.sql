@@ -106,6 +106,10 @@ comment on column public.email_templates.sendgrid_template_id is
 
 create index idx_email_templates_type on public.email_templates (type);
 
+create trigger bound_lengths
+before insert or update of name, sendgrid_template_id on public.email_templates
+for each row execute function private.bound_lengths('name', 1, 200, 'sendgrid_template_id', 1, 100);
+
 create trigger update_email_templates_updated_at
 before update on public.email_templates
 for each row execute function public.update_updated_at_column();

@@ -8,9 +8,9 @@
 
 create table public.email_suppressions (
     id uuid primary key default gen_random_uuid(),
-    email text not null check (email = lower(email) and char_length(email) between 3 and 320),
+    email text not null check (email = lower(email) and email <> ''),
     reason text not null check (reason in ('bounce', 'dropped', 'spam_report', 'manual')),
-    detail text check (char_length(detail) <= 1000),
+    detail text,
     -- Set by a trigger: the account with the address.
     user_id uuid references public.profiles (id) on delete cascade,
     created_at timestamptz not null default now(),
@@ -42,6 +42,10 @@ revoke execute on function private.complete_suppression() from public;
 create trigger complete_suppression
 before insert on public.email_suppressions
 for each row execute function private.complete_suppression();
+
+create trigger bound_lengths
+before insert on public.email_suppressions
+for each row execute function private.bound_lengths('email', 3, 320, 'detail', 0, 1000);
 
 alter table public.email_suppressions enable row level security;
 

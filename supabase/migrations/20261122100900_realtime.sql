@@ -55,9 +55,25 @@ begin
 end;
 $$;
 
+-- What is put into a collection, or taken out, is a change of the collection: one message, however many images.
+create function private.tell_owner_of_items()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    perform private.tell_user(c.user_id, 'image_collections', 'UPDATE', c.id)
+    from public.image_collections as c
+    where c.id in (select i.collection_id from changed as i);
+    return null;
+end;
+$$;
+
 revoke execute on function private.tell_user(uuid, text, text, uuid) from public;
 revoke execute on function private.tell_user_of_profile() from public;
 revoke execute on function private.tell_owner() from public;
+revoke execute on function private.tell_owner_of_items() from public;
 
 create trigger tell_user_of_profile
 after update of email, first_name, last_name, company, phone, avatar_url, marketing_emails, notification_emails,
@@ -72,6 +88,20 @@ execute function private.tell_owner();
 create trigger tell_owner_of_image
 after insert or delete or update of original_filename, is_favorite, final_url on public.images
 for each row execute function private.tell_owner();
+
+create trigger tell_owner_of_collection
+after insert or update or delete on public.image_collections
+for each row execute function private.tell_owner();
+
+create trigger tell_owner_of_new_items
+after insert on public.image_collection_items
+referencing new table as changed
+for each statement execute function private.tell_owner_of_items();
+
+create trigger tell_owner_of_removed_items
+after delete on public.image_collection_items
+referencing old table as changed
+for each statement execute function private.tell_owner_of_items();
 
 create trigger tell_owner_of_new_operation
 after insert on public.image_operations
@@ -93,7 +123,10 @@ begin
     for v_trigger in
         select tgrelid::regclass as table_name, tgname as name
         from pg_catalog.pg_trigger
-        where tgfoid in ('private.tell_owner()'::regprocedure, 'private.tell_user_of_profile()'::regprocedure)
+        where tgfoid in (
+            'private.tell_owner()'::regprocedure, 'private.tell_user_of_profile()'::regprocedure,
+            'private.tell_owner_of_items()'::regprocedure
+        )
     loop
         execute format(
             'alter table %s %s trigger %I',

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +30,11 @@ LEGEND = (
 )
 YES, NONE, NO = "yes", "0", "-"
 PERSONAS = ("anon", "owner", "stranger", "inactive", "admin", "service_role")
+
+AUDIENCE = Jsonb(
+    {"subscription_status": ["free"], "plan": ["basic"], "credits": {"min": 0}, "signed_up": {"after": "2026-01-01"}}
+)
+OPTIONS = Jsonb([{"name": "size", "label": "Size", "type": "choice", "choices": ["s", "l"], "words": ["S", "L"]}])
 
 TABLES = """
 select n.nspname as schema, c.relname as name,
@@ -209,6 +215,7 @@ def _recipes(people: People, person: Person, rows: dict[str, Row]) -> dict[str, 
         "subscription_plans": {"name": word},
         "pay_as_you_go_packages": {"name": word, "credits": 1, "price": 1},
         "operation_types": {"name": f"kind_{word[:8]}", "works_on": "nothing", "credits": 1, "description": word}
+        | {"options": OPTIONS, "surcharges": Jsonb({"size": {"l": 1}})}
         | dict.fromkeys(("title", "activity", "result_title"), "Tried"),
         "operation_counts": mine | {"operation_type": "vectorize"},
         "operation_requests": mine | {"idempotency_key": "new", "fingerprint": b"", "operation_id": operation["id"]},
@@ -239,7 +246,7 @@ def _recipes(people: People, person: Person, rows: dict[str, Row]) -> dict[str, 
         "user_activity_logs": mine | {"activity_type": word},
         "email_types": {"name": "word", "category": "essential", "description": "x", "sample_data": "{}"},
         "email_templates": {"name": word, "subject": "x", "html_content": "x"},
-        "email_campaigns": {"name": word},
+        "email_campaigns": {"name": word, "target_audience": AUDIENCE},
         "email_logs": mine | {"status": "sent"},
         "email_events": {"sg_event_id": word, "email_log_id": mail, "event_type": "open", "occurred_at": "2026-01-01"},
         "email_suppressions": {"email": f"{word}@example.test", "reason": "manual"},

@@ -93,7 +93,6 @@ ALLOWED_VALUES = {
 
 # What says so where it is no constraint on the column alone.
 CHECKING_FUNCTIONS = {
-    "profiles.subscription_status": "private.subscription_statuses",
     "credit_transactions.transaction_type": "private.is_sound_entry",
     "images.processing_status": "private.is_processing_status",
     "image_operations.status": "private.is_sound_operation",

@@ -191,6 +191,41 @@ def test_a_public_collection_is_read_by_everybody_with_its_items(people: People)
     assert len(people.new().sql(query, collection["id"])) == 1
 
 
+def test_a_deactivated_account_publishes_nothing_any_more(people: People, db: Connection) -> None:
+    owner = people.new(credits=3)
+    image = people.image(owner)
+    operation = owner.call("request_image_operation", p_image_id=image, p_operation_type="upscale")["id"]
+    thumbnail = f"{owner.id}/{operation}/thumbnail.webp"
+    db.execute("update public.images set thumbnail_url = %s where id = %s", (f"results/{thumbnail}", image))
+    db.execute("insert into storage.objects (bucket_id, name) values ('results', %s)", (thumbnail,))
+    (collection,) = owner.sql(
+        "insert into public.image_collections (name, is_public) values ('Best', true) returning id"
+    )
+    owner.sql(
+        "insert into public.image_collection_items (collection_id, image_id) values (%s, %s)", collection["id"], image
+    )
+
+    def shown(person: Person) -> list[int]:
+        return [
+            len(person.sql(f"select 1 from {table} where {column} = %s", value))
+            for table, column, value in (
+                ("public.image_collections", "id", collection["id"]),
+                ("public.image_collection_items", "collection_id", collection["id"]),
+                ("storage.objects", "name", thumbnail),
+            )
+        ]
+
+    for person in (people.anon, people.new()):
+        db.execute("update public.profiles set is_active = true where id = %s", (owner.id,))
+        assert shown(person) == [1, 1, 1]
+        assert len(person.rows("public_collection_images", p_collection_id=collection["id"])) == 1
+        db.execute("update public.profiles set is_active = false where id = %s", (owner.id,))
+        assert shown(person) == [0, 0, 0]
+        with refused("PT404"):
+            person.rows("public_collection_images", p_collection_id=collection["id"])
+    db.execute("delete from storage.objects where name = %s", (thumbnail,))
+
+
 def test_nobody_puts_a_strangers_image_into_a_collection(people: People) -> None:
     owner, stranger = people.new(), people.new()
     image = people.image(stranger)

@@ -178,6 +178,15 @@ def test_an_order_needs_an_active_account_and_something_for_sale(people: People,
         db.execute("update public.subscription_plans set is_active = true where name = 'basic'")
 
 
+def test_a_package_that_is_not_offered_is_not_sold(people: People, db: Connection) -> None:
+    db.execute("update public.pay_as_you_go_packages set is_active = false where id = %s", (PACKAGE,))
+    try:
+        with refused("PT404", "not for sale"):
+            order(people, people.new(), "price_pack")
+    finally:
+        db.execute("update public.pay_as_you_go_packages set is_active = true where id = %s", (PACKAGE,))
+
+
 def test_a_plan_has_one_pending_order_and_another_plan_closes_it(people: People) -> None:
     user = people.new()
     first = order(people, user)
@@ -279,6 +288,31 @@ def test_every_order_of_a_subscription_s_life_ends_the_same(people: People) -> N
             facts.apply(*told[index])
         ends.add((facts.credits, *facts.profile()))
     assert ends == {(42, "cancelled", "free", None)}
+
+
+@pytest.mark.parametrize(
+    ("status", "profile"),
+    [
+        ("trialing", ("basic", "basic")),
+        ("active", ("basic", "basic")),
+        ("past_due", ("basic", "basic")),
+        ("unpaid", ("cancelled", "free")),
+        ("paused", ("cancelled", "free")),
+        ("canceled", ("cancelled", "free")),
+    ],
+)
+def test_access_goes_on_while_stripe_still_tries_to_collect(
+    facts: Facts, status: str, profile: tuple[str, str]
+) -> None:
+    facts.apply(facts.subscription(status))
+    assert facts.profile()[:2] == profile
+
+
+def test_of_two_subscriptions_the_one_that_gives_access_counts(facts: Facts) -> None:
+    facts.apply(facts.subscription("past_due"))
+    newer = {"id": f"sub_{facts.word}_2", "started_at": 1_790_000_500}
+    facts.apply(facts.subscription("unpaid", "price_starter") | newer)
+    assert facts.profile() == ("basic", "basic", f"sub_{facts.word}")
 
 
 def test_a_read_that_has_become_old_changes_nothing(facts: Facts) -> None:

@@ -70,6 +70,15 @@ def test_a_wrong_comp_is_refused(people: People, wrong: dict[str, Any], sqlstate
     assert plan(user) == ("free", "free")
 
 
+def test_a_plan_that_is_not_offered_is_not_given_away(people: People, db: Connection) -> None:
+    db.execute("update public.subscription_plans set is_active = false where name = 'basic'")
+    try:
+        with refused("PT404"):
+            comp(people, people.new())
+    finally:
+        db.execute("update public.subscription_plans set is_active = true where name = 'basic'")
+
+
 def test_who_has_a_plan_gets_no_second_one(people: People) -> None:
     user = people.new()
     comp(people, user)
