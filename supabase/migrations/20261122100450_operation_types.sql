@@ -640,13 +640,17 @@ insert into public.operation_types (
     ]'
 ), (
     'background_removal', 20, 'Remove background', 'Background removal', 'Cut out',
-    'Makes the background transparent. Of a photo you get a draft to look at; what cannot be cut out costs nothing.', 'image', 1, false, 200,
-    false, true,
+    'Makes the background transparent. Of a photo you get a draft to look at; what cannot be cut out costs nothing.',
+    'image', 1, false, 200, false, true,
     '[
         {"name": "input", "label": "Works on", "type": "operation", "default": null},
         {
             "name": "holes", "label": "Enclosed areas", "type": "choice", "choices": ["auto", "keep", "remove"],
             "words": ["Find out", "Keep them", "Remove them"], "default": "auto"
+        },
+        {
+            "name": "shadows", "label": "Shadows", "type": "choice", "choices": ["removed", "soft", "kept"],
+            "words": ["Remove them", "Keep them soft", "Keep them solid"], "default": "removed"
         },
         {
             "name": "tolerance", "label": "Tolerance", "type": "number", "minimum": 1, "maximum": 50,

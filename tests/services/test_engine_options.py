@@ -28,7 +28,7 @@ MODELS = {str(engine.operation_type): cast("type[BaseModel]", engine.options_mod
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "upscale": {"input": None, "scale": 4, "denoise": "auto", "style": "auto"},
-    "background_removal": {"input": None, "holes": "auto", "tolerance": None},
+    "background_removal": {"input": None, "holes": "auto", "shadows": "removed", "tolerance": None},
     "vectorize": {"input": None, "colors": None, "detail": "medium"},
     "generate": {"prompt": "Hi", "size": 2400, "color": None, "font": "auto"},
 }
@@ -37,6 +37,7 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("upscale", {"scale": 2}),
     ("upscale", {"input": "0f7b7a1c-5d7e-4c59-9f5e-0d4a2a1f7c11"}),
     ("background_removal", {"tolerance": 1}),
+    ("background_removal", {"shadows": "soft"}),
     ("background_removal", {"tolerance": 50.0}),
     ("background_removal", {"tolerance": None, "holes": "remove"}),
     ("vectorize", {"colors": 2}),
@@ -53,6 +54,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("upscale", {"sharpen": True}),
     ("upscale", {"input": "the last one"}),
     ("background_removal", {"tolerance": 0.5}),
+    ("background_removal", {"shadows": True}),
     ("background_removal", {"tolerance": 51}),
     ("background_removal", {"tolerance": "6"}),
     ("background_removal", {"tolerance": True}),

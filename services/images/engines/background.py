@@ -92,7 +92,12 @@ class SurfaceKeyEngine(ConfiguredEngine):
         cut_out: CutOut | None = None
         if surface.share >= MIN_BORDER_SHARE:
             cut_out = remove_background(
-                picture.pixels, surface, lossy=picture.lossy, tolerance=options.tolerance, holes=options.holes
+                picture.pixels,
+                surface,
+                lossy=picture.lossy,
+                tolerance=options.tolerance,
+                holes=options.holes,
+                shadows=options.shadows,
             )
         may_be_photo = surface.share < _PHOTO_BORDER_SHARE and surface.spread > _PHOTO_SPREAD
         unsure = cut_out is None or (may_be_photo and cut_out.confidence < _DOUBTS)
@@ -111,7 +116,7 @@ class SurfaceKeyEngine(ConfiguredEngine):
         return png_result(
             cut_out.pixels,
             confidence=round(cut_out.confidence, 3),
-            warnings=(*picture.warnings, *_warnings(cut_out, options.holes)),
+            warnings=(*picture.warnings, *_warnings(cut_out, options.holes, options.shadows)),
             details=_details(cut_out),
         )
 
@@ -166,7 +171,7 @@ def _is_cut_out(picture: Picture) -> bool:
     return picture.has_alpha and float((picture.pixels[..., 3] < 128).mean()) >= _ALREADY_CUT_OUT_SHARE
 
 
-def _warnings(cut_out: CutOut, holes: Holes) -> tuple[str, ...]:
+def _warnings(cut_out: CutOut, holes: Holes, shadows: Shadows) -> tuple[str, ...]:
     evidence, enclosed = cut_out.evidence, cut_out.holes
     words: list[str] = []
     if evidence.weak > _WEAK_OUTLINE:
@@ -198,9 +203,9 @@ def _warnings(cut_out: CutOut, holes: Holes) -> tuple[str, ...]:
             f"{enclosed.opened_count} enclosed areas of the background colour were made transparent; "
             'choose holes "keep" if they are fillings.'
         )
-    if evidence.shaded > _SHADED:
+    if evidence.shaded > _SHADED and shadows == "removed":
         words.append(
-            "A soft shadow was removed from the background."
+            'A soft shadow was removed from the background; choose shadows "soft" to keep it.'
             if evidence.cast >= LEAST_CAST
             else "What looks like a soft shadow was removed from the background, but it has another shape than the "
             "artwork: look whether grey parts are missing."

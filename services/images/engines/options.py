@@ -42,16 +42,23 @@ class UpscaleOptions(_PictureOptions):
 
 
 class BackgroundRemovalOptions(_PictureOptions):
-    """Make the plain background of flat art transparent."""
+    """Make the background transparent."""
 
     holes: Annotated[
         Literal["auto", "keep", "remove"],
         Field(
             description="Areas of the background colour that are enclosed by the artwork, such as the "
-            "inside of a letter O. remove: transparent; keep: left as they are; auto: removed only where "
-            "they are exactly the background colour and not large."
+            "inside of a letter O. remove: transparent; keep: left as they are; auto: decided by the colour "
+            "and, on white and black, by whether one colour alone encloses them."
         ),
     ] = "auto"
+    shadows: Annotated[
+        Literal["removed", "soft", "kept"],
+        Field(
+            description="Soft shadows of the artwork on its background. removed: transparent; soft: black that is as "
+            "see-through as they were light; kept: as they are seen, solid."
+        ),
+    ] = "removed"
     tolerance: Annotated[
         float | None,
         Field(
@@ -59,7 +66,7 @@ class BackgroundRemovalOptions(_PictureOptions):
             le=50,
             allow_inf_nan=False,
             description="Colour distance (CIE76 delta E) up to which a pixel counts as background. "
-            "null: 6 for lossless files, 14 for JPEG.",
+            "null: measured on the background.",
         ),
     ] = None
 
