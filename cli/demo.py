@@ -202,7 +202,7 @@ def receive(stack: StackStatus, user: User, process: subprocess.Popen[bytes], ou
         time.sleep(POLL_SECONDS)
     mail = httpx.get(f"{api}/message/{found[0]['ID']}").json()
     page = output / "5-welcome-mail.html"
-    page.write_text(mail["HTML"])
+    page.write_text(mail["HTML"], "utf-8")
     pictures = {view: output / f"5-welcome-mail-{view.name}.png" for view in (LIGHT, DARK)}
     try:
         with camera() as one:
@@ -309,9 +309,9 @@ def write_page(
     sections = [operation_section(step, files.get(step.row["id"])) for step in todo]
     for name in {step.picture for step in todo if step.picture}:
         (output / name).write_bytes((SAMPLES / name).read_bytes())
-    template = Path(__file__).with_name("demo.html").read_text()
+    template = Path(__file__).with_name("demo.html").read_text("utf-8")
     page = template.replace("<!-- results -->", "\n".join([*sections, mail_section(welcome), ledger_section(entries)]))
-    (output / "index.html").write_text(page)
+    (output / "index.html").write_text(page, "utf-8")
 
 
 def operation_section(step: Step, file: Path | None) -> str:

@@ -4,8 +4,10 @@ Every command imports all modules of commands, so these import at their heads wh
 long, such as the clients of Supabase and Stripe and the services, is imported where it is used.
 """
 
+import io
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -20,12 +22,11 @@ from cli.arguments import Commands
 from cli.local import supabase_cli
 from cli.local.errors import StackError
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
-from cli.output import console, errors, readable_errors
+from cli.output import console, errors, fail, readable_errors
 from cli.project import answers, take_billing_from_stack, take_project_from_stack
 
 app = typer.Typer(
     cls=Commands,
-    help="The DTF Editor backend on this machine.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
@@ -49,6 +50,20 @@ def check_url(value: str | None) -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise typer.BadParameter("Give an address such as http://127.0.0.1:8080.")
     return value.rstrip("/")
+
+
+@app.callback()
+def prepare() -> None:
+    """The DTF Editor backend on this machine."""
+    from services.proxies import ProxyError, spare_loopback
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # for what a language that is not written in UTF-8 lacks
+    try:
+        spare_loopback()
+    except ProxyError as error:
+        fail(error)
 
 
 @app.command()
@@ -159,7 +174,7 @@ def logs(
             raise StackError("There are no logs yet. Start the stack with: dtf up")
     positions: dict[str, int] = {}
     for part, path in paths.items():
-        text = path.read_text(errors="replace")
+        text = path.read_text("utf-8", "replace")
         positions[part] = len(text.encode())
         print_lines(part, text.splitlines()[-lines:])
     while follow:

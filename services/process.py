@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from services.api import ApiRefusedError
 from services.connections import Connection, Crowd
 from services.log import configure_logging
+from services.proxies import ProxyError, spare_loopback
 from services.settings import Settings, SettingsError, load
 from services.shortage import is_shortage
 
@@ -32,8 +33,9 @@ def run(settings: type[Settings], work: Callable[[Settings], Coroutine[Any, Any,
     It is 2 where a setting is missing or cannot be used, and 1 where the project refuses the service.
     """
     try:
+        spare_loopback()
         read = load(settings)
-    except SettingsError as error:
+    except (SettingsError, ProxyError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is not set up yet
         return 2
     configure_logging()

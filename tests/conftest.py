@@ -15,6 +15,10 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from cli.local.stack import PROJECT, Stack, StackStatus
+from services.proxies import spare_loopback
+
+# Tests talk to this machine, as what they start does.
+spare_loopback()
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # one of the processes of `pytest -n`
 DIRECTORY = PROJECT / ".dtf" / f"test-{WORKER or 'gw0'}"

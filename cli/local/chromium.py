@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 from playwright.sync_api import Browser, Error, sync_playwright
 
+from cli.local.environment import own
 from cli.local.errors import StackError
 from cli.local.gateway import node_environment
 from cli.local.packages import NODE
@@ -63,7 +64,7 @@ def unpacked() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not HOME.exists():
             _unpack(HOME.with_suffix(".new"))
-        (HOME / "fonts.conf").write_text(FONTS)  # a checkout may be moved
+        (HOME / "fonts.conf").write_text(FONTS, "utf-8")  # a checkout may be moved
     return HOME / "chromium"
 
 
@@ -74,10 +75,10 @@ def _unpack(draft: Path) -> None:
     done = subprocess.run(
         [str(NODE), str(Path(__file__).with_name("unpack.mjs"))],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=UNPACK_SECONDS,
-        env={**os.environ, **node_environment(), "TMPDIR": str(draft)},
+        env=own(**node_environment(), TMPDIR=str(draft)),
     )
     if done.returncode != 0:
         raise StackError(f"Chromium could not be unpacked: {done.stderr.strip()}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from cli.local import processes
+from cli.local.environment import own
 from cli.local.errors import StackError
 from cli.local.packages import NODE
 from cli.local.state import StackState, free_port, write_private
@@ -44,8 +45,8 @@ class Gateway:
         self._write_settings()
         # fmt: off
         done = subprocess.run(
-            [str(NODE), *self._command_line, "--provision"], capture_output=True, text=True, check=False,
-            env={**os.environ, **self._environment()},
+            [str(NODE), *self._command_line, "--provision"], capture_output=True, encoding="utf-8", check=False,
+            env=own(**self._environment()),
         )
         # fmt: on
         if done.returncode != 0:
@@ -87,7 +88,7 @@ class Gateway:
 
     def is_up_to_date(self) -> bool:
         """Whether it was last started with the ports, keys and addresses of now."""
-        return self._settings_path.exists() and self._settings_path.read_text() == self._settings()
+        return self._settings_path.exists() and self._settings_path.read_text("utf-8") == self._settings()
 
     def _answers(self) -> bool:
         return processes.serves(f"{self.state.api_url}/health")

@@ -14,10 +14,20 @@ NPM = NODE.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 
 
 def main(arguments: list[str]) -> int:
-    """npm's exit status. Install scripts are off: no package here needs one."""
-    command = [str(NODE), str(NPM), *arguments, "--ignore-scripts", "--loglevel=error"]
-    env = {**os.environ, **node_environment(), **_home()}
-    return subprocess.run(command, cwd=PROJECT, env=env, check=False).returncode
+    """npm's exit status. Install scripts are off: no package here needs one.
+
+    It believes whom the machine believes, such as a company's proxy, and tries what failed again, for minutes: so each
+    failure is shown at once.
+    """
+    command = [str(NODE), str(NPM), *arguments, "--ignore-scripts", "--loglevel=http"]
+    env = {**os.environ, **node_environment(), **_home(), "NODE_USE_SYSTEM_CA": "1"}
+    with subprocess.Popen(
+        command, cwd=PROJECT, env=env, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+    ) as npm:
+        for line in npm.stderr or ():
+            if line.startswith("npm error") or " failed with " in line:
+                sys.stderr.write(line)
+    return npm.returncode
 
 
 def _home() -> dict[str, str]:

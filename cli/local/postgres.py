@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from cli.local import processes
+from cli.local.environment import own
 from cli.local.errors import StackError
 from cli.local.packages import POSTGRES
 from cli.local.state import StackState, free_port, write_private
@@ -103,6 +104,7 @@ class Postgres:
                 self._start_once()
                 break
             except StackError:
+                self.kill_leftovers()
                 if attempt == START_ATTEMPTS - 1:
                     raise
                 time.sleep(1)
@@ -144,7 +146,7 @@ class Postgres:
         # fmt: on
         try:
             write_private(password, self.state.admin_password)
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=own())
         finally:
             password.unlink(missing_ok=True)
         if done.returncode != 0:

@@ -4,7 +4,6 @@ A process is recognised by its command line, which always names the stack's own 
 the directory it works in. There are no pid files that could outlive their process or name somebody else's.
 """
 
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from cli.local.environment import own
 from cli.local.errors import StackError
 
 STOP_SECONDS = 15.0
@@ -63,7 +63,7 @@ def start(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) 
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **env},
+            env=own(**env),
             cwd=cwd,
             start_new_session=True,
         )
@@ -124,7 +124,7 @@ def serves(url: str) -> bool:
     import httpx
 
     try:
-        return httpx.get(url, timeout=ANSWER_SECONDS).status_code == httpx.codes.OK
+        return httpx.get(url, timeout=ANSWER_SECONDS, trust_env=False).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 
@@ -132,7 +132,7 @@ def serves(url: str) -> bool:
 def last_line(log: Path) -> str:
     """The last line of a log that says something."""
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
     except FileNotFoundError:
         return "it left no log."
     telling = [line for line in lines if "FATAL" in line or "rror" in line]

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cli.local import supabase_cli
+from cli.local.environment import forget_other_servers
 from cli.local.errors import StackError
 from cli.local.gateway import Gateway
 from cli.local.mailbox.process import Mailbox
@@ -74,6 +75,7 @@ class Stack:
 
     def __init__(self, directory: Path | None = None, project: Path = PROJECT, binaries: Path = POSTGRES) -> None:
         require()
+        forget_other_servers()
         self.directory = directory or default_directory()
         self.project = project
         self.binaries = binaries

@@ -37,7 +37,7 @@ class StackState:
     def load(cls, path: Path) -> Self:
         """The state saved at `path`, or a new one with fresh secrets."""
         try:
-            saved: dict[str, Any] = json.loads(path.read_text())
+            saved: dict[str, Any] = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return cls()
         known = {item.name for item in fields(cls)}

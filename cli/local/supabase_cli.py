@@ -8,12 +8,14 @@ import subprocess
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from cli.local.environment import own
 from cli.local.errors import StackError
 from cli.local.gateway import node_environment
 
 STATUS_SECONDS = 20
 PUSH_SECONDS = 600
 CAUSE_LINES = 12
+OURS = {**node_environment(), "SUPABASE_TELEMETRY_DISABLED": "1"}
 
 
 def executable(project: Path) -> Path:
@@ -25,19 +27,20 @@ def executable(project: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Environment in which the CLI finds the wheel's Node and sends no telemetry."""
-    return {**os.environ, **node_environment(), "SUPABASE_TELEMETRY_DISABLED": "1"}
+    """The user's environment, in which the CLI finds the wheel's Node and sends no telemetry."""
+    return {**os.environ, **OURS}
 
 
-def _run(project: Path, arguments: list[str], seconds: float, **variables: str) -> subprocess.CompletedProcess[str]:
+def _run(project: Path, arguments: list[str], seconds: float, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             [str(executable(project)), *arguments, "--workdir", str(project)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             stdin=subprocess.DEVNULL,
-            env={**environment(), **variables},
+            env=env,
             timeout=seconds,
         )
     except subprocess.TimeoutExpired as error:
@@ -51,7 +54,8 @@ def _run_on(project: Path, db_url: str, arguments: list[str]) -> subprocess.Comp
     """Run a command on a database; the password goes through the environment, as everybody can read a command line."""
     url = urlsplit(db_url)
     target = f"--remote=postgresql://{url.username}@{url.hostname}:{url.port}{url.path}?sslmode=disable"
-    return _run(project, [*arguments, target], PUSH_SECONDS, PGPASSWORD=unquote(url.password or ""))
+    env = own(**OURS, PGPASSWORD=unquote(url.password or ""))
+    return _run(project, [*arguments, target], PUSH_SECONDS, env)
 
 
 def push(project: Path, db_url: str) -> None:
@@ -72,7 +76,7 @@ def typescript_types(project: Path, db_url: str) -> str:
 
 def stop(project: Path) -> None:
     """Stop the `supabase start` stack; its data stays in Docker volumes."""
-    done = _run(project, ["stop"], PUSH_SECONDS)
+    done = _run(project, ["stop"], PUSH_SECONDS, environment())
     if done.returncode != 0:
         raise StackError(f"`supabase stop` failed: {(done.stderr or done.stdout).strip()}")
 
@@ -98,7 +102,7 @@ def docker_stack(project: Path) -> dict[str, str] | None:
             return None
     except subprocess.TimeoutExpired as error:
         raise StackError("Docker is installed but does not answer. Restart it, or stop it to do without.") from error
-    done = _run(project, ["status", "--output", "json"], STATUS_SECONDS)
+    done = _run(project, ["status", "--output", "json"], STATUS_SECONDS, environment())
     if done.returncode != 0:
         return None
     start = done.stdout.find("{")

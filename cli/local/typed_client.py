@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from cli.local import supabase_cli
+from cli.local.environment import own
 from cli.local.errors import StackError
 from cli.local.packages import NODE
 from cli.local.stack import PROJECT, Stack
@@ -21,8 +22,9 @@ def types_of(db_url: str) -> str:
         [str(NODE), str(prettier), "--parser", "typescript", "--print-width", "120"],
         input=supabase_cli.typescript_types(PROJECT, db_url),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
+        env=own(),
     )
     if done.returncode != 0:
         raise StackError(f"The types could not be formatted: {done.stderr.strip()} Run: make install")
@@ -37,7 +39,7 @@ def main() -> None:
             text = types_of(stack.up().db_url)
         finally:
             stack.down()
-    TYPES.write_text(text)
+    TYPES.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

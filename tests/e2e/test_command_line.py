@@ -11,7 +11,7 @@ from cli.arguments import moment
 from cli.main import app
 
 # What takes longer to import than all that a help page needs.
-SLOW = {"cv2", "httpx", "numpy", "playwright", "psycopg", "sendgrid", "services", "stripe", "supabase", "uvicorn"}
+SLOW = {"cv2", "httpx", "numpy", "playwright", "psycopg", "sendgrid", "stripe", "supabase", "uvicorn"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["stats", "--help"], ["email", "campaign", "--help"]])

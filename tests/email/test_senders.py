@@ -9,17 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from cli.local.stack import PROJECT
 from services.email import senders
@@ -28,6 +22,7 @@ from services.email.outbox import ClaimedEmail, Outcome
 from services.email.senders import Answer, Mail, Sender, SmtpSender, Trouble, make_sender
 from services.email.settings import EmailSettings
 from services.settings import SettingsError
+from tests.certificates import self_signed
 from tests.email import sendgrid_double
 from tests.email.sendgrid_double import HALF_AN_ANSWER, SILENT, UNANSWERED, Fault, SendGridDouble
 
@@ -270,27 +265,3 @@ def test_the_first_mail_of_a_process_without_files_left_is_tried_again(way: dict
 def test_something_to_send_with_must_be_set() -> None:
     with pytest.raises(SettingsError, match="SENDGRID_API_KEY nor EMAIL_SMTP_URL"):
         make_sender(settings(sendgrid_api_key=" "))
-
-
-def self_signed(folder: Path) -> Path:
-    """A certificate for 127.0.0.1 with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, SHA256())
-    )
-    path = folder / "certificate.pem"
-    path.write_bytes(
-        certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-    return path

@@ -25,6 +25,7 @@ from postgrest import APIError
 from supabase import create_client
 from typer.testing import CliRunner
 
+from cli.local import postgres as postgres_module
 from cli.local import processes
 from cli.local.errors import StackError
 from cli.local.postgres import Postgres, as_allowed_user
@@ -427,6 +428,67 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_drafts(tmp_path: Path, monkey
     state = tmp_path / "state.json"
     assert f"{state} could not be written: No space left on device. Make room, and try again." in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["lock"]
+
+
+# What a shell may say, for other programs of its user's.
+ELSEWHERE = {
+    "http_proxy": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "all_proxy": "socks://127.0.0.1:9/",
+    "PGSSLMODE": "require",
+    "PGSERVICE": "elsewhere",
+    "PGHOSTADDR": "192.0.2.1",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGCHANNELBINDING": "require",
+    "PGOPTIONS": "-c search_path=nowhere",
+    "PGTZ": "Asia/Tokyo",
+    "NODE_OPTIONS": "--require=./nowhere.js",
+    "SUPABASE_DB_PASSWORD": "another",
+    "SOMEBODYS_TOKEN": "secret",
+    # A terminal that is not written to in UTF-8.
+    "LC_ALL": "C",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONUTF8": "0",
+}
+UP = "import sys; from pathlib import Path; from cli.local.stack import Stack; Stack(*map(Path, sys.argv[1:])).up()"
+
+
+def test_the_stack_knows_nothing_of_what_a_shell_says_for_others(new_stack: Stack) -> None:
+    command = [sys.executable, "-c", UP, str(new_stack.directory), str(new_stack.project)]
+    subprocess.run(command, env=os.environ | ELSEWHERE, cwd=PROJECT, check=True, timeout=120)
+    known: set[str] = set()
+    for process in processes_of(new_stack.directory):
+        known |= process.environ().keys()
+    assert "PATH" in known
+    assert known & (ELSEWHERE.keys() - {"LC_ALL"}) == set()
+
+
+def test_commands_find_the_stack_whatever_a_shell_says(local_stack: Stack, stack: StackStatus) -> None:
+    done = dtf("status", directory=local_stack.directory, **ELSEWHERE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("? The stack is running (embedded).")
+    done = dtf("users", "list", "--json", directory=local_stack.directory, **ELSEWHERE)
+    assert done.returncode == 0, done.stderr
+    assert isinstance(json.loads(done.stdout), list)
+
+
+def test_a_proxy_that_cannot_be_used_is_one_sentence(local_stack: Stack) -> None:
+    done = dtf("status", directory=local_stack.directory, ALL_PROXY="socks4://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "ALL_PROXY cannot be used: a proxy is one of http://" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_does_not_answer_is_not_started_a_second_time(
+    new_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_module, "START_SECONDS", 2)
+    monkeypatch.setattr(Postgres, "_answers", lambda _: False)
+    new_stack.directory.mkdir()
+    with pytest.raises(StackError, match="Postgres did not answer within 2 s"):
+        new_stack.postgres.start()
+    assert "already exists" not in new_stack.postgres.log.read_text()
+    assert processes_of(new_stack.directory) == []
 
 
 def test_requests_without_a_key_are_refused(stack: StackStatus) -> None:

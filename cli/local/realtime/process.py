@@ -53,7 +53,7 @@ class Realtime:
 
     def is_up_to_date(self) -> bool:
         """Whether it was last started with the ports and keys of now."""
-        return self._settings_path.exists() and self._settings_path.read_text() == self._settings()
+        return self._settings_path.exists() and self._settings_path.read_text("utf-8") == self._settings()
 
     @property
     def _settings_path(self) -> Path:

@@ -231,7 +231,7 @@ def _end_with(task: "asyncio.Task[None]") -> None:
 def serve(directory: Path) -> None:
     """Serve until SIGTERM, or until standard input ends."""
     configure_logging()
-    settings = json.loads((directory / "realtime.json").read_text())
+    settings = json.loads((directory / "realtime.json").read_text("utf-8"))
     keys = Keys(settings["jwt_secret"], settings["publishable_key"], settings["secret_key"])
     hub, database = Hub(), Database(settings["database_url"])
     changes = Changes(settings["database_url"], database)

@@ -15,7 +15,7 @@ from cli.local.stripe.account import ENDED, Account
 from cli.local.stripe.store import Object
 from services.billing.money import to_units
 
-PAGE = Template(Path(__file__).with_name("page.html").read_text())
+PAGE = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
 HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",

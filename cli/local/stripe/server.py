@@ -95,8 +95,8 @@ def announce(stripe: LocalStripe, directory: Path) -> None:
 def find(directory: Path) -> str | None:
     """The address of the stand-in that was announced there last, if it still runs."""
     try:
-        told = json.loads((directory / "stripe.json").read_text())
-        answer = httpx.get(f"{told['url']}/healthz", timeout=ANSWER_SECONDS).json()
+        told = json.loads((directory / "stripe.json").read_text("utf-8"))
+        answer = httpx.get(f"{told['url']}/healthz", timeout=ANSWER_SECONDS, trust_env=False).json()
     except (FileNotFoundError, httpx.HTTPError, ValueError):
         return None
     return str(told["url"]) if answer.get("name") == told["name"] else None

@@ -40,7 +40,7 @@ class Source:
 @cache
 def sources() -> dict[str, Source]:
     """The manifest, by the folder into which the files go."""
-    manifest = tomllib.loads((HERE / "manifest.toml").read_text())
+    manifest = tomllib.loads((HERE / "manifest.toml").read_text("utf-8"))
     return {name: Source(**entry) for name, entry in manifest.items()}
 
 

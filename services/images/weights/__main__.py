@@ -40,7 +40,7 @@ def is_installed(folder: Path, source: Source) -> bool:
     """Whether every file is in the folder, undamaged, with its notice."""
     try:
         sound = all(sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in source.files.items())
-        return sound and (folder / "NOTICE").read_text() == source.notice
+        return sound and (folder / "NOTICE").read_text("utf-8") == source.notice
     except OSError:
         return False
 
