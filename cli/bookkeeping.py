@@ -27,7 +27,8 @@ def sync(*, dry_run: bool) -> list[dict[str, str]]:
     """Bring plans and packages to Stripe; returns the steps that were taken, or would be. Raises StackError."""
 
     async def work(settings: StripeSettings, database: Database, client: stripe.StripeClient) -> list[dict[str, str]]:
-        catalogue = Catalogue(database, client, settings.currency, dry_run=dry_run)
+        currency = await database.currency(settings.currency)
+        catalogue = Catalogue(database, client, currency, dry_run=dry_run)
         return [step.as_dict() async for step in catalogue.sync()]
 
     return _run(work)

@@ -25,6 +25,7 @@ IsActive = Annotated[bool | None, typer.Option("--active/--inactive", help="Whet
 
 STRIPE_HINT = "Bring it to Stripe with: dtf stripe sync"
 COLUMNS = {
+    "catalogue_settings": {"currency": "Currency of the prices"},
     "subscription_plans": {
         "name": "Plan",
         "monthly_price": "A month",
@@ -54,6 +55,8 @@ COLUMNS = {
     },
 }
 
+ORDER = {"catalogue_settings": "name"}
+
 
 @app.command("list")
 def list_plans(as_json: AsJson = False) -> None:
@@ -62,13 +65,21 @@ def list_plans(as_json: AsJson = False) -> None:
         client = connect()
         found: dict[str, Any] = {}
         for table in COLUMNS:
-            found[table] = client.table(table).select("*").order("sort_order").execute().data
+            found[table] = client.table(table).select("*").order(ORDER.get(table, "sort_order")).execute().data
     if as_json:
         print_json(found)
         return
     for table, rows in found.items():
         print_rows(rows, COLUMNS[table])
         console.print()
+
+
+@app.command()
+def currency(code: Annotated[str, typer.Argument(metavar="CODE", help="Three letters, such as EUR.")]) -> None:
+    """Change the currency of all prices. Who has a plan already goes on paying in the one before."""
+    with readable_errors(), answers():
+        connect().table("catalogue_settings").update({"currency": code.upper()}).eq("name", "catalogue").execute()
+    done(f"Prices are in {code.upper()}. {STRIPE_HINT}")
 
 
 @app.command()

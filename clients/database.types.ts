@@ -332,6 +332,25 @@ export type Database = {
           },
         ];
       };
+      catalogue_settings: {
+        Row: {
+          currency: string;
+          name: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          currency?: string;
+          name?: string;
+          updated_at?: string;
+        };
+        Update: {
+          currency?: string;
+          name?: string;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
       closed_account_totals: {
         Row: {
           credits: number;

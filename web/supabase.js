@@ -96,6 +96,9 @@ export const listOperationTypes = () => must(supabase.from("operation_types").se
 export const quoteOperation = (type, options) =>
   must(supabase.rpc("quote_image_operation", { p_operation_type: type, p_options: options }));
 
+/** What holds for all that is for sale: { currency }. */
+export const readCatalogue = () => must(supabase.from("catalogue_settings").select("currency").single());
+
 export const listPackages = () => must(supabase.from("pay_as_you_go_packages").select().order("sort_order"));
 
 export const listPlans = () =>

@@ -16,11 +16,14 @@ log = structlog.get_logger(__name__)
 
 
 async def serve(settings: BillingSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SettingsError for a port that is taken."""
+    """Serve until SIGTERM or SIGINT. Raises SettingsError for a taken port or another currency than the catalogue's."""
     stop = asyncio.Event()
     process.at_signal(stop.set)
     async with http_client() as http:
-        app = make_app(settings, Database(await connect(settings, http)), reader.connect(settings))
+        database = Database(await connect(settings, http))
+        if settings.currency is not None:
+            await database.currency(settings.currency)
+        app = make_app(settings, database, reader.connect(settings))
         async with process.serve(app, settings.http_host, settings.http_port, "BILLING_HTTP_PORT"):
             log.info("billing_started", live=settings.is_live)
             await stop.wait()

@@ -10,6 +10,7 @@ from supabase import AsyncClient
 
 from services.api import ApiUnavailableError
 from services.billing.facts import IDENTIFIER, Fact, Object
+from services.settings import SettingsError
 
 ATTEMPTS = 3
 PAGE = 1000  # rows
@@ -118,6 +119,20 @@ class Database:
 
         found: list[Object] = await _repeated(select)
         return found
+
+    async def currency(self, expected: str | None) -> str:
+        """The currency of the catalogue in small letters, as Stripe writes it.
+
+        Raises SettingsError where another one is expected, and RefusedError.
+        """
+        (row,) = await self.rows("catalogue_settings", "currency")
+        currency = str(row["currency"]).lower()
+        if expected not in (None, currency):
+            raise SettingsError(
+                f"BILLING_CURRENCY is {expected}, and the prices of the catalogue are in {currency}. Unset it, or"
+                f" change the catalogue with: dtf plans currency {str(expected).upper()}"
+            )
+        return currency
 
     async def running_subscriptions(self) -> list[str]:
         """The subscriptions in Stripe that have not ended here."""

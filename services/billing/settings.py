@@ -18,13 +18,13 @@ class StripeSettings(ProjectSettings):
     stripe_api_url: str | None = Field(default=None, validation_alias=AliasChoices("STRIPE_API_URL", "stripe_api_url"))
     """Another server than Stripe's: the stand-in of this machine. Real payments are not known there."""
 
-    currency: str = "usd"
-    """The currency of the catalogue's prices."""
+    currency: str | None = None
+    """The currency that the catalogue's prices are expected in: with another one nothing is sold."""
 
     @field_validator("currency")
     @classmethod
-    def _require_currency(cls, currency: str) -> str:
-        if not re.fullmatch("[a-z]{3}", currency):
+    def _require_currency(cls, currency: str | None) -> str | None:
+        if currency is not None and not re.fullmatch("[a-z]{3}", currency):
             raise ValueError("a currency is three small letters, such as usd")
         return currency
 

@@ -4,6 +4,62 @@
 -- balance_before is the balance_after of the entry before it. profiles.credits_remaining caches the newest balance.
 -- The functions that write it follow in files of their own.
 
+-- How many decimals an amount has: https://docs.stripe.com/currencies#zero-decimal. Columns hold two; Stripe takes
+-- three-decimal amounts in steps of ten of their smallest unit, which is the second.
+create function private.currency_digits(p_currency text)
+returns integer
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    return case
+        when
+            upper(p_currency) in (
+                'BIF', 'CLP', 'DJF', 'GNF', 'JPY', 'KMF', 'KRW', 'MGA', 'PYG', 'RWF', 'VND', 'VUV', 'XAF', 'XOF', 'XPF'
+            )
+            then 0
+        when upper(p_currency) in ('BHD', 'JOD', 'KWD', 'OMR', 'TND') then 3
+        else 2
+    end;
+end;
+$$;
+
+-- One row: what holds for all that is for sale.
+create table public.catalogue_settings (
+    name text primary key default 'catalogue' check (name = 'catalogue'),
+    currency text not null default 'USD' check (currency ~ '^[A-Z]{3}$'),
+    updated_at timestamptz not null default now()
+);
+
+comment on table public.catalogue_settings is
+'One row: the currency of all prices of plans and packages. Everybody reads it; admins set it.';
+
+create trigger update_catalogue_settings_updated_at
+before update on public.catalogue_settings
+for each row execute function public.update_updated_at_column();
+
+alter table public.catalogue_settings enable row level security;
+
+create policy "Visitors view the settings" on public.catalogue_settings
+for select to anon
+using (true);
+
+create policy "Users view the settings" on public.catalogue_settings
+for select to authenticated
+using (true);
+
+create policy "Admins update the settings" on public.catalogue_settings
+for update to authenticated
+using ((select private.is_admin()))
+with check ((select private.is_admin()));
+
+grant select on public.catalogue_settings to anon, authenticated;
+grant update (currency) on public.catalogue_settings to authenticated;
+grant select, update on public.catalogue_settings to service_role;
+
+insert into public.catalogue_settings default values;
+
 create table public.subscription_plans (
     id uuid primary key default gen_random_uuid(),
     name text not null unique,
@@ -117,6 +173,60 @@ grant update (name, credits, price, description, is_active, sort_order)
 on public.pay_as_you_go_packages to authenticated;
 grant delete on public.pay_as_you_go_packages to authenticated;
 grant select, insert, update, delete on public.pay_as_you_go_packages to service_role;
+
+-- A price has to be an amount of the catalogue's currency: there are no 9.99 yen.
+create function private.check_price(p_name text, p_price numeric, p_currency text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if p_price <> round(p_price, private.currency_digits(p_currency)) then
+        perform private.refuse(
+            'PT400', format('The price of %s, %s, is no amount in %s', p_name, p_price, p_currency),
+            jsonb_build_object('name', p_name, 'price', p_price, 'currency', p_currency),
+            'Set a price without decimals, or another currency in catalogue_settings.');
+    end if;
+end;
+$$;
+
+create function private.check_price_of_row()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    perform private.check_price(
+        new.name, (to_jsonb(new) ->> tg_argv[0])::numeric, (select s.currency from public.catalogue_settings as s));
+    return new;
+end;
+$$;
+
+create trigger check_price_of_row
+before insert or update of monthly_price on public.subscription_plans
+for each row execute function private.check_price_of_row('monthly_price');
+
+create trigger check_price_of_row
+before insert or update of price on public.pay_as_you_go_packages
+for each row execute function private.check_price_of_row('price');
+
+create function private.check_currency()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    perform private.check_price(s.name, s.monthly_price, new.currency) from public.subscription_plans as s;
+    perform private.check_price(p.name, p.price, new.currency) from public.pay_as_you_go_packages as p;
+    return new;
+end;
+$$;
+
+create trigger check_currency
+before update of currency on public.catalogue_settings
+for each row execute function private.check_currency();
 
 -- What every entry is. The constraint calls a function, because Postgres parses a constraint's text anew in every
 -- statement that writes the table, and a function's once in a session: this one's as a text cost a tenth of the entry.

@@ -385,12 +385,12 @@ using ((select private.is_admin()));
 
 grant select on public.operation_types to anon, authenticated;
 grant insert (
-    name, title, description, activity, result_title, works_on, options, credits, surcharges, may_cost_money, is_repeatable,
-    daily_requests, daily_cancellations, daily_failures, sort_order, is_active
+    name, title, description, activity, result_title, works_on, options, credits, surcharges, may_cost_money,
+    is_repeatable, daily_requests, daily_cancellations, daily_failures, sort_order, is_active
 ) on public.operation_types to authenticated;
 grant update (
-    title, description, activity, result_title, options, credits, surcharges, may_cost_money, is_repeatable,
-    daily_requests, daily_cancellations, daily_failures, sort_order, is_active
+    title, description, activity, result_title, options, credits, surcharges, may_cost_money,
+    is_repeatable, daily_requests, daily_cancellations, daily_failures, sort_order, is_active
 ) on public.operation_types to authenticated;
 grant delete on public.operation_types to authenticated;
 grant select, insert, update, delete on public.operation_types to service_role;

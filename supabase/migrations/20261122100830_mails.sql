@@ -17,7 +17,12 @@ declare
         when 'USD' then '$' when 'EUR' then '€' when 'GBP' then '£' when 'JPY' then '¥'
     end;
     v_amount constant text := to_char(
-        p_amount, case when upper(p_currency) = 'JPY' then 'FM999,999,999,990' else 'FM999,999,999,990.00' end
+        p_amount,
+        case private.currency_digits(p_currency)
+            when 0 then 'FM999,999,999,990'
+            when 3 then 'FM999,999,999,990.000'
+            else 'FM999,999,999,990.00'
+        end
     );
 begin
     return coalesce(case when v_sign is null then v_amount || ' ' || upper(p_currency) else v_sign || v_amount end, '');

@@ -140,6 +140,10 @@ after insert or delete on public.image_collection_items
 for each row execute function private.log_admin_change('collection_id');
 
 create trigger log_admin_change
+after update on public.catalogue_settings
+for each row execute function private.log_admin_change();
+
+create trigger log_admin_change
 after insert or update or delete on public.subscription_plans
 for each row execute function private.log_admin_change();
 

@@ -15,6 +15,8 @@ from tests.billing.shop import PACKAGE, Shop
 from tests.billing.stripe_double import StripeDouble
 from tests.database.personas import Connection, People
 
+PRICES = {"subscription_plans": "monthly_price", "pay_as_you_go_packages": "price"}
+
 
 class Operator:
     """Runs `dtf stripe` against the stack and a double."""
@@ -212,19 +214,36 @@ def test_a_row_that_the_database_refuses_keeps_none_of_the_others_from_being_for
     assert {"10 credits", "20 credits", "50 credits"} <= set(for_sale(empty.account))
 
 
-def test_an_amount_that_the_currency_does_not_have_is_told(
-    catalogue: Operator, empty: StripeDouble, db: Connection
+def test_another_currency_than_the_catalogues_sells_nothing(catalogue: Operator, empty: StripeDouble) -> None:
+    catalogue.environment["BILLING_CURRENCY"] = "eur"
+    told = catalogue.run("sync", status=1)
+    assert "BILLING_CURRENCY is eur, and the prices of the catalogue are in usd" in " ".join(told.output.split())
+    assert for_sale(empty.account) == {}
+
+
+@pytest.fixture
+def whole_prices(db: Connection) -> Iterator[None]:
+    """Prices without decimals, for a currency that has none."""
+    before = {
+        table: db.execute(f"select id, {column} as price from public.{table}").fetchall()
+        for table, column in PRICES.items()
+    }
+    for table, column in PRICES.items():
+        db.execute(f"update public.{table} set {column} = round({column} * 100)")
+    yield
+    db.execute("update public.catalogue_settings set currency = 'USD'")
+    for table, column in PRICES.items():
+        for row in before[table]:
+            db.execute(f"update public.{table} set {column} = %s where id = %s", (row["price"], row["id"]))
+
+
+def test_a_catalogue_in_yen_is_sold_in_yen(
+    catalogue: Operator, empty: StripeDouble, db: Connection, whole_prices: None
 ) -> None:
-    catalogue.environment["BILLING_CURRENCY"] = "jpy"
-    change = "update public.pay_as_you_go_packages set price = %s where id = %s"
-    db.execute(change, (800, PACKAGE))
-    try:
-        steps = catalogue.json("sync", status=1)
-    finally:
-        db.execute(change, ("7.99", PACKAGE))
-    assert failed(steps) == {"basic", "starter", "20 credits", "50 credits"}
-    assert "9.99 is no amount in JPY" in str(steps)
-    assert for_sale(empty.account) == {"10 credits": (800, False)}
+    db.execute("update public.catalogue_settings set currency = 'JPY'")
+    catalogue.json("sync")
+    assert for_sale(empty.account)["10 credits"] == (799, False)
+    assert {price["currency"] for price in empty.account.objects.values() if price["object"] == "price"} == {"jpy"}
 
 
 # Missed events and differences.

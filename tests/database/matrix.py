@@ -161,6 +161,7 @@ def _rows_there(people: People, person: Person) -> dict[str, Row]:
     connection.execute("update public.image_operations set image_id = %s where id = %s", (published, operation["id"]))
     return {
         "profiles": {"id": person.id},
+        "catalogue_settings": {"name": "catalogue"},
         "operation_counts": {"user_id": person.id, "operation_type": "upscale"},
         "email_types": {"name": "receipt"},
         "operation_requests": {"user_id": person.id, "idempotency_key": word},
@@ -217,6 +218,7 @@ def _recipes(people: People, person: Person, rows: dict[str, Row]) -> dict[str, 
         "operation_types": {"name": f"kind_{word[:8]}", "works_on": "nothing", "credits": 1, "description": word}
         | {"options": OPTIONS, "surcharges": Jsonb({"size": {"l": 1}})}
         | dict.fromkeys(("title", "activity", "result_title"), "Tried"),
+        "catalogue_settings": {"name": "other"},
         "operation_counts": mine | {"operation_type": "vectorize"},
         "operation_requests": mine | {"idempotency_key": "new", "fingerprint": b"", "operation_id": operation["id"]},
         "credit_transactions": entry,

@@ -7,6 +7,7 @@ import {
   canManage,
   listExpiring,
   listPackages,
+  readCatalogue,
   listPlans,
   listTransactions,
   listUnpaid,
@@ -25,14 +26,16 @@ export function buying(app, outcome) {
   let packages = [];
   let plans = [];
   let unpaid = [];
+  let catalogue = null;
 
   async function load() {
-    [transactions, expiring, packages, plans, unpaid] = await Promise.all([
+    [transactions, expiring, packages, plans, unpaid, catalogue] = await Promise.all([
       listTransactions(app.user.id, limit),
       listExpiring(app.user.id),
       listPackages(),
       listPlans(),
       listUnpaid(app.user.id),
+      readCatalogue(),
     ]);
   }
 
@@ -64,7 +67,7 @@ export function buying(app, outcome) {
   const offer = ({ name, product, price, period, button }) => html`
     <li class="card offer">
       <strong>${name}</strong>
-      <span class="figure">${money(price, "USD")}<small>${period}</small></span>
+      <span class="figure">${money(price, catalogue.currency)}<small>${period}</small></span>
       <span class="facts">${product.description}</span>
       ${button}
     </li>
