@@ -40,7 +40,7 @@ _LEAST_DRAFT, _MOST_DRAFT_BORDER = 0.12, 0.4
 _ALREADY_CUT_OUT_SHARE = 0.01
 
 # From here on, a person should look at it.
-_WEAK_OUTLINE, _SOFT_OUTLINE, _UNDECIDED, _SHADED = 0.02, 0.1, 0.02, 0.002
+_WEAK_OUTLINE, _SOFT_OUTLINE, _UNDECIDED, _SHADED, _SWALLOWED = 0.02, 0.1, 0.02, 0.002, 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,7 @@ def remove_background(
         cut_out[..., 3] = np.minimum(cut_out[..., 3], pixels[..., 3])
     evidence = gather(
         cut_out,
+        colors,
         surface,
         distance,
         undecided=enclosed.undecided,
@@ -178,6 +179,10 @@ def _warnings(cut_out: CutOut, holes: Holes, shadows: Shadows) -> tuple[str, ...
         words.append(
             f"Look at the outline: {max(evidence.weak, 0.01):.0%} of it hardly differs from the background beside it, "
             "so parts of the artwork may be missing, or parts of the background left."
+        )
+    if evidence.swallowed > _SWALLOWED:
+        words.append(
+            "Look for pale parts: areas that hardly differ from the background went with it, and may have been artwork."
         )
     if evidence.is_black:
         words.append(

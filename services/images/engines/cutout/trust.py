@@ -19,6 +19,9 @@ _SAMPLES = 8000
 _STRONG = 20.0  # CIE76
 # An edge rises by so much (CIE76), and by that share of its height, within a px for each so many of the picture's side.
 _LEAST_STEP, _LEAST_RISE, _EDGE_SHARE = 6.0, 0.5, 500
+_WORK_SIDE = 384
+# Side (px of the reduced picture) of an area, and by how much its mean is off: CIE76, or times the spread of the ground.
+_AREA, _LEAST_OFF, _OFF = 5, 1.2, 1.4
 _MOST, _LEAST = 0.97, 0.03
 # Drawings have black outlines, of which nothing is left to be seen on black.
 _BLACK, _MOST_ON_BLACK = 12, 0.85
@@ -36,7 +39,8 @@ class Evidence:
     the picture, as around a halo. `doubtful`: of the artwork, parts whose outline is mostly weak. `border`: of the
     border, what lies on the ground. `undecided`: enclosed areas that are a guess, as a share of the artwork. `cut_off`:
     of the border, what is artwork. `shaded`: of the picture, what was taken for a shadow. `cast`: how
-    well that is explained as the artwork's own. `spread`: CIE76 by which the
+    well that is explained as the artwork's own. `swallowed`: areas that were taken for ground and are all off its
+    colour, as a share of the artwork. `spread`: CIE76 by which the
     ground leaves its surface. `is_black`: whether the ground is.
     """
 
@@ -48,6 +52,7 @@ class Evidence:
     cut_off: float
     shaded: float
     cast: float
+    swallowed: float
     spread: float
     tolerance: float
     degree: int
@@ -57,6 +62,7 @@ class Evidence:
 
 def gather(
     pixels: Pixels,
+    colors: Pixels,
     surface: Surface,
     distance: Distance,
     *,
@@ -77,6 +83,7 @@ def gather(
         cut_off=float(border_of(artwork).mean()),
         shaded=0.0 if shade is None else float(shade.mean()),
         cast=1.0 if surface.light is None else likeness(surface.light, artwork),
+        swallowed=_swallowed(colors, artwork, surface),
         spread=surface.spread,
         tolerance=distance.tolerance,
         degree=surface.degree,
@@ -113,6 +120,26 @@ def _outline(pixels: Pixels, artwork: Mask, surface: Surface, distance: Distance
     return float(is_weak.mean()), float(is_soft.mean()), float(area[mostly].sum() / max(area.sum(), 1))
 
 
+def _swallowed(colors: Pixels, artwork: Mask, surface: Surface) -> float:
+    """Areas outside of the artwork whose mean is off the ground by more than noise, as a share of the artwork.
+
+    Single pixels of pale artwork may pass for noise; whole areas do not.
+    """
+    height, width = artwork.shape
+    scale = min(_WORK_SIDE / max(height, width), 1)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    if min(size) < 3 * _AREA:
+        return 0.0
+    small = cv2.resize(colors, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    rows = surface.rgb_rows(slice(0, height)) if surface.light is not None else surface.rgb
+    ground = np.broadcast_to(rows[:1, :1], small.shape) if surface.is_flat else cv2.resize(rows, size)
+    off = cv2.blur(to_lab(small) - to_lab(ground), (_AREA, _AREA))
+    share = cv2.resize(artwork.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
+    free = cv2.erode((share == 0).astype(np.uint8), np.ones((2 * _AREA + 1,) * 2, np.uint8), borderValue=1)
+    off_ground = (np.linalg.norm(off, axis=2) > max(_LEAST_OFF, _OFF * surface.spread)) & (free > 0)
+    return float(off_ground.sum() / max(float((share > 127).sum()), 1))
+
+
 def confidence(seen: Evidence) -> float:
     """How likely the cut-out is right (0..1)."""
     doubts = [
@@ -123,6 +150,7 @@ def confidence(seen: Evidence) -> float:
         min(3.0 * max(seen.undecided - 0.02, 0), 0.4),
         0.5 * seen.cut_off,
         0.2 * seen.shaded,
+        3.0 * max(seen.swallowed - 0.01, 0),
         0.1 * max(seen.tolerance - 7, 0),
     ]
     trust = _MOST_ON_BLACK if seen.is_black else _MOST
