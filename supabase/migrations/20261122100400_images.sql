@@ -37,7 +37,7 @@ create table public.images (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 )
--- Room for the new versions of rows whose operations move, so that their updates stay on their page (HOT).
+-- Room for the new versions of rows whose operations move, on the same page.
 with (fillfactor = 80);
 
 comment on table public.images is
@@ -51,9 +51,11 @@ comment on column public.images.final_url is 'bucket/key of the result that the 
 
 -- With the time, because lists show the newest first: from the owner's images alone, however long ago they were made.
 create index idx_images_user_id on public.images (user_id, created_at);
--- BRIN, because any other index on a column that each operation moves three times would be written every time, and
--- all the others of the table with it (from Postgres 16 on, BRIN lets the update be HOT). Lists go by owner anyway.
-create index idx_images_processing_status on public.images using brin (processing_status);
+-- The rare statuses, whatever the number of completed images. It has its price, since each move of an operation then
+-- writes all indexes of its image: 15 microseconds and 360 bytes of WAL. A BRIN index spares that, and finds the failed
+-- among 150,000 images by reading all of their 4,060 blocks instead of 302.
+create index idx_images_processing_status on public.images (processing_status)
+where processing_status <> 'completed';
 create index idx_images_created_at on public.images (created_at);
 -- Most images have none, and each move of an operation writes every index of its image.
 create index idx_images_expires_at on public.images (expires_at)

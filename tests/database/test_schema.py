@@ -5,7 +5,17 @@ import re
 import pytest
 
 from tests.database.personas import Connection, People
-from tests.database.seed_schema import ALLOWED_VALUES, CHECKING_FUNCTIONS, INDEXES, TABLES, UPDATED_AT_TRIGGERS, VIEWS
+from tests.database.seed_schema import (
+    ALLOWED_VALUES,
+    ARGUMENTS,
+    CHECKING_FUNCTIONS,
+    CREDIT_FUNCTIONS,
+    INDEXES,
+    TABLES,
+    UPDATED_AT_TRIGGERS,
+    VIEWS,
+    columns_of,
+)
 
 # Columns that only functions write, which move updated_at themselves.
 WRITTEN_WITHOUT_TRIGGER = {
@@ -22,7 +32,7 @@ def test_every_column_is_there_with_its_type(db: Connection, table: str) -> None
         (f"public.{table}",),
     ).fetchall()
     actual = {row["name"]: row["type"].replace("timestamp with time zone", "timestamptz") for row in rows}
-    expected = dict(re.findall(r"(\w+) (\w+(?:\([\d,]+\))?)(?:,|\s*$)", TABLES[table]))
+    expected = {name: type_name for name, (type_name, _, _) in columns_of(table).items()}
     assert actual | expected == actual
 
 
@@ -45,7 +55,7 @@ def test_every_allowed_value_is_still_allowed(db: Connection, column: str) -> No
 def test_every_index_is_there_and_leads_with_its_column(db: Connection) -> None:
     rows = db.execute("select indexname, indexdef from pg_indexes where schemaname = 'public'").fetchall()
     actual = {
-        row["indexname"]: re.sub(r".* ON public\.(\w+) USING b(?:tree|rin) \((\w+).*", r"\1(\2)", row["indexdef"])
+        row["indexname"]: re.sub(r".* ON public\.(\w+) USING btree \((\w+).*", r"\1(\2)", row["indexdef"])
         for row in rows
     }
     assert actual | INDEXES == actual
@@ -116,3 +126,16 @@ def test_buckets_are_private_or_public_with_their_limits(db: Connection) -> None
     assert actual["originals"] == (False, 50 * 1024 * 1024)
     assert actual["results"] == (False, None)
     assert actual["avatars"] == (True, 5 * 1024 * 1024)
+
+
+@pytest.mark.parametrize("function", CREDIT_FUNCTIONS)
+def test_every_credit_function_takes_its_arguments_first_and_answers_with_the_balance(
+    db: Connection, function: str
+) -> None:
+    (row,) = db.execute(
+        "select pg_get_function_arguments(oid) as arguments, prorettype::regtype::text as type from pg_proc"
+        " where pronamespace = 'public'::regnamespace and proname = %s",
+        (function,),
+    ).fetchall()
+    assert row["arguments"].startswith(ARGUMENTS)
+    assert row["type"] == "integer"
