@@ -20,7 +20,7 @@ _STRONG = 20.0  # CIE76
 # An edge rises by so much (CIE76), and by that share of its height, within a px for each so many of the picture's side.
 _LEAST_STEP, _LEAST_RISE, _EDGE_SHARE = 6.0, 0.5, 500
 _WORK_SIDE = 384
-# Side (px of the reduced picture) of an area, and by how much its mean is off: CIE76, or times the spread of the ground.
+# Side (px of the reduced picture) of an area, and by how much its mean is off: CIE76, and times the ground's spread.
 _AREA, _LEAST_OFF, _OFF = 5, 1.2, 1.4
 _MOST, _LEAST = 0.97, 0.03
 # Drawings have black outlines, of which nothing is left to be seen on black.
