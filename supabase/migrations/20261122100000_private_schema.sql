@@ -25,6 +25,55 @@ alter default privileges in schema public revoke all on tables from anon, authen
 alter default privileges in schema public revoke all on sequences from anon, authenticated, service_role;
 alter default privileges in schema public revoke all on functions from anon, authenticated, service_role;
 
+-- Takes back what nobody granted: called at the end of the last migration and of each later one, so that a project
+-- whose migrations are run by another role, whose objects Postgres and Supabase open to everybody, is as closed as
+-- others. What it finds open is closed for all roles of the API: a warning says what, and the migration has to grant it anew.
+create function private.close_api()
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_name text;
+begin
+    alter default privileges revoke execute on functions from public;
+    alter default privileges in schema public revoke all on tables from anon, authenticated, service_role;
+    alter default privileges in schema public revoke all on sequences from anon, authenticated, service_role;
+    alter default privileges in schema public revoke all on functions from anon, authenticated, service_role;
+
+    -- Not those of extensions, which a project may have put into the schema.
+    for v_name in
+        select p.oid::regprocedure::text
+        from pg_catalog.pg_proc as p
+        where
+            p.pronamespace in ('private'::regnamespace, 'public'::regnamespace)
+            and exists (
+                select 1 from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a where a.grantee = 0
+            )
+            and not exists (
+                select 1 from pg_catalog.pg_depend as d
+                where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+            )
+    loop
+        execute format('revoke execute on routine %s from public, anon, authenticated, service_role', v_name);
+        raise warning 'The function % was open to everybody, and is open to nobody now', v_name;
+    end loop;
+
+    -- No migration grants truncate: whoever has it has it by default, with everything else.
+    for v_name in
+        select c.oid::regclass::text
+        from pg_catalog.pg_class as c
+        where
+            c.relnamespace in ('private'::regnamespace, 'public'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm')
+            and (has_table_privilege('anon', c.oid, 'truncate')
+                or has_table_privilege('authenticated', c.oid, 'truncate'))
+    loop
+        execute format('revoke all on %s from anon, authenticated, service_role', v_name);
+        raise warning 'The table % was open to everybody, and is open to nobody now', v_name;
+    end loop;
+end;
+$$;
+
 -- Refuses a request: the one way this project raises an error on purpose.
 -- An SQLSTATE of PTnnn becomes the HTTP status nnn in PostgREST, so every refusal carries its own;
 -- a plain `raise exception` would be a 400 on one REST server and a 500 on another.
@@ -43,6 +92,23 @@ $$;
 revoke execute on function private.refuse(text, text, jsonb, text) from public;
 -- For functions that run as their caller. It does nothing but fail.
 grant execute on function private.refuse(text, text, jsonb, text) to authenticated, service_role;
+
+-- What constraints call that hold several rules: true, or an error that names the first that is broken. So a rule costs
+-- nothing but itself as long as all hold.
+create function private.refuse_row(p_table text, p_rules text[], p_holds boolean[])
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+    raise exception using
+        errcode = 'check_violation',
+        message = format(
+            'new row for relation "%s" is not sound: %s', p_table, p_rules[array_position(p_holds, false)]),
+        table = p_table;
+end;
+$$;
 
 -- Bounds how much one call of a function that is called again and again may do.
 create function private.check_limit(p_limit integer, p_most integer)

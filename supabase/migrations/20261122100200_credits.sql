@@ -242,12 +242,23 @@ immutable
 set search_path = ''
 as $$
 begin
-    return
-        p_transaction_type in (
-            'purchase', 'usage', 'refund', 'bonus', 'expiration', 'clawback', 'clawback_reversal'
-        )
+    if
+        p_transaction_type in ('purchase', 'usage', 'refund', 'bonus', 'expiration', 'clawback', 'clawback_reversal')
         and p_amount > 0 and p_balance_before >= 0 and p_balance_after >= 0
-        and abs(p_balance_after - p_balance_before) = p_amount;
+        and abs(p_balance_after - p_balance_before) = p_amount
+    then
+        return true;
+    end if;
+    return private.refuse_row(
+        'credit_transactions',
+        array[
+            'the amount must be above zero', 'balances must not be below zero',
+            'the balances must differ by the amount', 'the transaction type is unknown'
+        ],
+        array[
+            p_amount > 0, p_balance_before >= 0 and p_balance_after >= 0,
+            abs(p_balance_after - p_balance_before) = p_amount, false
+        ]);
 end;
 $$;
 

@@ -151,6 +151,8 @@ revoke execute on function private.add_upload_bytes(uuid, bigint, boolean) from 
 -- Once for each statement, so that Storage may delete a thousand files in one. What a person uploads has an owner, also
 -- in the row that Storage writes as the service; what a service puts there has none: it counts, and is never refused.
 -- Nor is what lies in nobody's folder, which the sweep of orphans finds.
+create type private.stored_file as (bucket_id text, name text, metadata jsonb, owner_id text, sign integer);
+
 create function private.count_uploads()
 returns trigger
 language plpgsql
@@ -158,23 +160,31 @@ security definer
 set search_path = ''
 as $$
 declare
-    c_added constant text := 'select a.bucket_id, a.name, a.metadata, a.owner_id, 1 as sign from added as a';
-    c_removed constant text := 'select r.bucket_id, r.name, r.metadata, null as owner_id, -1 as sign from removed as r';
-    c_files constant text := case tg_op
-        when 'INSERT' then c_added
-        when 'DELETE' then c_removed
-        else c_added || ' union all ' || c_removed
-    end;
+    v_files private.stored_file[] := '{}';
     v_change record;
 begin
-    for v_change in execute
-        'select p.id, sum(f.sign * private.upload_bytes(f.metadata))::bigint as bytes, '
-        'bool_or(f.owner_id is not null) or auth.uid() is not null as is_upload '
-        'from (' || c_files || ') as f '
-        'inner join public.profiles as p on p.id = case '
-        'when f.bucket_id in (''originals'', ''avatars'') and f.name ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/'' '
-        'then split_part(f.name, ''/'', 1)::uuid end '
-        'group by p.id having sum(f.sign * private.upload_bytes(f.metadata)) <> 0 order by p.id'
+    if tg_op <> 'DELETE' then
+        select array_agg((a.bucket_id, a.name, a.metadata, a.owner_id, 1)::private.stored_file) into v_files
+        from added as a;
+    end if;
+    if tg_op <> 'INSERT' then
+        v_files := v_files || array(
+            select (r.bucket_id, r.name, r.metadata, null, -1)::private.stored_file from removed as r
+        );
+    end if;
+    for v_change in
+        select
+            p.id,
+            sum(f.sign * private.upload_bytes(f.metadata))::bigint as bytes,
+            bool_or(f.owner_id is not null) or auth.uid() is not null as is_upload
+        from unnest(v_files) as f
+        inner join public.profiles as p on p.id = case
+            when f.bucket_id in ('originals', 'avatars') and f.name ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/'
+                then split_part(f.name, '/', 1)::uuid
+        end
+        group by p.id
+        having sum(f.sign * private.upload_bytes(f.metadata)) <> 0
+        order by p.id
     loop
         perform private.add_upload_bytes(v_change.id, v_change.bytes, v_change.is_upload);
     end loop;

@@ -52,7 +52,7 @@ immutable
 set search_path = ''
 as $$
 begin
-    return
+    if
         p_operation.status in ('pending', 'processing', 'completed', 'failed', 'cancelled')
         and jsonb_typeof(p_operation.options) = 'object'
         and p_operation.credits_used >= 0 and p_operation.credits_refunded in (0, p_operation.credits_used)
@@ -60,7 +60,27 @@ begin
         -- `least` passes over nulls: unknown is allowed.
         and coalesce(least(p_operation.processing_time, p_operation.api_cost) >= 0, true)
         and (p_operation.status = 'processing') = (p_operation.lease_expires_at is not null)
-        and (p_operation.status in ('completed', 'failed', 'cancelled')) = (p_operation.completed_at is not null);
+        and (p_operation.status in ('completed', 'failed', 'cancelled')) = (p_operation.completed_at is not null)
+    then
+        return true;
+    end if;
+    return private.refuse_row(
+        'image_operations',
+        array[
+            'options must be an object', 'credits are not below zero, and come back whole or not at all',
+            'attempts are not below zero, and at least one is allowed', 'time and cost are not below zero',
+            'whoever is processing has a lease, and nobody else', 'what has ended has a time of its end, and nothing else',
+            'the status is unknown'
+        ],
+        array[
+            jsonb_typeof(p_operation.options) = 'object',
+            p_operation.credits_used >= 0 and p_operation.credits_refunded in (0, p_operation.credits_used),
+            p_operation.attempts >= 0 and p_operation.max_attempts > 0,
+            coalesce(least(p_operation.processing_time, p_operation.api_cost) >= 0, true),
+            (p_operation.status = 'processing') = (p_operation.lease_expires_at is not null),
+            (p_operation.status in ('completed', 'failed', 'cancelled')) = (p_operation.completed_at is not null),
+            false
+        ]);
 end;
 $$;
 

@@ -732,7 +732,7 @@ declare
     v_before public.email_logs;
     v_email public.email_logs;
 begin
-    perform private.check_admin(p_reason);
+    perform private.check_admin_with_reason(p_reason);
     v_running_campaigns := private.hold_campaigns(array[p_email_id]);
     select l.* into v_before from public.email_logs as l where l.id = p_email_id for no key update;
     if not found then

@@ -210,7 +210,7 @@ revoke execute on function private.check_reason(text) from public;
 
 -- The gate of every admin function: an active admin, or an operator with the secret key; and a reason that the log can
 -- keep.
-create function private.check_admin(p_reason text)
+create function private.check_admin_with_reason(p_reason text)
 returns void
 language plpgsql
 set search_path = ''
@@ -221,7 +221,7 @@ begin
 end;
 $$;
 
-revoke execute on function private.check_admin(text) from public;
+revoke execute on function private.check_admin_with_reason(text) from public;
 
 -- Locks another account for an admin or an operator who takes or gives a right.
 --
@@ -237,7 +237,7 @@ declare
     v_admin_id constant uuid := auth.uid();
     v_profile public.profiles;
 begin
-    perform private.check_admin(p_reason);
+    perform private.check_admin_with_reason(p_reason);
     if p_user_id = v_admin_id then
         perform private.refuse(
             'PT409', 'An admin cannot change the rights of his own account', jsonb_build_object('user_id', p_user_id),
@@ -247,7 +247,7 @@ begin
     where p.id in (p_user_id, v_admin_id)
     order by p.id
     for no key update;
-    perform private.check_admin(p_reason);
+    perform private.check_admin_with_reason(p_reason);
 
     select p.* into v_profile from public.profiles as p where p.id = p_user_id;
     if not found then
@@ -380,7 +380,7 @@ declare
     v_grant public.credit_grants;
     v_entry public.credit_transactions;
 begin
-    perform private.check_admin(p_reason);
+    perform private.check_admin_with_reason(p_reason);
     if p_amount is null or p_amount = 0 or p_amount not between -c_largest_amount and c_largest_amount then
         perform private.refuse(
             'PT400', format('The amount must be between -%1$s and %1$s credits, and not 0', c_largest_amount),
@@ -448,7 +448,7 @@ as $$
 declare
     v_entry public.credit_transactions;
 begin
-    perform private.check_admin(p_reason);
+    perform private.check_admin_with_reason(p_reason);
     v_entry := private.refund_transaction(p_transaction_id, p_reason, p_idempotency_key);
     perform private.log_ledger_action('admin_refund_transaction', v_entry, p_reason);
     return v_entry;
@@ -489,7 +489,7 @@ declare
     v_user_id uuid;
     v_operation public.image_operations;
 begin
-    perform private.check_admin(p_reason);
+    perform private.check_admin_with_reason(p_reason);
     select o.user_id into v_user_id from public.image_operations as o where o.id = p_operation_id;
     v_operation := private.cancel_operation_of(v_user_id, p_operation_id, 'Cancelled: ' || p_reason);
     perform private.log_admin_action(

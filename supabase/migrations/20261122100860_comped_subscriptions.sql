@@ -13,7 +13,7 @@ declare
     v_plan public.subscription_plans;
     v_row public.subscription_history;
 begin
-    perform private.check_admin(p_reason);
+    perform private.check_admin_with_reason(p_reason);
     if p_months is null or p_months not between 1 and 24 then
         perform private.refuse(
             'PT400', 'The months must be between 1 and 24', '{"argument": "p_months"}', 'Comp again when they are over.');

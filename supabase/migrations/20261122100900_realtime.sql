@@ -147,3 +147,5 @@ select private.broadcast_to_users(false);
 create policy "Users listen to their own topic" on realtime.messages
 for select to authenticated
 using (extension = 'broadcast' and (select realtime.topic()) = 'user:' || (select auth.uid())::text);
+
+select private.close_api();

@@ -2,6 +2,7 @@
 
 import difflib
 
+from cli.local.stack import PROJECT
 from tests.database.catalog import EXPECTED, FUNCTIONS, ROLES, TABLES, describe
 from tests.database.personas import Connection
 
@@ -70,6 +71,34 @@ def test_every_function_fixes_its_search_path_and_none_is_open_to_everybody(db: 
         assert "public" not in executors, function["name"]
         opened = function["name"].partition(".")[2].startswith(OPEN_TO_VISITORS)
         assert ("anon" in executors) == opened, function["name"]
+
+
+def test_what_a_migration_leaves_open_is_closed_and_nothing_else(admin: Connection) -> None:
+    # A superuser's functions are open to everybody: so are those of any role that did not run the first migration.
+    with admin.transaction(force_rollback=True):
+        before = describe(admin)
+        admin.execute("create function private.left_open() returns integer language sql as 'select 1'")
+        admin.execute("create function public.left_open() returns integer language sql as 'select 1'")
+        admin.execute("create table public.left_open (id integer)")
+        admin.execute("grant execute on function public.left_open() to public")
+        admin.execute("grant all on public.left_open to anon, authenticated, service_role")
+        admin.execute("select private.close_api()")
+        for role in ("anon", "authenticated", "service_role"):
+            (row,) = admin.execute(
+                "select has_function_privilege(%(role)s, 'private.left_open()', 'execute')"
+                " or has_function_privilege(%(role)s, 'public.left_open()', 'execute')"
+                " or has_table_privilege(%(role)s, 'public.left_open', 'select') as is_open",
+                {"role": role},
+            ).fetchall()
+            assert not row["is_open"], role
+        admin.execute("drop table public.left_open")
+        admin.execute("drop function private.left_open(), public.left_open()")
+        assert describe(admin) == before
+
+
+def test_the_last_migration_closes_the_api() -> None:
+    last = max((PROJECT / "supabase" / "migrations").glob("*.sql"))
+    assert last.read_text().endswith("\nselect private.close_api();\n"), f"{last.name} has to end with it"
 
 
 def test_functions_that_forbid_kinds_of_plans_forbid_compiling_them_too(db: Connection) -> None:
