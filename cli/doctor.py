@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli.local.errors import StackError
+from cli.local.migrations import outdated
+from cli.local.stack import PROJECT, StackStatus
 from cli.output import AsJson, console, errors, plain, print_json, readable_errors
-from cli.project import RefusedError, answers, call, connect, count, counted
+from cli.project import RefusedError, answers, call, connect, count, counted, local_stack
 
 if TYPE_CHECKING:
     from supabase import Client
 
 BUCKETS = {"originals", "results", "avatars"}
+# A function, a column or a table that is not there, as PostgREST and as Postgres call it.
+MISSING = {"PGRST202", "PGRST204", "PGRST205", "42883", "42703", "42P01"}
 LONGEST_WAIT = 60.0  # seconds that an operation waits where a worker is idle or busy with others'
 LONGEST_MAIL_WAIT = timedelta(minutes=10)
 LONGEST_SILENCE = timedelta(minutes=15)  # of the maintenance service, which writes metrics every five
@@ -56,7 +60,7 @@ def doctor(as_json: AsJson = False) -> None:
     with readable_errors():
         client = connect()
         with errors.status("Checking"):
-            findings = list(examine(client))
+            findings = list(examine(client, local_stack()))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -68,16 +72,21 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def examine(client: Client) -> Iterator[Finding]:
-    """The findings, in the order in which things depend on each other; none after the project does not answer."""
+def examine(client: Client, stack: StackStatus | None) -> Iterator[Finding]:
+    """The findings, in the order in which things depend on each other; none after the project does not answer.
+
+    Of a stack on this machine it is known with which migrations it was made.
+    """
     schema = check_schema(client)
     yield schema
+    if stack and (told := outdated(PROJECT, stack.db_url)):
+        yield failed("Schema", f"{told}.", "What to do is told by: dtf up")
     if schema.verdict is Verdict.OK:
         for check in CHECKS:
             try:
                 yield check(client)
             except RefusedError as error:
-                if error.code != "PGRST202":
+                if error.code not in MISSING:
                     raise
                 yield failed(
                     "Schema", f"older than this checkout: {error}", "Apply the migrations: dtf up, or supabase db push."
@@ -89,7 +98,7 @@ def check_schema(client: Client) -> Finding:
     try:
         call(client, "stats_queue")
     except RefusedError as error:
-        if error.code == "PGRST202":
+        if error.code in MISSING:
             return failed("Schema", "the functions are missing.", "Apply the migrations: dtf up, or supabase db push.")
         return failed("Key", f"it may not act for the project: {error}", "Set SUPABASE_SECRET_KEY to a secret key.")
     except StackError as error:

@@ -30,14 +30,18 @@ class RefusedError(StackError):
         super().__init__(" ".join(text for text in (_sentence(error.message), error.hint) if text))
 
 
+def local_stack() -> StackStatus | None:
+    """The stack that runs on this machine, unless SUPABASE_URL names another project. Raises StackError."""
+    return None if os.environ.get("SUPABASE_URL") else running_stack()
+
+
 def connect() -> Client:
     """Make the client of the project named by SUPABASE_URL and SUPABASE_SECRET_KEY, else of the local stack."""
     from supabase import ClientOptions, create_client
 
     from services.settings import ProjectSettings, SettingsError, load
 
-    if not os.environ.get("SUPABASE_URL"):
-        stack = running_stack()
+    if stack := local_stack():
         url, key = stack.api_url, stack.secret_key
     elif not os.environ.get("SUPABASE_SECRET_KEY"):
         raise StackError("SUPABASE_URL is set but SUPABASE_SECRET_KEY is not. Set both, or none for the local stack.")
@@ -52,8 +56,7 @@ def connect() -> Client:
 
 def take_project_from_stack() -> None:
     """Let services find their project: where the environment names none, the stack that runs on this machine."""
-    if not os.environ.get("SUPABASE_URL"):
-        stack = running_stack()
+    if stack := local_stack():
         os.environ |= {"SUPABASE_URL": stack.api_url, "SUPABASE_SECRET_KEY": stack.secret_key}
         if stack.jwt_secret:
             os.environ.setdefault("SUPABASE_JWT_SECRET", stack.jwt_secret)

@@ -17,6 +17,7 @@ from cli.local.environment import forget_other_servers
 from cli.local.errors import StackError
 from cli.local.gateway import Gateway
 from cli.local.mailbox.process import Mailbox
+from cli.local.migrations import outdated
 from cli.local.packages import POSTGRES, require
 from cli.local.postgres import Postgres
 from cli.local.realtime.process import Realtime
@@ -24,6 +25,8 @@ from cli.local.state import StackState, port_is_free
 
 PROJECT = Path(__file__).resolve().parents[2]
 BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
+
+KEEP = "To keep the data, go on with the version of this project that made it."
 
 Report = Callable[[str], None]
 
@@ -107,7 +110,8 @@ class Stack:
         """Start what does not run, apply what is missing of the migrations and the seed.
 
         The web client is told where billing is: at `billing_url`, nowhere where it is empty, or as last time.
-        Raises StackError where a port is taken, a tool is missing or a migration fails; what already ran goes on.
+        Raises StackError where a port is taken, a tool is missing, a migration fails, or one that is applied was
+        changed; what already ran goes on.
         """
         supabase_cli.executable(self.project)
         with self._locked():
@@ -122,6 +126,9 @@ class Stack:
                 report("Creating the auth and storage schemas")
                 prepare_database(self.gateway, self.state)
             report("Applying the migrations")
+            if told := outdated(self.project, self.state.admin_url):
+                anew = f"To begin with empty tables: dtf down, delete {self.directory}, dtf up."
+                raise StackError(f"{told}. {anew} {KEEP}")
             before = self._schema_version()
             supabase_cli.push(self.project, self.state.db_url)
             if not (self.realtime.running() and self.realtime.is_up_to_date()):
@@ -239,6 +246,8 @@ class DockerStack:
         """Apply what is missing of the migrations and the seed to the running stack; None where there is none."""
         status = self.status()
         if status is not None:
+            if told := outdated(self.project, status.db_url):
+                raise StackError(f"{told}. To begin with empty tables: dtf supabase db reset. {KEEP}")
             supabase_cli.push(self.project, status.db_url)
         return status
 

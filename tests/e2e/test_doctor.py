@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from cli import doctor
-from cli.local.stack import StackStatus
+from cli.local.stack import PROJECT, Stack, StackStatus
 from tests.e2e.people import Person, operator, sign_up
 from tests.e2e.test_operator import PNG, Operator
 
@@ -56,6 +56,25 @@ def test_a_sound_project_is_called_sound(stack: StackStatus) -> None:
     for check in ("Project", "Triggers", "Storage", "Ledger", "Engines", "Maintenance", "Stripe"):
         assert verdicts[check] == "ok", check
     assert "✓ Ledger: sound." in dtf.run("doctor").stdout
+
+
+def test_a_schema_of_another_version_is_broken(local_stack: Stack, dtf: Operator, db: Connection) -> None:
+    dtf.environment = {"DTF_DIRECTORY": str(local_stack.directory), "COLUMNS": "250"}
+    db.execute("update supabase_migrations.schema_migrations set statements[1] = 'select 1' where name = 'profiles'")
+    db.execute("alter table public.profiles rename column is_admin to was_admin")
+    try:
+        findings = [finding for finding in dtf.json("doctor", status=1) if finding["check"] == "Schema"]
+    finally:
+        db.execute("alter table public.profiles rename column was_admin to is_admin")
+        db.execute(
+            "update supabase_migrations.schema_migrations set statements = (select array[%s]) where name = 'profiles'",
+            (next((PROJECT / "supabase" / "migrations").glob("*_profiles.sql")).read_text(),),
+        )
+    assert [finding["verdict"] for finding in findings] == ["failed", "failed"]
+    assert findings[0]["message"].startswith("1 of ")
+    assert findings[0]["advice"] == "What to do is told by: dtf up"
+    assert "older than this checkout: column profiles.is_admin does not exist." in findings[1]["message"]
+    assert {finding["check"] for finding in dtf.json("doctor")} & {"Schema"} == set()
 
 
 def test_a_lost_trigger_is_broken(dtf: Operator, db: Connection) -> None:

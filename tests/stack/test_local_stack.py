@@ -322,6 +322,26 @@ def test_a_new_migration_is_served_at_once(new_stack: Stack, project: Path) -> N
     assert create_client(status.api_url, status.secret_key).table("more").select("*").execute().data == []
 
 
+def test_data_of_another_version_is_told_from_that_of_this_one(new_stack: Stack, project: Path) -> None:
+    new_stack.up()
+    (applied,) = (project / "supabase" / "migrations").glob("*.sql")
+    before = applied.read_text()
+    try:
+        applied.write_text(f"-- Another comment, and more space.\n\n{before.replace(', ', ',   ')}")
+        new_stack.up()
+        applied.write_text(before.replace("integer primary key", "bigint primary key"))
+        changed = "1 of 1 migrations were changed after they were applied to this data (20260101000000_notes.sql)"
+        with pytest.raises(StackError, match=f"^{re.escape(changed)}. To begin with empty tables: dtf down, delete /"):
+            new_stack.up()
+        applied.rename(applied.with_name("20260101000001_notes.sql"))
+        with pytest.raises(StackError, match=re.escape(changed)):
+            new_stack.up()
+    finally:
+        applied.with_name("20260101000001_notes.sql").unlink(missing_ok=True)
+        applied.write_text(before)
+    assert [row["id"] for row in notes(new_stack.up())] == [1]
+
+
 def test_the_api_answers_as_a_hosted_project_does(own_stack: Stack) -> None:
     status = own_stack.up()
     api = create_client(status.api_url, status.secret_key)
