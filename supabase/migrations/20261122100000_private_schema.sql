@@ -27,7 +27,8 @@ alter default privileges in schema public revoke all on functions from anon, aut
 
 -- Takes back what nobody granted: called at the end of the last migration and of each later one, so that a project
 -- whose migrations are run by another role, whose objects Postgres and Supabase open to everybody, is as closed as
--- others. What it finds open is closed for all roles of the API: a warning says what, and the migration has to grant it anew.
+-- others. What it finds open is closed for all roles of the API: a warning says what, and the migration has to grant it
+-- anew.
 create function private.close_api()
 returns void
 language plpgsql

@@ -144,7 +144,10 @@ begin
         perform private.check_daily_bounds(v_type, v_counts, v_profile.id);
     end if;
 
-    v_price := private.price_operation(v_type, v_options);
+    v_price := v_type.credits;
+    if v_type.surcharges <> '{}' then
+        v_price := private.price_operation(v_type, v_options);
+    end if;
     if p_image_id is null and v_type.works_on <> 'image' then
         v_image := private.make_operation_image(v_profile.id, v_type, v_options);
     else

@@ -46,7 +46,8 @@ def test_every_allowed_value_is_still_allowed(db: Connection, column: str) -> No
     ).fetchall()
     if function := CHECKING_FUNCTIONS.get(column):
         checks += db.execute("select prosrc as text from pg_proc where oid = %s::regproc", (function,)).fetchall()
-    allowed = set(re.findall(r"'(\w+)'", " ".join(check["text"] for check in checks)))
+    text = " ".join(check["text"] for check in checks)
+    allowed = {value for found in re.findall(r"'\{?([\w,]+)\}?'", text) for value in found.split(",")}
     if column == "image_operations.operation_type":  # a foreign key to rows
         allowed = {row["name"] for row in db.execute("select name from public.operation_types where is_builtin")}
     assert allowed >= set(ALLOWED_VALUES[column].split())
