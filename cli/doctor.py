@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BUCKETS = {"originals", "results", "avatars"}
 # A function, a column or a table that is not there, as PostgREST and as Postgres call it.
 MISSING = {"PGRST202", "PGRST204", "PGRST205", "42883", "42703", "42P01"}
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 LONGEST_WAIT = 60.0  # seconds that an operation waits where a worker is idle or busy with others'
 LONGEST_MAIL_WAIT = timedelta(minutes=10)
 LONGEST_SILENCE = timedelta(minutes=15)  # of the maintenance service, which writes metrics every five
@@ -112,6 +113,27 @@ def check_triggers(client: Client) -> Finding:
         advice = "See docs/deployment.md: a dump of public and private leaves out what is in Supabase's own schemas."
         return failed("Triggers", f"nothing calls {', '.join(missing)}.", advice)
     return ok("Triggers", "they are there.")
+
+
+def check_auth(client: Client) -> Finding:
+    """Whether whoever signs up with an address must be able to read its mail."""
+    import httpx
+
+    with answers():
+        answer = httpx.get(f"{client.auth_url}/settings", headers={"apikey": client.supabase_key})
+    if answer.status_code != httpx.codes.OK:
+        return warning("Auth", f"it does not tell its settings ({answer.status_code}).", "Look at it in the dashboard.")
+    settings = answer.json()
+    if not settings["mailer_autoconfirm"]:
+        return ok("Auth", "an address is confirmed before it is used.")
+    if client.supabase_url.host in LOOPBACK:
+        return ok("Auth", "confirmations are off, as on a stack of one's own.")
+    return warning(
+        "Auth",
+        "confirmations are off: anybody signs up with anybody's address, and gets free credits for each.",
+        "Switch them on: Confirm email in the dashboard, or enable_confirmations in supabase/config.toml and "
+        "dtf supabase config push.",
+    )
 
 
 def check_storage(client: Client) -> Finding:
@@ -220,6 +242,7 @@ def check_mails(client: Client) -> Finding:
 
 CHECKS: tuple[Callable[[Client], Finding], ...] = (
     check_triggers,
+    check_auth,
     check_storage,
     check_ledger,
     check_admin,

@@ -179,6 +179,35 @@ $$;
 
 revoke execute on function private.is_mailable(text) from public;
 
+-- Whether somebody who reads an account's address has said that it is his: followed a link that Auth sent there, or
+-- signed in elsewhere with it. With confirmations off Auth calls every address confirmed and sends no link, so that an
+-- account's address may be anybody's, and what its mails say a stranger's words.
+create function private.has_confirmed_address(p_user_id uuid)
+returns boolean
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+begin
+    return exists (
+        select from auth.users as u
+        where
+            u.id = p_user_id and u.email_confirmed_at is not null and (
+                u.confirmation_sent_at is not null or exists (
+                    select from auth.identities as i
+                    where
+                        i.user_id = u.id and i.provider <> 'email'
+                        and lower(i.identity_data ->> 'email') = lower(u.email)
+                        and i.identity_data ->> 'email_verified' = 'true'
+                )
+            )
+    );
+end;
+$$;
+
+revoke execute on function private.has_confirmed_address(uuid) from public;
+
 -- Why somebody does not get a mail of a category; null when he does. Asked when a mail is queued and when claimed.
 create function private.email_refusal(p_profile public.profiles, p_category text)
 returns text
@@ -516,7 +545,10 @@ begin
     select
         l.id, l.user_id, l.campaign_id, t.type, y.category, l.recipient, t.id, t.sendgrid_template_id, t.subject,
         t.html_content, t.text_content,
-        jsonb_build_object('first_name', private.printable_name(p.first_name), 'email', l.recipient)
+        jsonb_build_object(
+            'first_name',
+            case when private.has_confirmed_address(p.id) then private.printable_name(p.first_name) else '' end,
+            'email', l.recipient)
         || case
             when y.category = 'marketing' then jsonb_build_object(
                 'credits', private.counted(p.credits_remaining, 'credit'), 'plan', initcap(p.subscription_plan))

@@ -88,7 +88,59 @@ $$;
 
 revoke execute on function private.was_mailed(uuid, text, interval) from public;
 
--- Welcome: when the address is confirmed, be it at once.
+-- What an account causes at no cost must not become many mails to somebody who never confirmed that the address is
+-- his, also when the account is deleted and made anew. Counted by the address, of which only a keyed hash stays.
+create table private.unconfirmed_mails (
+    address_hash bytea primary key,
+    since timestamptz not null default now(),
+    mails integer not null default 1
+);
+
+comment on table private.unconfirmed_mails is
+'How many mails went to addresses that nobody confirmed, within a day: keyed hashes, as in former_addresses.';
+
+create index idx_unconfirmed_mails_since on private.unconfirmed_mails (since);
+
+alter table private.unconfirmed_mails enable row level security;
+
+-- Whether one more mail may go to an account for what it does at no cost; counts it.
+create function private.may_cause_mail(p_user_id uuid)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    c_most constant integer := 5;
+    c_window constant interval := '1 day'::interval;
+    v_address bytea;
+begin
+    if private.has_confirmed_address(p_user_id) then
+        return true;
+    end if;
+    select private.address_hash(p.email) into v_address from public.profiles as p where p.id = p_user_id;
+    -- With those of others, a few at a time, so that no clock is needed.
+    delete from private.unconfirmed_mails as m
+    where
+        m.since < now() - c_window and (
+            m.address_hash = v_address or m.address_hash in (
+                select old.address_hash from private.unconfirmed_mails as old
+                where old.since < now() - c_window
+                order by old.since
+                limit 10
+                for update skip locked
+            )
+        );
+    insert into private.unconfirmed_mails as m (address_hash) values (v_address)
+    on conflict (address_hash) do update set mails = m.mails + 1 where m.mails < c_most;
+    return found;
+end;
+$$;
+
+revoke execute on function private.may_cause_mail(uuid) from public;
+
+-- Welcome: when Auth calls the address confirmed, be it at once. One that an account had before is not welcomed again
+-- unless somebody has confirmed it.
 
 create function private.mail_welcome()
 returns trigger
@@ -99,9 +151,16 @@ as $$
 declare
     v_credits constant integer := (select p.credits_remaining from public.profiles as p where p.id = new.id);
 begin
-    perform private.queue_email(
-        new.id, 'welcome', 'welcome:' || new.id,
-        jsonb_build_object('credits', case when v_credits > 0 then private.counted(v_credits, 'credit') else '' end));
+    if not private.has_confirmed_address(new.id) and exists (
+        select from private.former_addresses as f where f.address_hash = private.address_hash(new.email)
+    ) then
+        return null;
+    elsif private.may_cause_mail(new.id) then
+        perform private.queue_email(
+            new.id, 'welcome', 'welcome:' || new.id,
+            jsonb_build_object(
+                'credits', case when v_credits > 0 then private.counted(v_credits, 'credit') else '' end));
+    end if;
     return null;
 end;
 $$;
@@ -285,7 +344,8 @@ after insert on public.subscription_history
 for each row when (new.stripe_subscription_id is null and new.status = 'active')
 execute function private.mail_of_gift();
 
--- One mail for each time that an end was asked for; and one for the end itself where nobody had asked.
+-- One mail a day for an end that was asked for, however often it is taken back and asked for again; and one for the end
+-- itself where nobody had asked.
 create function private.mail_of_cancellation()
 returns trigger
 language plpgsql
@@ -297,7 +357,11 @@ begin
         new.user_id, 'subscription_cancelled',
         format(
             'subscription_cancelled:%s:%s', new.id,
-            case when new.status = 'cancelled' then 'over' else coalesce(new.cancelled_at, new.cancel_at)::text end),
+            case
+                when new.status = 'cancelled' then 'over'
+                else to_char(coalesce(new.cancelled_at, new.cancel_at) at time zone 'UTC', 'YYYY-MM-DD')
+                    || to_char(new.cancel_at at time zone 'UTC', ':YYYY-MM-DD')
+            end),
         jsonb_build_object(
             'plan', private.printed_plan(new.subscription_plan_id),
             'end_date', private.printed_date(
@@ -342,7 +406,8 @@ security definer
 set search_path = ''
 as $$
 begin
-    if new.balance_before >= 5 and not private.was_mailed(new.user_id, 'credits_low', '1 day'::interval) then
+    if new.balance_before >= 5 and not private.was_mailed(new.user_id, 'credits_low', '1 day'::interval)
+        and private.may_cause_mail(new.user_id) then
         perform private.queue_email(
             new.user_id, 'credits_low', 'credits_low:' || new.id,
             jsonb_build_object('balance', private.counted(new.balance_after, 'credit')));
@@ -404,16 +469,23 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+    -- The name of the file is its owner's words, and the error may quote what is in it.
+    v_may_quote boolean;
 begin
-    if not private.was_mailed(new.user_id, 'operation_failed', '1 hour'::interval) then
+    if not private.was_mailed(new.user_id, 'operation_failed', '1 hour'::interval)
+        and private.may_cause_mail(new.user_id) then
+        v_may_quote := private.has_confirmed_address(new.user_id);
         perform private.queue_email(
             new.user_id, 'operation_failed', 'operation_failed:' || new.id,
             jsonb_build_object(
                 'operation', (
                     select t.activity from public.operation_types as t where t.name = new.operation_type
                 ),
-                'file', coalesce((select i.original_filename from public.images as i where i.id = new.image_id), ''),
-                'error', coalesce(new.error_message, ''),
+                'file', coalesce((
+                    select i.original_filename from public.images as i where i.id = new.image_id and v_may_quote
+                ), ''),
+                'error', case when v_may_quote then coalesce(new.error_message, '') else '' end,
                 'credits', private.counted(new.credits_refunded, 'credit'),
                 'is_refunded', new.credits_refunded > 0));
     end if;

@@ -103,7 +103,9 @@ class People:
         """Sign somebody up who has confirmed his address and got his welcome mail, with a balance of `credits`."""
         user_id, email = uuid4(), f"{uuid4()}@example.test"
         self.connection.execute(
-            "insert into auth.users (id, email, email_confirmed_at) values (%s, %s, now())", (user_id, email)
+            "insert into auth.users (id, email, confirmation_sent_at, email_confirmed_at)"
+            " values (%s, %s, now(), now())",
+            (user_id, email),
         )
         self._made.append(user_id)
         self.connection.execute("update public.email_logs set status = 'sent' where user_id = %s", (user_id,))

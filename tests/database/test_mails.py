@@ -48,6 +48,55 @@ def test_a_welcome_waits_for_the_address_to_be_confirmed(db: Connection) -> None
     leave(db, at_once, later)
 
 
+def come_and_go(db: Connection, email: str, *, sent: bool) -> list[str]:
+    """Sign up, look at the mails that wait, and leave."""
+    user = Person(db, "authenticated", uuid4(), email)
+    db.execute(
+        "insert into auth.users (id, email, confirmation_sent_at, email_confirmed_at)"
+        " values (%s, %s, case when %s then now() end, now())",
+        (user.id, email, sent),
+    )
+    types = told(db, user)
+    leave(db, user)
+    return types
+
+
+def test_a_strangers_address_is_welcomed_once_however_often_somebody_signs_up_with_it(db: Connection) -> None:
+    email = f"{uuid4()}@example.test"
+    assert [come_and_go(db, email, sent=False) for _ in range(10)] == [["welcome"]] + [[]] * 9
+    # Whoever follows the link is there himself.
+    assert come_and_go(db, email, sent=True) == ["welcome"]
+
+
+def may_cause_mail(db: Connection, user: Person) -> bool:
+    (row,) = db.execute("select private.may_cause_mail(%s) as may", (user.id,)).fetchall()
+    may: bool = row["may"]
+    return may
+
+
+def test_an_address_that_nobody_confirmed_gets_few_mails_a_day_whoever_has_it(people: People, db: Connection) -> None:
+    email = f"{uuid4()}@example.test"
+    causes = []
+    for _ in range(4):
+        user = Person(db, "authenticated", uuid4(), email)
+        db.execute("insert into auth.users (id, email, email_confirmed_at) values (%s, %s, now())", (user.id, email))
+        causes += [may_cause_mail(db, user) for _ in range(2)]
+        leave(db, user)
+    # The first one's welcome counts.
+    assert causes == [True] * 4 + [False] * 4
+    db.execute("update private.unconfirmed_mails set since = now() - interval '25 hours'")
+    user = sign_up(db, confirmed=True)
+    db.execute("update auth.users set email = %s where id = %s", (email, user.id))
+    assert may_cause_mail(db, user)
+    (row,) = db.execute(
+        "select count(*) from private.unconfirmed_mails where since < now() - interval '1 day'"
+    ).fetchall()
+    assert row["count"] == 0, "what is over is forgotten"
+    db.execute("update auth.users set confirmation_sent_at = now() where id = %s", (user.id,))
+    assert [may_cause_mail(db, user) for _ in range(9)] == [True] * 9
+    leave(db, user)
+
+
 def test_an_account_without_an_address_gets_no_mail(db: Connection) -> None:
     user = Person(db, "authenticated", uuid4())
     db.execute("insert into auth.users (id, email, email_confirmed_at) values (%s, null, now())", (user.id,))
@@ -231,6 +280,10 @@ def test_each_cancellation_is_told_once_and_its_end_not_again(people: People, db
     asked = "cancelled_at = '{}', cancel_at = '2026-12-22T12:00:00Z'"
     change(db, plan, asked.format("2026-12-01T12:00:00Z"))
     assert data(db, user) == {"plan": "Basic", "end_date": "22 December 2026", "is_over": False}
+    for hour in (13, 14):  # again on the same day
+        change(db, plan, "cancelled_at = null, cancel_at = null")
+        change(db, plan, asked.format(f"2026-12-01T{hour}:00:00Z"))
+    assert told(db, user) == ["subscription_cancelled"]
     change(db, plan, "cancelled_at = null, cancel_at = null")
     change(db, plan, asked.format("2026-12-02T12:00:00Z"))
     change(db, plan, "status = 'cancelled', ended_at = '2026-12-22T12:00:00Z'")
@@ -341,6 +394,19 @@ def test_a_reminder_has_a_limit(people: People, function: str, limit: int | None
 
 
 # Operations -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("empty_queue")
+def test_a_stranger_is_not_told_what_an_account_wrote(people: People, db: Connection) -> None:
+    user = people.new(credits=20)
+    db.execute("update auth.users set confirmation_sent_at = null where id = %s", (user.id,))
+    image = people.image(user, "visit eve.test.png")
+    user.call("request_image_operation", p_image_id=image, p_operation_type="vectorize")
+    (job,) = people.service.rows("claim_image_operations", p_worker_id="test")
+    failure = {"p_operation_id": job["id"], "p_lease_token": job["lease_token"], "p_retryable": False}
+    people.service.call("fail_image_operation", **failure, p_error_message="It refers to http://eve.test.")
+    found = data(db, user)
+    assert (found["operation"], found["file"], found["error"]) == ("Vectorizing", "", "")
 
 
 @pytest.mark.usefixtures("empty_queue")

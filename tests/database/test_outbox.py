@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.database.outbox import claim, mail, queue, settle
 from tests.database.personas import Connection, People, Person, Row, refused, together
@@ -171,6 +172,37 @@ def test_a_mail_goes_to_the_address_that_the_account_has_at_the_claim(people: Pe
 def test_a_first_name_carries_no_link_into_a_mail(people: People, db: Connection, name: str | None, said: str) -> None:
     user = people.new()
     user.sql("update public.profiles set first_name = %s where id = auth.uid()", name)
+    queue(db, user)
+    assert claim(people)[0]["data"]["first_name"] == said
+
+
+VERIFIED = {"email_verified": True}
+
+
+@pytest.mark.parametrize(
+    ("sent", "provider", "claims", "said"),
+    [
+        (True, "email", {}, "Ada"),
+        # With confirmations off Auth sends no link, and calls the address confirmed.
+        (False, "email", {}, ""),
+        # Without a link it does so, too, where an account changes to an address: who read the old one may say yes.
+        (False, "email", VERIFIED, ""),
+        (False, "google", VERIFIED, "Ada"),
+        (False, "google", {"email_verified": False}, ""),
+        (False, "google", {"email_verified": "maybe"}, ""),
+        (False, "google", VERIFIED | {"email": "other@example.test"}, ""),
+    ],
+)
+def test_a_name_goes_to_an_address_only_after_somebody_there_has_confirmed_it(
+    people: People, db: Connection, sent: bool, provider: str, claims: dict[str, Any], said: str
+) -> None:
+    user = people.new()
+    db.execute("update auth.users set confirmation_sent_at = null where id = %s and not %s", (user.id, sent))
+    db.execute(
+        "insert into auth.identities (id, user_id, provider, provider_id, identity_data) values (%s, %s, %s, %s, %s)",
+        (uuid4(), user.id, provider, str(user.id), Jsonb({"email": user.email, "sub": str(user.id)} | claims)),
+    )
+    user.sql("update public.profiles set first_name = 'Ada' where id = auth.uid()")
     queue(db, user)
     assert claim(people)[0]["data"]["first_name"] == said
 

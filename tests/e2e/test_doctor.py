@@ -53,7 +53,7 @@ def test_a_sound_project_is_called_sound(stack: StackStatus) -> None:
     dtf = Operator(stack)
     operator(stack).rpc("record_system_metrics", {}).execute()
     verdicts = {finding["check"]: finding["verdict"] for finding in dtf.json("doctor")}
-    for check in ("Project", "Triggers", "Storage", "Ledger", "Engines", "Maintenance", "Stripe"):
+    for check in ("Project", "Triggers", "Auth", "Storage", "Ledger", "Engines", "Maintenance", "Stripe"):
         assert verdicts[check] == "ok", check
     assert "✓ Ledger: sound." in dtf.run("doctor").stdout
 
@@ -83,6 +83,14 @@ def test_a_lost_trigger_is_broken(dtf: Operator, db: Connection) -> None:
         assert found(dtf, "Triggers", status=1)["message"] == "nothing calls greet."
     finally:
         db.execute("drop function private.greet()")
+
+
+def test_a_hosted_project_without_confirmations_is_named(dtf: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LOOPBACK", frozenset[str]())
+    finding = found(dtf, "Auth")
+    assert finding["verdict"] == "warning"
+    assert "confirmations are off" in finding["message"]
+    assert "enable_confirmations" in finding["advice"]
 
 
 def test_a_violated_ledger_is_broken(dtf: Operator, person: Person, db: Connection) -> None:

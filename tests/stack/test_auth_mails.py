@@ -13,9 +13,9 @@ from cli.local.stack import StackStatus
 PASSWORD, NEW_PASSWORD = "long-enough-1", "long-enough-2"
 
 
-def newcomer(stack: StackStatus) -> tuple[Client, str]:
+def newcomer(stack: StackStatus, address: str | None = None) -> tuple[Client, str]:
     client = create_client(stack.api_url, stack.publishable_key)
-    address = f"{uuid.uuid4().hex}@example.com"
+    address = address or f"{uuid.uuid4().hex}@example.com"
     client.auth.sign_up({"email": address, "password": PASSWORD})
     return client, address
 
@@ -61,3 +61,14 @@ def test_a_link_leads_where_the_app_is_when_it_says_so(stack: StackStatus) -> No
     client.auth.reset_password_for_email(address, {"redirect_to": "http://127.0.0.1:3000/new-password"})
     answer = httpx.get(link_in(only_mail(stack, address)))
     assert answer.headers["location"].startswith("http://127.0.0.1:3000/new-password#access_token=")
+
+
+def test_whoever_signs_up_again_and_again_with_a_strangers_address_has_one_mail_sent(stack: StackStatus) -> None:
+    service = create_client(stack.api_url, stack.secret_key)
+    address = f"{uuid.uuid4().hex}@example.com"
+    mails = []
+    for _ in range(10):
+        client, _ = newcomer(stack, address)
+        mails.append(service.table("email_logs").select("id").eq("recipient", address).execute().data)
+        client.rpc("delete_account", {}).execute()
+    assert [len(waiting) for waiting in mails] == [1] + [0] * 9
