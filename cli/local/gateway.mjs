@@ -22,7 +22,20 @@ const [directory, flag] = process.argv.slice(2);
 const settings = JSON.parse(readFileSync(`${directory}/gateway.json`, "utf8"));
 chdir(settings.project_directory); // @supabase/lite keeps its files below the working directory
 
+/** Create the app, or end with one sentence: the server's own word for a key that it does not know is all settings. */
 async function createApp() {
+  return readConfigAndCreateApp().catch((error) => {
+    if (error.name !== "InvalidSchemaError") throw error;
+    const [{ instanceLocation, keywordLocation, error: reason, data }] = error.errors;
+    const [unknown] = keywordLocation.endsWith("/additionalProperties") ? Object.keys(data) : [];
+    const name = [...instanceLocation.split("/"), unknown].filter(Boolean).join(".");
+    const trouble = unknown ? "the stack on this machine does not know it" : reason;
+    console.error(`Error in supabase/config.toml: ${name}: ${trouble}. Change it, or leave it out.`);
+    process.exit(1);
+  });
+}
+
+async function readConfigAndCreateApp() {
   const api = await createApi({ root: settings.project_directory });
   const readConfig = api.project.local.readConfig.bind(api.project.local);
   api.project.local.readConfig = async (path) => ({

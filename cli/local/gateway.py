@@ -3,14 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import tomllib
 from pathlib import Path
 
 import psutil
 
 from cli.local import processes
-from cli.local.environment import own
+from cli.local.config import read_config, table
 from cli.local.errors import StackError
 from cli.local.packages import NODE
 from cli.local.state import StackState, free_port, write_private
@@ -43,14 +41,15 @@ class Gateway:
     def provision(self) -> None:
         """Create the `auth` and `storage` schemas, which a hosted project has before its first migration."""
         self._write_settings()
-        # fmt: off
-        done = subprocess.run(
-            [str(NODE), *self._command_line, "--provision"], capture_output=True, encoding="utf-8", check=False,
-            env=own(**self._environment()),
-        )
-        # fmt: on
-        if done.returncode != 0:
-            raise StackError(f"The auth and storage schemas could not be created: {done.stderr.strip()}")
+        command = [str(NODE), *self._command_line, "--provision"]
+        process = processes.start(command, self.log, self._environment(), self.directory)
+        try:
+            status = process.wait()
+        finally:
+            process.kill()
+        if status != 0:
+            told = f"{processes.last_line(self.log)} The whole log is in {self.log}."
+            raise StackError(f"The auth and storage schemas could not be created: {told}")
 
     def start(self, port: int | None = None) -> None:
         """Start on `port`, or on the port of last time where it is free, or on any free one."""
@@ -96,16 +95,16 @@ class Gateway:
     def _write_settings(self) -> None:
         """supabase/config.toml with this stack's address, keys and database, where the gateway looks for it."""
         (self._project / "supabase").mkdir(parents=True, exist_ok=True)
-        with (self.project / "supabase" / "config.toml").open("rb") as file:
-            config = tomllib.load(file)
+        config = read_config(self.project)
         config["db"] = {"driver": "postgres", "url": self.state.admin_url}
-        email = config["auth"].get("email", {})
+        auth = table(config, "auth")
+        email = table(auth, "email")
         if "enabled" in email:  # the CLI's newer name, which @supabase/lite does not know
             email["enable_signup"] = email.pop("enabled")
         config.pop("local_smtp", None)  # the mailbox of `supabase start`; @supabase/lite knows it by an older name only
         config["studio"] = {"enabled": False}  # its pages would answer every unknown path
-        redirects = [config["auth"]["site_url"], *config["auth"].get("additional_redirect_urls", [])]
-        config["auth"] |= {
+        redirects = [auth.get("site_url", self.state.api_url), *auth.get("additional_redirect_urls", [])]
+        config["auth"] = auth | {
             # Where the links in Auth's mails lead: /auth/v1/verify below it, and from there to the web client.
             "site_url": self.state.api_url,
             "additional_redirect_urls": redirects,
@@ -113,7 +112,7 @@ class Gateway:
             "publishable_key": self.state.publishable_key,
             "secret_key": self.state.secret_key,
         }
-        write_private(self._project / "supabase" / "config.json", json.dumps(config, indent=2))
+        write_private(self._project / "supabase" / "config.json", json.dumps(config, indent=2, default=str))
         write_private(self._settings_path, self._settings())
 
     @property

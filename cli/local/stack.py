@@ -6,13 +6,13 @@ there and does what is missing, so it can be repeated at any time, also after an
 
 import fcntl
 import os
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cli.local import supabase_cli
+from cli.local.config import read_config, table
 from cli.local.environment import forget_other_servers
 from cli.local.errors import StackError
 from cli.local.gateway import Gateway
@@ -238,8 +238,7 @@ class DockerStack:
 
     def _smtp_url(self) -> str | None:
         """Where its Mailpit takes mails from outside Docker: at a port that supabase/config.toml has to open."""
-        with (self.project / "supabase" / "config.toml").open("rb") as file:
-            port = tomllib.load(file).get("local_smtp", {}).get("smtp_port")
+        port = table(read_config(self.project), "local_smtp").get("smtp_port")
         return f"smtp://127.0.0.1:{port}" if port else None
 
     def up(self) -> StackStatus | None:

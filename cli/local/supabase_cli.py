@@ -83,9 +83,9 @@ def stop(project: Path) -> None:
 
 def _cause(output: str) -> str:
     """What the CLI says went wrong: the file it was applying, the error and the statement."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    text = re.sub(r"\x1b\[[0-9;]*m|\nTry rerunning the command with --debug.*", "", output)
     applying = re.findall(r"(?:Applying migration|Seeding data from) (\S+?)\.\.\.", text)
-    error = re.search(r"ERROR: .*?(?=\nTry rerunning|\Z)", text, re.DOTALL)
+    error = re.search(r"ERROR: .*", text, re.DOTALL)
     where = f"In {applying[-1]}: " if applying else ""
     lines = (error.group(0) if error else text).strip().splitlines()
     return where + "\n".join(lines[:CAUSE_LINES])

@@ -322,6 +322,58 @@ def test_a_new_migration_is_served_at_once(new_stack: Stack, project: Path) -> N
     assert create_client(status.api_url, status.secret_key).table("more").select("*").execute().data == []
 
 
+@pytest.fixture
+def settings(project: Path) -> Iterator[Path]:
+    """The project's settings, which are put right again."""
+    path = project / "supabase" / "config.toml"
+    before = path.read_text()
+    yield path
+    path.write_text(before)
+
+
+def told_of_settings(stack: Stack) -> str:
+    """What `up` says, in few lines and without a secret."""
+    with pytest.raises(StackError) as raised:
+        stack.up()
+    told = str(raised.value)
+    assert len(told.splitlines()) < 5
+    state = stack.state
+    for secret in (state.admin_password, state.postgres_password, state.jwt_secret, state.secret_key):
+        assert secret not in told
+    return told
+
+
+UNKNOWN = "\n[storage.s3_protocol]\nenabled = true\n"
+
+
+def test_a_setting_that_a_new_stack_cannot_use_is_one_sentence(new_stack: Stack, settings: Path) -> None:
+    before = settings.read_text()
+    for change, sentence in (
+        (before + UNKNOWN, "storage.s3_protocol: the stack on this machine does not know it. Change it, or leave"),
+        (before.replace("jwt_expiry = 3600", 'jwt_expiry = "soon"'), "auth.jwt_expiry: Expected number."),
+        (before.replace("[auth]", "[auth"), f"{settings} cannot be read: Expected ']' at the end of a table"),
+        ('auth = "off"\n', "auth in supabase/config.toml has to be a table: [auth]."),
+    ):
+        settings.write_text(change)
+        assert sentence in told_of_settings(new_stack)
+
+
+def test_a_setting_that_a_stack_cannot_use_any_more_is_one_sentence(own_stack: Stack, settings: Path) -> None:
+    own_stack.up()
+    kill_gateway(own_stack)
+    before = settings.read_text()
+    settings.write_text(before + UNKNOWN)
+    assert "storage.s3_protocol: the stack on this machine does not know it" in told_of_settings(own_stack)
+    settings.write_text(before + '\n[storage.buckets.files]\nfile_size_limit = "20 apples"\n')
+    assert "invalid storage.buckets.files.file_size_limit" in told_of_settings(own_stack)
+
+
+def test_no_error_tells_a_password() -> None:
+    told = "no postgresql://postgres:s3cr3t/x+@127.0.0.1:5432/postgres with sb_secret_abc-1, ada@example.com"
+    shown = "no postgresql://postgres:•••@127.0.0.1:5432/postgres with sb_secret_•••, ada@example.com"
+    assert str(StackError(told)) == shown
+
+
 def test_data_of_another_version_is_told_from_that_of_this_one(new_stack: Stack, project: Path) -> None:
     new_stack.up()
     (applied,) = (project / "supabase" / "migrations").glob("*.sql")
