@@ -4,12 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.benchmarks import billing, contest, disk, email, engines, figures, ledger, listing, operations, wakeup
+from tests.benchmarks import (
+    billing,
+    contest,
+    disk,
+    email,
+    engines,
+    figures,
+    instructions,
+    ledger,
+    listing,
+    operations,
+    wakeup,
+)
 from tests.benchmarks.measure import Effort, Figure, Progress
 from tests.benchmarks.peers import run as peers
 from tests.benchmarks.server import Database, Server, running_server
 
-PARTS = ("ledger", "listing", "queue", "figures", "peers", "wakeup", "billing", "email", "engines", "cutouts")
+PARTS = (
+    "ledger",
+    "listing",
+    "queue",
+    "figures",
+    "instructions",
+    "peers",
+    "wakeup",
+    "billing",
+    "email",
+    "engines",
+    "cutouts",
+)
+APART = {"engines", "cutouts", "wakeup", "billing", "email", "instructions"}  # need no accounts by the thousand
 
 
 def measure(parts: Sequence[str], effort: Effort, progress: Progress) -> Iterator[Figure]:
@@ -28,7 +53,9 @@ def _measure_database(server: Server, parts: Sequence[str], effort: Effort, prog
         yield from billing.run(server, effort, progress)
     if "email" in parts:
         yield from email.run(server, effort, progress)
-    if not set(parts) - {"engines", "cutouts", "wakeup", "billing", "email"}:
+    if "instructions" in parts:
+        yield from instructions.run(server, progress)
+    if not set(parts) - APART:
         return
     base = server.base
     progress(f"making {effort.people:,} accounts")
