@@ -40,8 +40,9 @@ class Crowd(ServerState):
 
     def make_room(self) -> None:
         """Let connections go, as far as their peers keep us waiting, until no more is held than may be."""
-        while len(self._open()) > CONNECTIONS and self._give_up(lambda connection: 1):
-            pass
+        if len(self.connections) > CONNECTIONS:
+            while len(self._open()) > CONNECTIONS and self._give_up(lambda connection: 1):
+                pass
         while self.held_bytes > HELD_BYTES and self._give_up(lambda connection: connection.held_bytes):
             pass
 

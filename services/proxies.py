@@ -23,10 +23,11 @@ def spare_loopback() -> None:
             os.environ[name] = proxy
         if "://" in proxy and not proxy.lower().startswith(SCHEMES):
             raise ProxyError(f"{name} cannot be used: a proxy is one of {', '.join(SCHEMES)}. Change or unset it.")
-    if proxies:
-        told = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-        spared = [name for name in told.split(",") if name.strip()]
-        os.environ |= dict.fromkeys(_spelled("no_proxy"), ",".join([*spared, *LOOPBACK]))
+    told = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if proxies and told.strip() != "*":
+        spared = [name.strip() for name in told.split(",") if name.strip()]
+        spared += [name for name in LOOPBACK if name not in spared]
+        os.environ |= dict.fromkeys(_spelled("no_proxy"), ",".join(spared))
 
 
 def _spelled(*names: str) -> list[str]:
