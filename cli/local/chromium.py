@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from cli.local.environment import own
+from cli.local.environment import NO_HOME, own
 from cli.local.errors import StackError
 from cli.local.gateway import node_environment
 from cli.local.packages import NODE
@@ -42,6 +42,7 @@ def browser() -> Iterator[Browser]:
     executable = named or unpacked()
     # Playwright's own Node needs a library (libatomic) that a bare machine lacks.
     os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", str(NODE))
+    os.environ.setdefault("HOME", NO_HOME)
     with sync_playwright() as playwright:
         try:
             own = playwright.chromium.launch(

@@ -6,13 +6,15 @@ The parts of the stack get the few that a process cannot do without.
 
 import os
 
+# Node ends with an error where neither the environment nor /etc/passwd tells of a home.
+NO_HOME = "/nonexistent"
 KEPT = ("HOME", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TMPDIR", "USER")
 
 
 def own(**more: str) -> dict[str, str]:
     """The environment of a part of the stack."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    return {**kept, "LC_ALL": "C.UTF-8", **more}
+    return {"HOME": NO_HOME, **kept, "LC_ALL": "C.UTF-8", **more}
 
 
 def forget_other_servers() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cli.local.environment import NO_HOME
 from cli.local.gateway import node_environment
 from cli.local.packages import NODE
 
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
 
 def _home() -> dict[str, str]:
     """Where npm keeps what it fetched: at home as usual, or in the checkout for a user without a home of his own."""
-    home = Path(os.environ.get("HOME", "/nonexistent"))
+    home = Path(os.environ.get("HOME", NO_HOME))
     if os.access(home / ".npm", os.W_OK) or os.access(home, os.W_OK):
         return {}
     return {"HOME": str(PROJECT / "node_modules")}

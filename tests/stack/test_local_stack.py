@@ -27,7 +27,9 @@ from typer.testing import CliRunner
 
 from cli.local import postgres as postgres_module
 from cli.local import processes
+from cli.local.environment import NO_HOME, own
 from cli.local.errors import StackError
+from cli.local.packages import NODE
 from cli.local.postgres import Postgres, as_allowed_user
 from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus
 from cli.local.state import StackState
@@ -484,9 +486,15 @@ def test_postgres_runs_as_a_user_with_a_name_for_root_and_for_a_user_without(
     assert not list(tmp_path.iterdir()), "its password must not be left"
 
 
+def test_our_node_does_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    done = subprocess.run([NODE, "-p", "os.homedir()"], env=own(), capture_output=True, text=True)
+    assert done.stdout.strip() == NO_HOME, done.stderr
+
+
 def test_npm_does_without_a_home() -> None:
     command = [sys.executable, "-m", "cli.local.npm", "config", "get", "cache"]
-    done = subprocess.run(command, env={**os.environ, "HOME": "/nonexistent"}, capture_output=True, text=True)
+    done = subprocess.run(command, env={**os.environ, "HOME": NO_HOME}, capture_output=True, text=True)
     assert done.stdout.strip() == str(PROJECT / "node_modules" / ".npm"), done.stderr
 
 
