@@ -190,6 +190,18 @@ def check_engines(_: Client | None = None) -> Finding:
     )
 
 
+def check_set_aside(client: Client) -> Finding:
+    """Whether something has to be mended before it can be done."""
+    rows = counted(client, "set_aside_rows").order("set_aside_at").limit(1)
+    with answers():
+        found = rows.execute()
+    if found.count:
+        first = found.data[0]
+        advice = "See: dtf operations aside; once it is mended: dtf operations retry"
+        return failed("Set aside", f"{found.count} rows, the first by {first['task']}: {first['reason']}.", advice)
+    return ok("Set aside", "nothing had to be.")
+
+
 def check_maintenance(client: Client) -> Finding:
     """Whether something runs by the clock."""
     # Of one of the metrics, which an index finds; they are all written together.
@@ -248,6 +260,7 @@ CHECKS: tuple[Callable[[Client], Finding], ...] = (
     check_admin,
     check_queue,
     check_engines,
+    check_set_aside,
     check_maintenance,
     check_catalogue,
     check_events,

@@ -19,7 +19,7 @@ def maintain(
     """Expire credits and images, requeue lost work, tidy storage and logs, and prove the ledger, until Ctrl-C.
 
     Takes the project from SUPABASE_URL and SUPABASE_SECRET_KEY, or else the stack that runs on this machine. With
-    --once, status 1 where a task failed or the ledger is violated; --json prints what each task did.
+    --once, status 1 where a task failed, the ledger is violated or rows were set aside; --json prints what each did.
     """
     from services.maintenance import __main__ as service
     from services.maintenance.service import Outcome

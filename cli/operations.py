@@ -1,4 +1,4 @@
-"""`dtf operations`: look at the queue and at what became of operations, and cancel one."""
+"""`dtf operations`: look at the queue and at what became of operations, cancel one, and do what was set aside."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from cli.local.errors import StackError
 from cli.output import AsJson, done, print_facts, print_json, print_rows, readable_errors
 from cli.project import answers, call, connect, find_user
 
-app = typer.Typer(help="Look at image operations, and cancel one.", no_args_is_help=True)
+app = typer.Typer(help="Look at image operations, cancel one, and do what was set aside.", no_args_is_help=True)
 
 Operation = Annotated[UUID, typer.Argument(metavar="OPERATION", help="Id: dtf operations list.")]
 
@@ -83,3 +83,39 @@ def cancel(
         print_json(row)
     else:
         done(f"Cancelled; {row['credits_refunded']} credits went back.")
+
+
+ASIDE = {"task": "Task", "row_id": "Row", "user_id": "User", "set_aside_at": "Since", "reason": "Reason"}
+
+
+@app.command()
+def aside(limit: Annotated[int, typer.Option(min=1, max=1000)] = 50, as_json: AsJson = False) -> None:
+    """List what could not be done, of operations and of all else that is done by the clock, and why.
+
+    Such a row stops itself alone. Mend what is wrong with it, then: dtf operations retry
+    """
+    with readable_errors(), answers():
+        query = connect().table("set_aside_rows").select("*").order("set_aside_at")
+        rows: Any = query.limit(limit).execute().data
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, ASIDE)
+
+
+@app.command()
+def retry(
+    row: Annotated[str | None, typer.Argument(help="Id, of dtf operations aside. Default: all of them.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do what was set aside, now that it is mended. Status 1 where it still cannot be done."""
+    with readable_errors():
+        left = call(connect(), "retry_set_aside_rows", row_id=row)
+    if as_json:
+        print_json(left)
+    elif left:
+        print_rows(left, {name: ASIDE[name] for name in ("task", "row_id", "reason")})
+    else:
+        done("Nothing is set aside any more." if row is None else "Done.")
+    if left:
+        raise typer.Exit(1)

@@ -1448,6 +1448,37 @@ export type Database = {
         };
         Relationships: [];
       };
+      set_aside_rows: {
+        Row: {
+          input: NonNullable<Json>;
+          reason: string;
+          row_id: string;
+          set_aside_at: string;
+          sqlstate: string;
+          task: string;
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          input: NonNullable<Json>;
+          reason: string;
+          row_id: string;
+          set_aside_at?: string;
+          sqlstate: string;
+          task: string;
+          user_id?: string | null;
+        };
+        Update: {
+          input?: NonNullable<Json>;
+          reason?: string;
+          row_id?: string;
+          set_aside_at?: string;
+          sqlstate?: string;
+          task?: string;
+          user_id?: string | null;
+        };
+        Relationships: [];
+      };
       stripe_customers: {
         Row: {
           created_at: string;
@@ -2187,6 +2218,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      count_set_aside_rows: { Args: Record<PropertyKey, never>; Returns: number };
       deduct_user_credits: {
         Args: {
           p_amount: number;
@@ -2554,6 +2586,24 @@ export type Database = {
           to: "email_logs";
           isOneToOne: true;
           isSetofReturn: false;
+        };
+      };
+      retry_set_aside_rows: {
+        Args: { p_row_id?: string };
+        Returns: {
+          input: NonNullable<Json>;
+          reason: string;
+          row_id: string;
+          set_aside_at: string;
+          sqlstate: string;
+          task: string;
+          user_id: string | null;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "set_aside_rows";
+          isOneToOne: false;
+          isSetofReturn: true;
         };
       };
       reverse_clawback: {

@@ -14,7 +14,16 @@ from starlette.applications import Starlette
 
 from services.api import ApiRefusedError, ApiUnavailableError
 from services.health import health_app
-from services.maintenance.tasks import TASKS, LedgerViolatedError, Project, StuckObjectError, Task, verify_ledger
+from services.maintenance.tasks import (
+    TASKS,
+    LedgerViolatedError,
+    Project,
+    RowsSetAsideError,
+    StuckObjectError,
+    Task,
+    verify_ledger,
+    watch_set_aside_rows,
+)
 from services.waiting import jittered
 
 FIRST_RETRY = 15.0  # seconds; doubled with each failure, up to the task's interval
@@ -35,7 +44,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of a task: how many things it dealt with (of a violated ledger: violations), or what went wrong."""
+    """A run of a task: how many things it dealt with (where violated: that a person has to), or what went wrong."""
 
     task: str
     outcome: Outcome
@@ -57,11 +66,18 @@ class Metrics:
         self._handled = Counter(
             "dtf_maintenance_handled", "Things that tasks dealt with.", ("task",), registry=self.registry
         )
-        self._violations = Gauge(
-            "dtf_maintenance_ledger_violations",
-            "Violated invariants of the ledger, when it was last verified.",
-            registry=self.registry,
-        )
+        self._levels = {
+            verify_ledger.__name__: Gauge(
+                "dtf_maintenance_ledger_violations",
+                "Violated invariants of the ledger, when it was last verified.",
+                registry=self.registry,
+            ),
+            watch_set_aside_rows.__name__: Gauge(
+                "dtf_maintenance_set_aside_rows",
+                "Rows that tasks could not deal with and left to a person.",
+                registry=self.registry,
+            ),
+        }
         age = Gauge(
             "dtf_maintenance_last_done_age_seconds",
             "Seconds since a task last came to its end, or since the start.",
@@ -79,8 +95,8 @@ class Metrics:
         self._last_done[run.task] = time.monotonic()
         if run.outcome is Outcome.DONE:
             self._handled.labels(run.task).inc(run.count)
-        if run.task == verify_ledger.__name__:
-            self._violations.set(run.count)
+        if run.task in self._levels:
+            self._levels[run.task].set(run.count)
 
     def overdue(self) -> list[str]:
         """Tasks that have not come to their end for several of their intervals."""
@@ -152,6 +168,10 @@ class Maintenance:
             run = ended(Outcome.VIOLATED, len(error.violations), str(error))
             for violation in error.violations[:LOGGED_VIOLATIONS]:
                 log.error("ledger_violated", **violation)
+        except RowsSetAsideError as error:
+            run = ended(Outcome.VIOLATED, error.count, str(error))
+            if self._is_news(run):
+                log.error("rows_set_aside", count=error.count)
         except (ApiUnavailableError, ApiRefusedError, StuckObjectError) as error:
             run = ended(Outcome.FAILED, error=str(error))
             if isinstance(error, ApiRefusedError):
@@ -164,8 +184,8 @@ class Maintenance:
                 log.exception("task_crashed", task=task.name)
         if run.outcome is not Outcome.FAILED:
             self._is_accepted = True
-            if self._failing.pop(task.name, None):
-                log.info("task_recovered", task=task.name)
+        if run.outcome is Outcome.DONE and self._failing.pop(task.name, None):
+            log.info("task_recovered", task=task.name)
         if run.outcome is Outcome.DONE and run.count:
             log.info("task_done", task=task.name, count=run.count, seconds=run.seconds)
         self.metrics.ran(run)

@@ -28,6 +28,14 @@ class LedgerViolatedError(Exception):
         self.violations = violations
 
 
+class RowsSetAsideError(Exception):
+    """Tasks could not deal with `count` rows: a person has to mend them."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} rows were set aside, see: dtf operations aside")
+        self.count = count
+
+
 class StuckObjectError(Exception):
     """Storage does not remove an object."""
 
@@ -103,9 +111,10 @@ async def delete_expired_images(project: Project) -> int:
     """Delete the images whose time is over: their objects first, and the rows in the next round."""
     deleted, removed = 0, set[str]()
     while batch := await project.call("delete_expired_images", limit=100):
-        deleted += sum(not row["object_keys"] for row in batch)
+        gone = sum(not row["object_keys"] for row in batch)
+        deleted += gone
         keys = [key for row in batch for key in row["object_keys"]]
-        await _remove_once(project, keys, removed)
+        await _remove_once(project, keys, removed, is_moving=gone > 0)
     return deleted
 
 
@@ -146,17 +155,29 @@ async def verify_ledger(project: Project) -> int:
     return 0
 
 
-async def _remove_once(project: Project, keys: list[str], removed: set[str]) -> None:
-    """Remove objects and remember them. One that is still there after its removal would come back for ever."""
-    if again := removed.intersection(keys):
-        raise StuckObjectError(f"Storage says that it removed {min(again)}, but it is still there.")
-    await project.remove(keys)
-    removed.update(keys)
+async def watch_set_aside_rows(project: Project) -> int:
+    """See whether anything was set aside. Raises RowsSetAsideError."""
+    if count := await project.call("count_set_aside_rows"):
+        raise RowsSetAsideError(count)
+    return 0
+
+
+async def _remove_once(project: Project, keys: list[str], removed: set[str], *, is_moving: bool = False) -> None:
+    """Remove objects that were not removed yet, and remember them.
+
+    One that is still there after its removal would come back for ever: the others go before that is told.
+    """
+    new = [key for key in keys if key not in removed]
+    if keys and not new and not is_moving:
+        raise StuckObjectError(f"Storage says that it removed {min(keys)}, but it is still there.")
+    await project.remove(new)
+    removed.update(new)
 
 
 TASKS = (
     Task("requeue_lost_operations", MINUTE, requeue_lost_operations),
     Task("mark_lost_emails", MINUTE, mark_lost_emails),
+    Task("watch_set_aside_rows", MINUTE, watch_set_aside_rows),
     Task("record_system_metrics", 5 * MINUTE, record_system_metrics),
     Task("expire_credits", 10 * MINUTE, expire_credits),
     Task("end_comped_subscriptions", HOUR, end_comped_subscriptions),

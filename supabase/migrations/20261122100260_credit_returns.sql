@@ -1,34 +1,65 @@
 -- The ledger's ways back: credits expire, come back after a refund, or are clawed back because their money was.
 
+-- Ends what has expired of these accounts, in the order of the ids; [{user_id, credits}] of those that lost some.
+create function private.expire_credits_of(p_user_ids uuid[], p_now timestamptz)
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_user_id uuid;
+    v_credits integer;
+    v_expired jsonb[] := array[]::jsonb[];
+begin
+    foreach v_user_id in array p_user_ids
+    loop
+        perform private.lock_account(v_user_id);
+        v_credits := private.expire_account_credits(v_user_id, p_now);
+        -- Another call may have been here between the search and the lock.
+        if v_credits > 0 then
+            v_expired := v_expired || jsonb_build_object('user_id', v_user_id, 'credits', v_credits);
+        end if;
+    end loop;
+    return to_jsonb(v_expired);
+end;
+$$;
+
+revoke execute on function private.expire_credits_of(uuid[], timestamptz) from public;
+
 create function private.expire_credits(p_now timestamptz, p_limit integer)
 returns table (user_id uuid, credits integer)
 language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+    v_accounts jsonb;
 begin
     if p_now is null then
         perform private.refuse('PT400', 'The time is missing', '{"argument": "p_now"}', 'Leave it out for now.');
     end if;
     perform private.check_limit(p_limit, 10000);
     -- In the order of the ids, because one call holds many accounts; the next call finds those that are busy now.
-    for user_id in
+    select coalesce(jsonb_agg(jsonb_build_object('id', a.id, 'user_id', a.id, 'now', p_now)), '[]') into v_accounts
+    from (
         select p.id from public.profiles as p
         where p.id in (
             select g.user_id from public.credit_grants as g
-            where not g.is_spent and g.expires_at <= p_now
+            where
+                not g.is_spent and g.expires_at <= p_now
+                and not exists (
+                    select from public.set_aside_rows as s
+                    where s.task = 'expire_credits' and s.row_id = g.user_id::text
+                )
             order by g.expires_at
             limit p_limit
         )
         order by p.id
         for no key update skip locked
-    loop
-        credits := private.expire_account_credits(user_id, p_now);
-        -- Another call may have been here between the search and the lock.
-        if credits > 0 then
-            return next;
-        end if;
-    end loop;
+    ) as a;
+    return query
+    select e.user_id, e.credits
+    from jsonb_to_recordset(private.work_through('expire_credits', v_accounts)) as e (user_id uuid, credits integer);
 end;
 $$;
 

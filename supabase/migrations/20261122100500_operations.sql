@@ -242,8 +242,14 @@ declare
     v_operation public.image_operations;
 begin
     if p_operation.credits_used > 0 then
-        select t.* into strict v_charge from public.credit_transactions as t
+        select t.* into v_charge from public.credit_transactions as t
         where t.user_id = p_operation.user_id and t.idempotency_key = 'operation:' || p_operation.id || ':charge';
+        if not found then
+            perform private.refuse(
+                'PT409', 'The charge of the operation is not in the ledger',
+                jsonb_build_object('operation_id', p_operation.id, 'credits_used', p_operation.credits_used),
+                'The operator has to mend the ledger before the credits can come back.');
+        end if;
         perform private.refund_usage(
             v_charge, format('Refund: %s %s', p_operation.operation_type, p_status),
             'operation:' || p_operation.id || ':refund');

@@ -16,11 +16,11 @@ $$;
 
 revoke execute on function private.try_lock_image(uuid) from public;
 
--- Takes up to p_limit operations from workers whose lease ran out: back into the queue, or failed and refunded when
--- the attempts are used up (a job that kills its worker must not loop for ever). Returns their images, which the
--- caller refreshes. Whatever is locked is left for the next sweep.
-create function private.sweep_lost_operations(p_limit integer)
-returns uuid[]
+-- Takes these operations from workers whose lease ran out: back into the queue, or failed and refunded when the
+-- attempts are used up (a job that kills its worker must not loop for ever). Returns which. Whatever is locked is left
+-- for the next sweep. One that was set aside, and failed without its refund, gets that.
+create function private.take_back_operations(p_ids uuid[])
+returns jsonb
 language plpgsql
 set search_path = ''
 as $$
@@ -28,14 +28,29 @@ declare
     v_lost record;
     v_operation public.image_operations;
     v_image_ids uuid[] := array[]::uuid[];
+    v_taken uuid[] := array[]::uuid[];
 begin
     for v_lost in
-        select o.id, o.user_id, o.attempts >= o.max_attempts as is_last from public.image_operations as o
-        where o.status = 'processing' and o.lease_expires_at < now()
+        select
+            o.id, o.user_id, o.attempts >= o.max_attempts as is_last,
+            o.status = 'failed' and o.credits_refunded < o.credits_used as is_owed
+        from public.image_operations as o
+        where o.id = any (p_ids)
         order by o.lease_expires_at
-        limit p_limit
     loop
-        if v_lost.is_last then
+        if v_lost.is_owed then
+            perform private.lock_account(v_lost.user_id);
+            select o.* into v_operation from public.image_operations as o
+            where o.id = v_lost.id and o.status = 'failed' and o.credits_refunded < o.credits_used
+            for no key update;
+            continue when not found;
+            perform private.end_operation(
+                v_operation, 'failed',
+                format('The operation was interrupted %s times and was given up.', v_operation.attempts), null);
+            v_image_ids := v_image_ids || v_operation.image_id;
+            v_taken := v_taken || v_operation.id;
+            continue;
+        elsif v_lost.is_last then
             perform p.id from public.profiles as p where p.id = v_lost.user_id for no key update skip locked;
             continue when not found;
         end if;
@@ -58,8 +73,77 @@ begin
             where o.id = v_operation.id;
         end if;
         v_image_ids := v_image_ids || v_operation.image_id;
+        v_taken := v_taken || v_operation.id;
     end loop;
-    return v_image_ids;
+    perform private.refresh_images(v_image_ids);
+    return to_jsonb(v_taken);
+end;
+$$;
+
+revoke execute on function private.take_back_operations(uuid[]) from public;
+
+-- Ends these operations, which were set aside, without their refund: out of the queue, which they would keep busy, and
+-- off their images. One that cannot even be written stays as it is, and is passed over.
+create function private.drop_set_aside_operations(p_ids uuid[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_image_ids uuid[];
+begin
+    with dropped as (
+        update public.image_operations as o
+        set
+            status = 'failed', lease_token = null, lease_expires_at = null, completed_at = clock_timestamp(),
+            error_message = format(
+                'The operation was interrupted %s times and was given up. Its credits could not be given back yet.',
+                o.attempts)
+        from public.set_aside_rows as s
+        where
+            o.id = any (p_ids) and s.task = 'requeue_lost_image_operations' and s.row_id = o.id::text
+            and o.status = 'processing' and o.lease_expires_at < now() and o.attempts >= o.max_attempts
+        returning o.image_id
+    )
+    select array_agg(d.image_id) into v_image_ids from dropped as d;
+    perform private.refresh_images(v_image_ids);
+exception
+    when others then
+        if not private.is_fault_of_row(sqlstate) then
+            raise;
+        end if;
+end;
+$$;
+
+revoke execute on function private.drop_set_aside_operations(uuid[]) from public;
+
+-- Takes up to p_limit operations from workers whose lease ran out, and returns how many.
+create function private.sweep_lost_operations(p_limit integer)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_lost jsonb;
+    v_taken jsonb;
+begin
+    select coalesce(jsonb_agg(to_jsonb(l)), '[]') into v_lost
+    from (
+        select o.id, o.user_id from public.image_operations as o
+        where
+            o.status = 'processing' and o.lease_expires_at < now()
+            and not exists (
+                select from public.set_aside_rows as s
+                where s.task = 'requeue_lost_image_operations' and s.row_id = o.id::text
+            )
+        order by o.lease_expires_at
+        limit p_limit
+    ) as l;
+    v_taken := private.work_through('requeue_lost_image_operations', v_lost);
+    if jsonb_array_length(v_taken) < jsonb_array_length(v_lost) then
+        perform private.drop_set_aside_operations(private.ids_of(v_lost, 'id'));
+    end if;
+    return jsonb_array_length(v_taken);
 end;
 $$;
 
@@ -71,13 +155,9 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
-declare
-    v_image_ids uuid[];
 begin
     perform private.check_limit(p_limit, 1000);
-    v_image_ids := private.sweep_lost_operations(p_limit);
-    perform private.refresh_images(v_image_ids);
-    return cardinality(v_image_ids);
+    return private.sweep_lost_operations(p_limit);
 end;
 $$;
 
@@ -227,7 +307,6 @@ declare
     v_running uuid[];
     v_passed_over uuid[] := array[]::uuid[];
     v_ids uuid[] := array[]::uuid[];
-    v_swept_image_ids uuid[] := array[]::uuid[];
 begin
     if p_worker_id is null or char_length(p_worker_id) not between 1 and 200 then
         perform private.refuse(
@@ -271,10 +350,7 @@ begin
     end if;
     if v_ids = '{}' then
         if v_has_lost then
-            v_swept_image_ids := private.sweep_lost_operations(c_swept_per_claim);
-            if v_swept_image_ids <> '{}' then
-                perform private.refresh_images(v_swept_image_ids);
-            end if;
+            perform private.sweep_lost_operations(c_swept_per_claim);
         end if;
         v_ids := private.due_operations(p_limit, p_operation_types, v_passed_over);
     end if;

@@ -233,31 +233,30 @@ $$;
 
 revoke execute on function private.follow_unsubscriptions(private.email_fact[]) from public;
 
-create function private.record_email_events(p_events jsonb)
+-- Records events and what follows from those that are new, which it returns.
+create function private.record_email_facts(p_events private.email_fact[])
 returns jsonb
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare
-    v_known private.email_fact[] := private.read_email_events(p_events);
     v_new private.email_fact[];
 begin
     perform p.id from public.profiles as p
     where p.id in (
-        select e.user_id from unnest(v_known) as e
+        select e.user_id from unnest(p_events) as e
         where e.event_type not in ('processed', 'deferred', 'delivered', 'open', 'click', 'blocked')
     )
     order by p.id
     for no key update;
     perform l.id from public.email_logs as l
-    where l.id in (select e.email_log_id from unnest(v_known) as e)
+    where l.id in (select e.email_log_id from unnest(p_events) as e)
     order by l.id
     for no key update;
     with recorded as (
         insert into public.email_events (sg_event_id, email_log_id, event_type, occurred_at)
         select e.sg_event_id, e.email_log_id, e.event_type, e.occurred_at
-        from unnest(v_known) as e
+        from unnest(p_events) as e
         -- An account may have gone since they were read.
         where exists (select from public.email_logs as l where l.id = e.email_log_id)
         order by e.sg_event_id
@@ -265,18 +264,36 @@ begin
         returning sg_event_id
     )
     select coalesce(array_agg(e), '{}') into v_new
-    from unnest(v_known) as e
+    from unnest(p_events) as e
     where e.sg_event_id in (select r.sg_event_id from recorded as r);
 
     perform private.follow_email_events(v_new);
     perform private.suppress_by_events(v_new);
     perform private.follow_unsubscriptions(v_new);
+    return to_jsonb(array(select e.sg_event_id from unnest(v_new) as e));
+end;
+$$;
+
+revoke execute on function private.record_email_facts(private.email_fact[]) from public;
+
+create function private.record_email_events(p_events jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_known constant private.email_fact[] := private.read_email_events(p_events);
+    v_recorded constant integer := jsonb_array_length(private.work_through('record_email_events', (
+        select coalesce(jsonb_agg(to_jsonb(e) || jsonb_build_object('id', e.sg_event_id)), '[]') from unnest(v_known) as e
+    )));
+begin
     return jsonb_build_object(
-        'recorded', cardinality(v_new),
+        'recorded', v_recorded,
         'duplicates', (
             select count(*) from jsonb_to_recordset(p_events) as e (sg_event_id text)
             where e.sg_event_id in (select k.sg_event_id from unnest(v_known) as k)
-        ) - cardinality(v_new),
+        ) - v_recorded,
         'unknown', (
             select count(*) from jsonb_to_recordset(p_events) as e (sg_event_id text)
             where (e.sg_event_id in (select k.sg_event_id from unnest(v_known) as k)) is not true

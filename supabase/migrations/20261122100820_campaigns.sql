@@ -627,49 +627,76 @@ grant execute on function public.email_campaign_report(uuid) to authenticated, s
 
 -- What the sender does.
 
--- Puts the next mails of a campaign, which the caller has locked, into the outbox and returns how many.
-create function private.expand_email_campaign(p_campaign public.email_campaigns, p_limit integer)
-returns integer
+-- Puts a campaign's mails to these accounts into the outbox; the mails. Waits for accounts that are just being deleted,
+-- and leaves them out.
+create function private.queue_campaign_emails(p_campaign_id uuid, p_user_ids uuid[])
+returns jsonb
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_queued integer;
-    v_seen integer;
-    v_last uuid;
+    v_mails jsonb;
 begin
-    with batch as materialized (
-        select * from private.find_audience(
-            p_campaign.target_audience, p_campaign.started_at, p_campaign.expanded_to, p_limit)
-    ),
-    -- Waits for accounts that are just being deleted, and leaves them out.
-    people as (
+    with people as (
         select p.id, p.email from public.profiles as p
-        where p.id in (select b.user_id from batch as b where b.refusal is null)
+        where p.id = any (p_user_ids)
         order by p.id
         for key share
     ),
     queued as (
         insert into public.email_logs (user_id, template_id, campaign_id, recipient, status, sent_at, dedupe_key)
-        select
-            p.id, p_campaign.template_id, p_campaign.id, p.email, 'queued', null,
-            format('campaign:%s:%s', p_campaign.id, p.id)
+        select p.id, c.template_id, c.id, p.email, 'queued', null, format('campaign:%s:%s', c.id, p.id)
         from people as p
+        inner join public.email_campaigns as c on c.id = p_campaign_id and c.status in ('sending', 'completed')
         on conflict (dedupe_key) do nothing
-        returning 1
+        returning id
     )
-    select (select count(*) from queued), count(*), (array_agg(b.user_id order by b.user_id desc))[1]
-    into v_queued, v_seen, v_last
-    from batch as b;
-
-    update public.email_campaigns as c
-    set expanded_to = coalesce(v_last, c.expanded_to), expanded_at = case when v_seen < p_limit then now() end
-    where c.id = p_campaign.id;
-    return v_queued;
+    select coalesce(jsonb_agg(q.id), '[]') into v_mails from queued as q;
+    return v_mails;
 end;
 $$;
 
-revoke execute on function private.expand_email_campaign(public.email_campaigns, integer) from public;
+revoke execute on function private.queue_campaign_emails(uuid, uuid[]) from public;
+
+-- Starts a campaign, which the caller has locked, or puts its next mails into the outbox; the mails.
+create function private.expand_email_campaign(p_campaign_id uuid, p_limit integer)
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_campaign public.email_campaigns;
+    v_audience jsonb;
+    v_seen integer;
+    v_last uuid;
+    v_mails jsonb;
+begin
+    select c.* into strict v_campaign from public.email_campaigns as c where c.id = p_campaign_id for no key update;
+    if v_campaign.status = 'scheduled' then
+        update public.email_campaigns as c set status = 'sending', started_at = now()
+        where c.id = p_campaign_id
+        returning c.* into v_campaign;
+    elsif v_campaign.status <> 'sending' or v_campaign.expanded_at is not null then
+        return '[]'; -- it was cancelled since it was set aside
+    end if;
+    select
+        coalesce(
+            jsonb_agg(jsonb_build_object(
+                'id', p_campaign_id || ':' || a.user_id, 'campaign_id', p_campaign_id, 'user_id', a.user_id))
+            filter (where a.refusal is null), '[]'),
+        count(*), (array_agg(a.user_id order by a.user_id desc))[1]
+    into v_audience, v_seen, v_last
+    from private.find_audience(
+        v_campaign.target_audience, v_campaign.started_at, v_campaign.expanded_to, p_limit) as a;
+    v_mails := private.work_through('queue_campaign_emails', v_audience);
+    update public.email_campaigns as c
+    set expanded_to = coalesce(v_last, c.expanded_to), expanded_at = case when v_seen < p_limit then now() end
+    where c.id = p_campaign_id;
+    return v_mails;
+end;
+$$;
+
+revoke execute on function private.expand_email_campaign(uuid, integer) from public;
 
 create function private.expand_email_campaigns(p_limit integer)
 returns table (campaign_id uuid, campaign_status text, queued integer)
@@ -698,21 +725,23 @@ begin
     from public.email_campaigns as c
     inner join public.email_templates as t on t.id = c.template_id
     where
-        c.status = 'sending' and c.expanded_at is null
-        -- Who switches the template off holds the campaign back.
-        or c.status = 'scheduled' and c.scheduled_at <= now() and t.is_active
+        (
+            c.status = 'sending' and c.expanded_at is null
+            -- Who switches the template off holds the campaign back.
+            or c.status = 'scheduled' and c.scheduled_at <= now() and t.is_active
+        )
+        and not exists (
+            select from public.set_aside_rows as s where s.task = 'expand_email_campaigns' and s.row_id = c.id::text
+        )
     order by c.started_at, c.scheduled_at, c.id
     limit 1
     for no key update of c skip locked;
     if not found then
         return;
     end if;
-    if v_campaign.status = 'scheduled' then
-        update public.email_campaigns as c set status = 'sending', started_at = now()
-        where c.id = v_campaign.id
-        returning c.* into v_campaign;
-    end if;
-    return query select v_campaign.id, 'sending', private.expand_email_campaign(v_campaign, p_limit);
+    return query
+    select v_campaign.id, 'sending', jsonb_array_length(private.work_through(
+        'expand_email_campaigns', jsonb_build_array(jsonb_build_object('id', v_campaign.id, 'limit', p_limit))));
 end;
 $$;
 

@@ -425,6 +425,40 @@ after insert on public.credit_transactions
 for each row when (new.balance_after < 5)
 execute function private.mail_of_low_credits();
 
+-- Queues a mail to these people about their credits that end within a week; the mails.
+create function private.tell_of_expiring_credits(p_user_ids uuid[])
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+    c_ahead constant interval := '7 days'::interval;
+    v_person record;
+    v_mails uuid[] := array[]::uuid[];
+begin
+    for v_person in
+        select g.user_id, sum(g.remaining) as credits, min(g.expires_at) as first_end
+        from public.credit_grants as g
+        where
+            g.user_id = any (p_user_ids)
+            and not g.is_spent and g.expires_at > now() and g.expires_at <= now() + c_ahead
+        group by g.user_id
+        order by g.user_id
+    loop
+        v_mails := v_mails || private.queue_email(
+            v_person.user_id, 'credits_expiring',
+            format('credits_expiring:%s:%s', v_person.user_id, current_date),
+            jsonb_build_object(
+                'credits', private.counted(v_person.credits, 'credit'),
+                'balance', private.printed_balance(v_person.user_id),
+                'end_date', private.printed_date(v_person.first_end)));
+    end loop;
+    return to_jsonb(array_remove(v_mails, null));
+end;
+$$;
+
+revoke execute on function private.tell_of_expiring_credits(uuid[]) from public;
+
 create function private.queue_expiring_credit_emails(p_limit integer)
 returns integer
 language plpgsql
@@ -433,28 +467,23 @@ set search_path = ''
 as $$
 declare
     c_ahead constant interval := '7 days'::interval;
-    v_person record;
-    v_queued integer := 0;
+    v_people jsonb;
 begin
     perform private.check_limit(p_limit, 1000);
-    for v_person in
-        select g.user_id, sum(g.remaining) as credits, min(g.expires_at) as first_end
-        from public.credit_grants as g
+    select coalesce(jsonb_agg(jsonb_build_object('id', g.user_id, 'user_id', g.user_id)), '[]') into v_people
+    from (
+        select g.user_id from public.credit_grants as g
         where not g.is_spent and g.expires_at > now() and g.expires_at <= now() + c_ahead
         group by g.user_id
         having private.may_be_reminded(g.user_id, 'credits_expiring', c_ahead)
+        and not exists (
+            select from public.set_aside_rows as s
+            where s.task = 'queue_expiring_credit_emails' and s.row_id = g.user_id::text
+        )
         order by g.user_id
         limit p_limit
-    loop
-        v_queued := v_queued + num_nonnulls(private.queue_email(
-            v_person.user_id, 'credits_expiring',
-            format('credits_expiring:%s:%s', v_person.user_id, current_date),
-            jsonb_build_object(
-                'credits', private.counted(v_person.credits, 'credit'),
-                'balance', private.printed_balance(v_person.user_id),
-                'end_date', private.printed_date(v_person.first_end))));
-    end loop;
-    return v_queued;
+    ) as g;
+    return jsonb_array_length(private.work_through('queue_expiring_credit_emails', v_people));
 end;
 $$;
 
@@ -502,6 +531,37 @@ after update of credits_refunded on public.image_operations
 for each row when (new.status = 'failed' and old.status is distinct from 'failed')
 execute function private.mail_of_failed_operation();
 
+-- Queues a mail to these people about their images that go within three days; the mails.
+create function private.tell_of_expiring_images(p_user_ids uuid[])
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+    c_ahead constant interval := '3 days'::interval;
+    v_person record;
+    v_mails uuid[] := array[]::uuid[];
+begin
+    for v_person in
+        select i.user_id, count(*) as images, min(i.expires_at) as first_end
+        from public.images as i
+        where i.user_id = any (p_user_ids) and i.expires_at > now() and i.expires_at <= now() + c_ahead
+        group by i.user_id
+        order by i.user_id
+    loop
+        v_mails := v_mails || private.queue_email(
+            v_person.user_id, 'images_expiring',
+            format('images_expiring:%s:%s', v_person.user_id, current_date),
+            jsonb_build_object(
+                'images', private.counted(v_person.images, 'image'),
+                'end_date', private.printed_date(v_person.first_end)));
+    end loop;
+    return to_jsonb(array_remove(v_mails, null));
+end;
+$$;
+
+revoke execute on function private.tell_of_expiring_images(uuid[]) from public;
+
 create function private.queue_expiring_image_emails(p_limit integer)
 returns integer
 language plpgsql
@@ -510,27 +570,23 @@ set search_path = ''
 as $$
 declare
     c_ahead constant interval := '3 days'::interval;
-    v_person record;
-    v_queued integer := 0;
+    v_people jsonb;
 begin
     perform private.check_limit(p_limit, 1000);
-    for v_person in
-        select i.user_id, count(*) as images, min(i.expires_at) as first_end
-        from public.images as i
+    select coalesce(jsonb_agg(jsonb_build_object('id', i.user_id, 'user_id', i.user_id)), '[]') into v_people
+    from (
+        select i.user_id from public.images as i
         where i.expires_at > now() and i.expires_at <= now() + c_ahead
         group by i.user_id
         having private.may_be_reminded(i.user_id, 'images_expiring', c_ahead)
+        and not exists (
+            select from public.set_aside_rows as s
+            where s.task = 'queue_expiring_image_emails' and s.row_id = i.user_id::text
+        )
         order by i.user_id
         limit p_limit
-    loop
-        v_queued := v_queued + num_nonnulls(private.queue_email(
-            v_person.user_id, 'images_expiring',
-            format('images_expiring:%s:%s', v_person.user_id, current_date),
-            jsonb_build_object(
-                'images', private.counted(v_person.images, 'image'),
-                'end_date', private.printed_date(v_person.first_end))));
-    end loop;
-    return v_queued;
+    ) as i;
+    return jsonb_array_length(private.work_through('queue_expiring_image_emails', v_people));
 end;
 $$;
 

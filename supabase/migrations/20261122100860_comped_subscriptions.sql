@@ -69,6 +69,29 @@ revoke execute on function public.admin_comp_subscription(uuid, text, integer, t
 grant execute on function public.admin_comp_subscription(uuid, text, integer, text)
 to authenticated, service_role;
 
+-- Ends the comped subscriptions of these accounts whose months are over, in the order of the ids.
+create function private.end_comped_subscriptions_of(p_user_ids uuid[])
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_user_id uuid;
+begin
+    foreach v_user_id in array p_user_ids
+    loop
+        perform private.lock_account(v_user_id);
+        update public.subscription_history as h set status = 'cancelled'
+        where
+            h.user_id = v_user_id and h.stripe_subscription_id is null and h.status = 'active' and h.ended_at <= now();
+        perform private.follow_subscriptions(v_user_id);
+    end loop;
+    return to_jsonb(p_user_ids);
+end;
+$$;
+
+revoke execute on function private.end_comped_subscriptions_of(uuid[]) from public;
+
 create function private.end_comped_subscriptions(p_limit integer)
 returns integer
 language plpgsql
@@ -76,27 +99,26 @@ security definer
 set search_path = ''
 as $$
 declare
-    v_user_id uuid;
-    v_count integer := 0;
+    v_accounts jsonb;
 begin
     perform private.check_limit(p_limit, 1000);
-    for v_user_id in
+    select coalesce(jsonb_agg(jsonb_build_object('id', a.id, 'user_id', a.id)), '[]') into v_accounts
+    from (
         select p.id from public.profiles as p
         where p.id in (
             select h.user_id from public.subscription_history as h
-            where h.stripe_subscription_id is null and h.status = 'active' and h.ended_at <= now()
+            where
+                h.stripe_subscription_id is null and h.status = 'active' and h.ended_at <= now()
+                and not exists (
+                    select from public.set_aside_rows as s
+                    where s.task = 'end_comped_subscriptions' and s.row_id = h.user_id::text
+                )
             limit p_limit
         )
         order by p.id
         for no key update skip locked
-    loop
-        update public.subscription_history as h set status = 'cancelled'
-        where
-            h.user_id = v_user_id and h.stripe_subscription_id is null and h.status = 'active' and h.ended_at <= now();
-        perform private.follow_subscriptions(v_user_id);
-        v_count := v_count + 1;
-    end loop;
-    return v_count;
+    ) as a;
+    return jsonb_array_length(private.work_through('end_comped_subscriptions', v_accounts));
 end;
 $$;
 

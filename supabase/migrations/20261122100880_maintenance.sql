@@ -1,6 +1,19 @@
 -- Maintenance: what a clock does. The functions for it that belong to no other domain; the maintenance service, or
 -- pg_cron, calls them.
 
+create function private.delete_images(p_image_ids uuid[])
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+begin
+    delete from public.images as i where i.id = any (p_image_ids);
+    return to_jsonb(p_image_ids);
+end;
+$$;
+
+revoke execute on function private.delete_images(uuid[]) from public;
+
 -- Deletes up to p_limit images whose time is over and which no operation works on, as far as their bytes are gone;
 -- for the others it says which objects have to go first.
 -- An expired image takes no new request (see private.find_operation_image), so nothing comes between the two steps.
@@ -12,6 +25,8 @@ set search_path = ''
 as $$
 declare
     v_image_ids uuid[];
+    v_gone jsonb := '[]';
+    v_user_id uuid;
 begin
     perform private.check_limit(p_limit, 100);
 
@@ -22,13 +37,15 @@ begin
         where i.expires_at <= now() and not exists (
             select 1 from public.image_operations as o
             where o.image_id = i.id and o.status in ('pending', 'processing')
+        ) and not exists (
+            select from public.set_aside_rows as s where s.task = 'delete_expired_images' and s.row_id = i.id::text
         )
         order by i.expires_at
         limit p_limit
         for update skip locked
     );
-    for image_id, object_keys in
-        select i.id, array(
+    for image_id, v_user_id, object_keys in
+        select i.id, i.user_id, array(
             select k.url from (
                 -- An upload that two images name stays for the other; the sweep of orphans finds it in the end.
                 select i.original_url where not exists (
@@ -51,10 +68,14 @@ begin
         order by i.id
     loop
         if object_keys = '{}' then
-            delete from public.images as i where i.id = image_id;
+            v_gone := v_gone || jsonb_build_object('id', image_id, 'user_id', v_user_id);
+        else
+            return next;
         end if;
-        return next;
     end loop;
+    return query
+    select d.id::uuid, array[]::text[]
+    from jsonb_array_elements_text(private.work_through('delete_expired_images', v_gone)) as d (id);
 end;
 $$;
 

@@ -104,6 +104,39 @@ def test_a_violated_ledger_is_broken(dtf: Operator, person: Person, db: Connecti
     assert found(dtf, "Ledger")["verdict"] == "ok"
 
 
+def test_what_was_set_aside_is_broken_listed_and_done_after_all(
+    local_stack: Stack, dtf: Operator, person: Person, db: Connection
+) -> None:
+    operation = person.request(person.upload("art.png", PNG), "upscale")
+    db.execute(
+        "update public.image_operations set status = 'processing', attempts = max_attempts,"
+        " lease_expires_at = now() - interval '1 hour' where id = %s",
+        (operation["id"],),
+    )
+
+    def rename_charge(old: str, new: str) -> None:
+        with psycopg.connect(local_stack.state.admin_url) as admin:
+            admin.execute("set local session_replication_role = replica")
+            change = "update public.credit_transactions set idempotency_key = %s where idempotency_key = %s"
+            admin.execute(change, (new, old))
+
+    rename_charge(f"operation:{operation['id']}:charge", "lost")
+    db.execute("select public.requeue_lost_image_operations()")
+    finding = found(dtf, "Set aside", status=1)
+    assert "charge of the operation is not in the ledger" in finding["message"]
+    assert "dtf operations retry" in finding["advice"]
+    (row,) = dtf.json("operations", "aside")
+    assert (row["row_id"], row["user_id"]) == (operation["id"], person.id)
+    assert operation["id"] in dtf.run("operations", "aside").stdout
+    assert "not in the ledger" in dtf.run("operations", "retry", operation["id"], status=1).stdout
+
+    rename_charge("lost", f"operation:{operation['id']}:charge")
+    assert "Nothing is set aside" in dtf.run("operations", "retry").stderr
+    assert found(dtf, "Set aside")["verdict"] == "ok"
+    assert person.credits() == 2
+    assert "set aside" in dtf.run("operations", "retry", operation["id"], status=1).stderr
+
+
 def test_an_operation_that_nobody_works_on_asks_for_a_worker(dtf: Operator, person: Person, db: Connection) -> None:
     operation = person.request(person.upload("shirt.png", PNG), "upscale")
     db.execute(

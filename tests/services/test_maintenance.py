@@ -18,6 +18,7 @@ from services.maintenance.tasks import (
     Task,
     delete_expired_images,
     remove_orphaned_objects,
+    watch_set_aside_rows,
 )
 
 NOWHERE = cast(Project, None)
@@ -137,6 +138,33 @@ def test_a_task_that_hangs_is_cut_off_by_the_stop() -> None:
     asyncio.run(run())
 
 
+def test_rows_that_were_set_aside_are_counted_and_logged_when_they_change() -> None:
+    counts: list[int] = [2, 2, 3, 0, 0]
+
+    class Counting(Project):
+        async def call(self, function: str, **params: Any) -> Any:
+            assert function == "count_set_aside_rows"
+            return counts.pop(0)
+
+    async def run() -> Maintenance:
+        task = Task(watch_set_aside_rows.__name__, 60, watch_set_aside_rows)
+        maintenance = Maintenance(Counting(cast(Any, None), 400), [task])
+        for expected in (2, 2, 3, 0, 0):
+            told = await maintenance.attempt(task)
+            assert (told.outcome, told.count) == ("violated" if expected else "done", expected)
+            metrics = TestClient(make_app(maintenance.metrics)).get("/metrics").text
+            assert f"dtf_maintenance_set_aside_rows {float(expected)}\n" in metrics
+        return maintenance
+
+    with structlog.testing.capture_logs() as events:
+        asyncio.run(run())
+    assert [(event["event"], event.get("count")) for event in events] == [
+        ("rows_set_aside", 2),
+        ("rows_set_aside", 3),
+        ("task_recovered", None),
+    ]
+
+
 @pytest.mark.parametrize(("age", "overdue"), [(500.0, []), (601.0, ["fine"])])
 def test_a_task_that_does_not_come_to_its_end_is_overdue(
     monkeypatch: pytest.MonkeyPatch, age: float, overdue: list[str]
@@ -158,11 +186,20 @@ def test_a_task_that_does_not_come_to_its_end_is_overdue(
 def test_an_object_that_does_not_go_is_no_endless_loop(
     task: Callable[[Project], Awaitable[int]], row: dict[str, Any]
 ) -> None:
+    others = [
+        row | ({"object_keys": [f"originals/2/{n}.png"]} if "object_keys" in row else {"name": f"2/{n}.png"})
+        for n in range(3)
+    ]
+    removed: list[str] = []
+
     class Stuck(Project):
         async def call(self, function: str, **params: Any) -> Any:
-            return [row]
+            return [row, *others[:1]]
 
-        async def remove(self, keys: list[str]) -> None: ...
+        async def remove(self, keys: list[str]) -> None:
+            removed.extend(keys)
+            del others[:1]
 
     with pytest.raises(StuckObjectError, match=r"originals/1/a\.png"):
         asyncio.run(task(Stuck(cast(Any, None), 400)))  # type: ignore[arg-type]
+    assert removed == ["originals/1/a.png", *(f"originals/2/{n}.png" for n in range(3))], "it stops no other"
