@@ -172,21 +172,21 @@ def check_queue(client: Client) -> Finding:
 
 
 def check_engines(_: Client | None = None) -> Finding:
-    """Whether the engines start in this installation, each with its libraries and files."""
+    """Whether the engines work in this installation, each with its libraries and files."""
     # A process of their own: libraries in C that do not suit a Python take it down.
     command = [sys.executable, "-m", "services.images.engines"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not done.returncode:
-        return ok("Engines", "they start.")
+        return ok("Engines", "they work.")
     engine = (done.stdout.splitlines() or ["all"])[-1]
     if done.returncode < 0:
         return failed(
             "Engines",
-            f"that of {engine} ends its process with {signal.Signals(-done.returncode).name} when it starts.",
+            f"that of {engine} ends its process with {signal.Signals(-done.returncode).name}.",
             f"Install with another Python than {platform.python_version()}: see the README for those that work.",
         )
     return failed(
-        "Engines", f"that of {engine} does not start. {(done.stderr.splitlines() or ['It says nothing.'])[-1]}"
+        "Engines", f"that of {engine} does not work. {(done.stderr.splitlines() or ['It says nothing.'])[-1]}"
     )
 
 

@@ -1,11 +1,24 @@
-"""`python -m services.images.engines`: start every engine, and print the module of each before it starts.
+"""`python -m services.images.engines`: start every engine, have those that cost nothing do one small operation, and
+print the module of each before.
 
-One that takes its process down is the one whose name is the last.
+One that takes its process down, as a library in C may at its first call, is the one whose name is the last.
 """
 
-from services.images.engines import EngineSettings, engine_paths, load_engine
+import io
+
+from PIL import Image
+
+from services.images.engines import OFFLINE_ENGINES, EngineSettings, engine_paths, load_engine, run_operation
+
+badge = io.BytesIO()
+art = Image.new("RGB", (48, 48), "white")
+art.paste("crimson", (12, 12, 36, 36))
+art.save(badge, "PNG")
 
 settings = EngineSettings()
 for path in engine_paths(settings):
     print(path.partition(":")[0].rpartition(".")[2], flush=True)  # noqa: T201
-    load_engine(path)(settings)
+    engine = load_engine(path)(settings)
+    if path in OFFLINE_ENGINES:
+        options = {"prompt": "Hello", "size": 256} if "prompt" in engine.options_model.model_fields else {}
+        run_operation(engine, badge.getvalue(), options)
