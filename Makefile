@@ -1,4 +1,4 @@
-# `make demo` and `make test` need nothing but Python 3.11 or newer and make; the rest is installed into the checkout.
+# `make demo` and `make test` need nothing but Python 3.11 to 3.13 and make; the rest is installed into the checkout.
 PYTHON ?= python3
 BIN := .venv/bin
 
