@@ -318,6 +318,10 @@ export async function requestOperation(imageId, operationType, options) {
   }
 }
 
+/** Whether the same request was sent and never answered: sent again under its key, it is charged once. */
+export const isUnanswered = (imageId, operationType, options) =>
+  unanswered.has(JSON.stringify([imageId, operationType, options]));
+
 export const cancelOperation = (operationId) =>
   must(supabase.rpc("cancel_image_operation", { p_operation_id: operationId }));
 

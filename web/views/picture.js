@@ -100,7 +100,7 @@ export function picture(app, imageId) {
       const options = readOptions(kind, event.target);
       if (input.id !== ORIGINAL) options.input = input.id;
       const same = requested(kind.name, options);
-      if (same) {
+      if (same && !api.isUnanswered(image.id, kind.name, options)) {
         const state = same.completed_at ? "was done already" : "is at work already";
         const question = `“${kind.title}” with the same options ${state} on “${input.name}”. Pay ${credits(price)} again?`;
         if (!(await confirm(question, "Pay again", "Leave it"))) return;
