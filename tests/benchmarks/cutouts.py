@@ -30,8 +30,8 @@ from tests.services.art import decode_png
 from tests.services.engine_support import offline_engines
 
 SURE = 0.9
-DRAWINGS = 30  # of each set
-OF_TUNED, RANDOM = 6, 100
+DRAWINGS = 22  # of each set
+OF_TUNED, RANDOM = 2, 100
 EVERY = 6  # of the held-out cases, for the network alone and for rembg's pipeline
 SIMPLE = ("white", "color", "black", "subtle", "strong", "vignette", "paper")
 WORST = 24

@@ -16,8 +16,8 @@ from tests.cutouts.art import draw
 from tests.cutouts.case import Floats
 
 NODE_MODULES = Path(__file__).parents[1] / "benchmarks" / "peers" / "node_modules"
-TUNED = ("fluent-emoji-flat", "openmoji")
-HELD_OUT = ("noto", "twemoji")
+TUNED = ("fluent-emoji-flat", "openmoji", "noto", "twemoji", "flat-color-icons", "fxemoji")
+HELD_OUT = ("emojione", "flat-ui", "streamline-ultimate-color")
 MARGIN = 0.08
 """Ground left and right of an icon, as a share of its side."""
 
