@@ -14,9 +14,10 @@ RUN python -m venv --without-pip /venv \
 COPY services/images/weights services/images/weights
 RUN python -m services.images.weights /venv/share/dtf/weights
 COPY services services
+COPY local local
 COPY cli cli
 # Bytecode is made here, because the services' user cannot write it.
-RUN /venv/bin/python -m compileall -q services cli \
+RUN /venv/bin/python -m compileall -q services local cli \
     && printf '#!/venv/bin/python\nfrom cli.main import app\n\napp()\n' > /venv/bin/dtf \
     && chmod 755 /venv/bin/dtf
 
@@ -31,6 +32,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
 WORKDIR /app
 COPY --from=build /venv /venv
 COPY --from=build /app/services services
+COPY --from=build /app/local local
 COPY --from=build /app/cli cli
 
 # Each service is alone in its container, so all of them listen at one port, where the health check asks.

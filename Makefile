@@ -23,6 +23,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/sqlfluff lint --disable-progress-bar supabase
 
 format: install
@@ -30,7 +31,7 @@ format: install
 	$(BIN)/ruff format .
 
 types: install ## Renew clients/database.types.ts after a change of the migrations
-	$(BIN)/python -m cli.local.typed_client
+	$(BIN)/python -m local.typed_client
 
 install: .venv/installed
 	@$(BIN)/python -m services.images.weights
@@ -44,7 +45,7 @@ install: .venv/installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@echo "2/2  npm's packages: the Supabase CLI and the gateway of the local stack (ten seconds) …"
-	@$(BIN)/python -m cli.local.npm install --no-save
+	@$(BIN)/python -m local.npm install --no-save
 	@touch $@
 
 # The queues that `make bench` measures against, and what draws its plot.
@@ -52,7 +53,7 @@ PEERS := tests/benchmarks/peers
 .venv/installed-peers: .venv/installed $(PEERS)/requirements.lock $(PEERS)/package-lock.json
 	@echo "Installing what is measured against, once (a few seconds) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(PEERS)/requirements.lock
-	@$(BIN)/python -m cli.local.npm ci --prefix $(PEERS)
+	@$(BIN)/python -m local.npm ci --prefix $(PEERS)
 	@touch $@
 
 # Every Python gets the same versions. requirements-runtime.lock is what the image installs. The peers' lock leaves out what requirements.lock installs in any
@@ -66,8 +67,8 @@ lock: install ## Renew the lock files after a change of pyproject.toml or packag
 	$(COMPILE) --extra local --extra dev --extra bench --constraint requirements.lock \
 		$$(sed -n 's/^\([a-z0-9-]*\)==[^;]*$$/--no-emit-package \1/p' requirements.lock) \
 		--output-file $(PEERS)/requirements.lock
-	$(BIN)/python -m cli.local.npm install
-	$(BIN)/python -m cli.local.npm install --prefix $(PEERS) --omit-lockfile-registry-resolved
+	$(BIN)/python -m local.npm install
+	$(BIN)/python -m local.npm install --prefix $(PEERS) --omit-lockfile-registry-resolved
 
 clean: ## Stop the stack and remove all that was installed or made
 	for directory in .dtf .dtf/test-gw0 .dtf/test-gw1 .dtf/test-15 .dtf/test-18; do \

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from cli.local.errors import StackError
-from cli.local.stack import default_directory
-from cli.local.state import free_port
 from cli.output import AsJson, done, errors, plain, print_json, print_rows, readable_errors
+from local.errors import StackError
+from local.stack import default_directory
+from local.state import free_port
 
 app = typer.Typer(help="The catalogue at Stripe, missed events, and the books compared.", no_args_is_help=True)
 
@@ -102,7 +102,7 @@ def local(
 
     No money moves, and it forgets everything when it stops. Its own page shows all there is and lets time pass.
     """
-    from cli.local.stripe import SECRET_KEY, LocalStripe, server
+    from local.stripe import SECRET_KEY, LocalStripe, server
 
     with readable_errors():
         if running := server.find(default_directory()):

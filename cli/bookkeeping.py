@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import stripe
 
-from cli.local.errors import StackError
 from cli.project import take_billing_from_stack
+from local.errors import StackError
 from services.api import ApiUnavailableError, connect, http_client
 from services.billing import reader
 from services.billing.catalogue import Catalogue

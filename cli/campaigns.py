@@ -10,9 +10,9 @@ from uuid import UUID
 import typer
 
 from cli.arguments import moment
-from cli.local.errors import StackError
 from cli.output import AsJson, done, print_facts, print_json, print_rows, readable_errors
 from cli.project import answers, call, connect
+from local.errors import StackError
 
 if TYPE_CHECKING:
     from supabase import Client

@@ -25,12 +25,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from supabase import Client, create_client
 
-from cli.local.errors import StackError
-from cli.local.processes import last_line
-from cli.local.stack import StackStatus, default_directory
-from cli.local.state import free_port
 from cli.pictures import DARK, LIGHT, camera
 from cli.project import email_settings
+from local.errors import StackError
+from local.processes import last_line
+from local.stack import StackStatus, default_directory
+from local.state import free_port
 
 SAMPLES = Path(__file__).with_name("samples")
 WAIT_SECONDS = 180

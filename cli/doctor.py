@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cli.local.errors import StackError
-from cli.local.migrations import outdated
-from cli.local.stack import PROJECT, StackStatus
 from cli.output import AsJson, console, errors, plain, print_json, readable_errors
 from cli.project import RefusedError, answers, call, connect, count, counted, local_stack
+from local.errors import StackError
+from local.migrations import outdated
+from local.stack import PROJECT, StackStatus
 
 if TYPE_CHECKING:
     from supabase import Client

@@ -19,11 +19,11 @@ from cli import billing, doctor, maintain, operations, plans, stats, users
 from cli import credits as credit_commands
 from cli import email as email_commands
 from cli.arguments import Commands
-from cli.local import supabase_cli
-from cli.local.errors import StackError
-from cli.local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
 from cli.output import console, errors, fail, readable_errors
 from cli.project import answers, take_billing_from_stack, take_project_from_stack
+from local import supabase_cli
+from local.errors import StackError
+from local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
 
 app = typer.Typer(
     cls=Commands,

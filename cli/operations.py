@@ -6,9 +6,9 @@ from uuid import UUID
 
 import typer
 
-from cli.local.errors import StackError
 from cli.output import AsJson, done, print_facts, print_json, print_rows, readable_errors
 from cli.project import answers, call, connect, find_user
+from local.errors import StackError
 
 app = typer.Typer(help="Look at image operations, cancel one, and do what was set aside.", no_args_is_help=True)
 

@@ -13,9 +13,9 @@ import typer
 from rich.progress import track
 
 from cli.arguments import moment
-from cli.local.errors import StackError
 from cli.output import AsJson, console, done, errors, plain, print_facts, print_json, print_rows, readable_errors
 from cli.project import RefusedError, answers, call, connect, containing
+from local.errors import StackError
 
 if TYPE_CHECKING:
     from supabase import Client

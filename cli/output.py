@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.local.errors import StackError
+from local.errors import StackError
 
 console = Console()
 errors = Console(stderr=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Error, Route
 
-from cli.local.chromium import browser
-from cli.local.errors import StackError
+from local.chromium import browser
+from local.errors import StackError
 
 SCALE = 2
 """Device pixels per CSS pixel."""

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.local.errors import StackError
 from cli.output import AsJson, console, done, print_json, print_rows, readable_errors
 from cli.project import answers, connect, count, counted
+from local.errors import StackError
 
 app = typer.Typer(help="What is for sale, and what an operation costs.", no_args_is_help=True)
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from cli.local.errors import StackError
-from cli.local.stack import StackStatus, default_directory, running_stack
+from local.errors import StackError
+from local.stack import StackStatus, default_directory, running_stack
 
 if TYPE_CHECKING:
     from postgrest import APIError
@@ -87,7 +87,7 @@ def take_billing_from_stack() -> None:
 
     Only beside the stack of this machine: what is bought at a stand-in costs nothing. Raises StackError without any.
     """
-    from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, server
+    from local.stripe import SECRET_KEY, WEBHOOK_SECRET, server
 
     is_local = not os.environ.get("SUPABASE_URL")
     take_project_from_stack()

@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from supabase import Client
 
-from cli.local import packages
-from cli.local.errors import StackError
 from cli.output import errors
 from cli.project import answers
+from local import packages
+from local.errors import StackError
 from services.email.mails import compose
 from services.email.outbox import ClaimedEmail, Outcome
 from services.email.rendering import Content, Letterhead, Rendered, RenderingError, links, render

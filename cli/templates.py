@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.local.errors import StackError
 from cli.output import AsJson, done, errors, plain, print_json, print_rows, readable_errors
 from cli.project import answers, connect, take_project_from_stack
+from local.errors import StackError
 
 OUTPUT = Path("email-preview")
 COLUMNS = {"name": "Name", "type": "Type", "category": "Category", "is_active": "Active", "problems": "Problems"}

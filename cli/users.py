@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.arguments import User
-from cli.local.errors import StackError
-from cli.local.state import write_private
 from cli.output import AsJson, done, errors, print_facts, print_json, print_rows, readable_errors
 from cli.project import RefusedError, answers, call, connect, containing, count, counted, find_user
+from local.errors import StackError
+from local.state import write_private
 
 if TYPE_CHECKING:
     from supabase import Client

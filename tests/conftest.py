@@ -14,7 +14,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from cli.local.stack import PROJECT, Stack, StackStatus
+from local.stack import PROJECT, Stack, StackStatus
 from services.proxies import spare_loopback
 
 # Tests talk to this machine, as what they start does.

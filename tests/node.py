@@ -4,8 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from cli.local.gateway import node_environment
-from cli.local.packages import NODE
+from local.gateway import node_environment
+from local.packages import NODE
 
 SECONDS = 120
 

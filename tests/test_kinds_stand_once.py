@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from cli.local.stack import PROJECT
+from local.stack import PROJECT
 from services.images.engines import engine_paths, load_engine
 
-FOLDERS = ("supabase", "services", "cli", "web")
+FOLDERS = ("supabase", "services", "local", "cli", "web")
 SUFFIXES = {".py", ".sql", ".js", ".mjs", ".html"}
 # Besides the engines: the rows, what providers cost, and the demo, which plays with four of them.
 NAMING = {

@@ -11,7 +11,7 @@ import sys
 
 from rich.console import Console
 
-from cli.local.stack import PROJECT
+from local.stack import PROJECT
 from tests.benchmarks import cutouts, disk, report
 from tests.benchmarks.measure import FULL
 from tests.benchmarks.suite import PARTS, measure

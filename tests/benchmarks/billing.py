@@ -20,9 +20,9 @@ from uuid import uuid4
 
 import httpx
 
-from cli.local.stack import PROJECT
-from cli.local.state import free_port
-from cli.local.stripe import Account, Object
+from local.stack import PROJECT
+from local.state import free_port
+from local.stripe import Account, Object
 from tests.benchmarks.measure import Effort, Figure, Progress, in_turn
 from tests.benchmarks.server import Server
 from tests.billing import stripe_double

@@ -13,7 +13,7 @@ import time
 
 import httpx
 
-from cli.local.stripe import WEBHOOK_SECRET, signature
+from local.stripe import WEBHOOK_SECRET, signature
 
 
 async def main(url: str, parallel: int, bodies: list[bytes]) -> None:

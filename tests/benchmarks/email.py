@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
-from cli.local.stack import PROJECT, StackStatus
+from local.stack import PROJECT, StackStatus
 from tests.benchmarks.measure import Effort, Figure, Progress, in_turn
 from tests.benchmarks.server import Server
 from tests.database.personas import Connection, connect

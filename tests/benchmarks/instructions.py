@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cli.local import postgres
+from local import postgres
 from tests.benchmarks.measure import Figure, Progress
 from tests.benchmarks.server import Database, Server
 

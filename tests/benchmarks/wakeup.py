@@ -25,7 +25,7 @@ import httpx
 import psycopg
 from psycopg.types.json import Jsonb
 
-from cli.local.stack import PROJECT, StackStatus
+from local.stack import PROJECT, StackStatus
 from services.images.engines import EngineResult
 from tests.benchmarks.measure import Figure, Progress
 from tests.benchmarks.server import Server

@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from supabase import acreate_client
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from services.images.queue import Failure, Queue
 from services.images.wakeup import listen
 from tests.benchmarks.peers.times import LONGEST_WAIT, PAUSE

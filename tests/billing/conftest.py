@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.local.stack import Stack
+from local.stack import Stack
 from tests.billing import stripe_double
 from tests.billing.service_process import ServiceProcess
 from tests.billing.shop import Shop

@@ -10,9 +10,9 @@ from typing import Any, Self
 
 import httpx
 
-from cli.local.stack import PROJECT
-from cli.local.state import StackState, free_port
-from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET, Object, signed
+from local.stack import PROJECT
+from local.state import StackState, free_port
+from local.stripe import SECRET_KEY, WEBHOOK_SECRET, Object, signed
 
 ORIGIN = "https://app.example.test"
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cli.local.stripe import Account, Object
+from local.stripe import Account, Object
 from tests.database.personas import People, Person, Row
 
 PACKAGE = "a0000000-0000-4000-8000-000000000010"  # 10 credits for 7.99

@@ -10,9 +10,9 @@ import uvicorn
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from cli.local.state import free_port
-from cli.local.stripe import LocalStripe
-from cli.local.stripe.api import ApiError
+from local.state import free_port
+from local.stripe import LocalStripe
+from local.stripe.api import ApiError
 
 
 class StripeDouble(LocalStripe):

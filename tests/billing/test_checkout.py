@@ -10,7 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cli.local.stack import Stack, StackStatus
+from local.stack import Stack, StackStatus
 from tests.billing.service_process import ORIGIN, ServiceProcess
 from tests.billing.shop import PACKAGE, Shop
 from tests.billing.stripe_double import StripeDouble

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from cli.local.stack import Stack
-from cli.local.stripe import WEBHOOK_SECRET, signature
+from local.stack import Stack
+from local.stripe import WEBHOOK_SECRET, signature
 from services.billing.openapi import document
 from tests.billing.service_process import ServiceProcess
 from tests.billing.shop import Shop

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.local.stack import Stack
-from cli.local.state import free_port
-from cli.local.stripe import SECRET_KEY, WEBHOOK_SECRET
+from local.stack import Stack
+from local.state import free_port
+from local.stripe import SECRET_KEY, WEBHOOK_SECRET
 from tests.billing.service_process import ServiceProcess
 from tests.database.personas import Connection, People
 from tests.e2e.worker_process import until

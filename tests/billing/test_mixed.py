@@ -8,8 +8,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cli.local.stack import Stack
-from cli.local.stripe import Object
+from local.stack import Stack
+from local.stripe import Object
 from services.billing.settings import BillingSettings
 from services.billing.tokens import Tokens
 from tests.billing.service_process import ORIGIN, ServiceProcess

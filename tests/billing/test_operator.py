@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.local.stack import Stack
-from cli.local.stripe import SECRET_KEY, Account
 from cli.main import app
+from local.stack import Stack
+from local.stripe import SECRET_KEY, Account
 from tests.billing import stripe_double
 from tests.billing.shop import PACKAGE, Shop
 from tests.billing.stripe_double import StripeDouble

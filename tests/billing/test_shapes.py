@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from cli.local.stripe import Object
+from local.stripe import Object
 from tests.billing.service_process import ServiceProcess
 from tests.billing.shop import Buyer, Shop
 from tests.database.personas import Connection

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from cli.local.stack import Stack
-from cli.local.stripe import Object
+from local.stack import Stack
+from local.stripe import Object
 from tests.billing.service_process import ServiceProcess
 from tests.billing.shop import Buyer, Shop
 from tests.billing.stripe_double import StripeDouble

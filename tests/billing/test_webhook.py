@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.local.stripe import WEBHOOK_SECRET, Object, signature, signed
+from local.stripe import WEBHOOK_SECRET, Object, signature, signed
 from tests.billing.service_process import ServiceProcess
 from tests.billing.shop import Buyer, Shop
 from tests.billing.stripe_double import StripeDouble

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from cli.local import chromium
-from cli.local.stack import PROJECT, StackStatus
+from local import chromium
+from local.stack import PROJECT, StackStatus
 from tests.database.personas import connect
 from tests.e2e.worker_process import WorkerProcess
 

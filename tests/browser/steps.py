@@ -7,7 +7,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from cli.demo import SAMPLES
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.e2e.people import PASSWORD, operator
 
 PHOTO = SAMPLES / "photo.jpg"

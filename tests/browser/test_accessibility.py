@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from cli.local.stack import PROJECT, StackStatus
+from local.stack import PROJECT, StackStatus
 from tests.browser.conftest import PHONE, OpenPage, keep_screenshot
 from tests.browser.steps import FLAT_ART, PHOTO, heading, open_picture, sign_up, start, upload
 from tests.e2e.people import PASSWORD

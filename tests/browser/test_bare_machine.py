@@ -3,7 +3,7 @@
 import psutil
 from playwright.sync_api import Browser
 
-from cli.local.packages import NODE
+from local.packages import NODE
 
 
 def test_the_browser_is_driven_by_the_node_that_is_installed_here(browser: Browser) -> None:

@@ -6,8 +6,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from cli.local.stack import Stack
-from cli.local.stripe import SECRET_KEY
+from local.stack import Stack
+from local.stripe import SECRET_KEY
 from tests.browser.conftest import OpenPage, keep_screenshot
 from tests.browser.steps import balance, sign_up
 from tests.e2e.manual import Selling, selling

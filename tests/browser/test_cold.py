@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.browser.conftest import OpenPage
 from tests.browser.steps import PHOTO, expire_token, heading, open_picture, sign_up, upload
 from tests.database.personas import connect

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from cli.local.stack import Stack, StackStatus
+from local.stack import Stack, StackStatus
 from tests.browser.conftest import OpenPage
 from tests.browser.steps import PHOTO, balance, give_credits, heading, message, open_picture, sign_up, start, upload
 from tests.e2e.people import PASSWORD, Person, client

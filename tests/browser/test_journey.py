@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.browser.conftest import OpenPage, keep_screenshot
 from tests.browser.steps import (
     FLAT_ART,

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, Request, Route, expect
 from psycopg.types.json import Jsonb
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.browser.conftest import OpenPage, keep_screenshot
 from tests.browser.steps import (
     FLAT_ART,

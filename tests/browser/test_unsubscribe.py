@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.browser.conftest import OpenPage
 from tests.browser.steps import heading
 from tests.browser.test_accessibility import LOOKS, check

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.local.stack import Stack
-from cli.local.state import StackState
+from local.stack import Stack
+from local.state import StackState
 from tests.database import servers
 from tests.database.personas import Connection, People, connect
 

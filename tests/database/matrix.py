@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 from rich.console import Console
 from rich.table import Table
 
-from cli.local.stack import PROJECT, Stack
+from local.stack import PROJECT, Stack
 from tests.database.personas import Connection, People, Person, Row, connect
 
 EXPECTED = Path(__file__).with_name("matrix.txt")

@@ -22,10 +22,10 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from cli.local import supabase_cli
-from cli.local.gateway import Gateway
-from cli.local.stack import PROJECT, Stack, prepare_database
-from cli.local.state import StackState
+from local import supabase_cli
+from local.gateway import Gateway
+from local.stack import PROJECT, Stack, prepare_database
+from local.state import StackState
 
 PACKAGED = ("15", "18")
 # What `supabase start` runs.

@@ -3,9 +3,9 @@
 import os
 import subprocess
 
-from cli.local.gateway import node_environment
-from cli.local.stack import PROJECT
-from cli.local.supabase_cli import executable
+from local.gateway import node_environment
+from local.stack import PROJECT
+from local.supabase_cli import executable
 
 
 def test_the_advisors_have_nothing_to_warn_of(db_url: str) -> None:

@@ -2,7 +2,7 @@
 
 import difflib
 
-from cli.local.stack import PROJECT
+from local.stack import PROJECT
 from tests.database.catalog import EXPECTED, FUNCTIONS, ROLES, TABLES, describe
 from tests.database.personas import Connection
 

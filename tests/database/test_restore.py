@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from cli.local import supabase_cli
-from cli.local.packages import POSTGRES
-from cli.local.stack import PROJECT, Stack
+from local import supabase_cli
+from local.packages import POSTGRES
+from local.stack import PROJECT, Stack
 from tests.database.catalog import EXPECTED, describe
 from tests.database.personas import Connection, People, Person, connect
 from tests.e2e.manual import snippets

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from psycopg.types.json import Jsonb
 
-from cli.local.state import StackState
+from local.state import StackState
 from tests.database.personas import Connection, People, Person, Row, connect
 
 FINISHED = 1_000_000

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cli.local.stack import PROJECT
+from local.stack import PROJECT
 from tests.database.personas import Connection
 from tests.database.seed_schema import (
     ALLOWED_VALUES,

@@ -6,9 +6,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from cli.local import supabase_cli
-from cli.local.stack import PROJECT, Stack
-from cli.local.state import StackState
+from local import supabase_cli
+from local.stack import PROJECT, Stack
+from local.state import StackState
 from tests.database import servers
 from tests.database.personas import Connection, connect
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.e2e.operations import Database, connect
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from cli.local.stack import PROJECT, Stack
-from cli.local.state import free_port
+from local.stack import PROJECT, Stack
+from local.state import free_port
 from tests.database.personas import connect
 from tests.e2e.worker_process import until
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.e2e.people import Person, give_credits, sign_up
 from tests.e2e.worker_process import WorkerProcess
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from supabase import Client, ClientOptions, create_client
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 
 PASSWORD = "correct horse battery"
 

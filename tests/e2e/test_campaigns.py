@@ -13,8 +13,8 @@ import pytest
 from supabase import Client
 from typer.testing import CliRunner, Result
 
-from cli.local.stack import StackStatus
 from cli.main import app
+from local.stack import StackStatus
 from tests.e2e.manual import manual
 from tests.e2e.people import operator, sign_up
 

@@ -12,7 +12,7 @@ import psutil
 import psycopg
 import pytest
 
-from cli.local.stack import Stack, StackStatus
+from local.stack import Stack, StackStatus
 from tests.e2e.operations import assert_ledger, connect, customer, orders, status, upscale
 from tests.e2e.proxy import Proxy
 from tests.e2e.worker_process import WorkerProcess, until

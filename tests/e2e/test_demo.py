@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli.local.stack import PROJECT, Stack, StackStatus
+from local.stack import PROJECT, Stack, StackStatus
 
 
 @pytest.mark.usefixtures("db")

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from cli import doctor
-from cli.local.stack import PROJECT, Stack, StackStatus
+from local.stack import PROJECT, Stack, StackStatus
 from tests.e2e.people import Person, operator, sign_up
 from tests.e2e.test_operator import PNG, Operator
 

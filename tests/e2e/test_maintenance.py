@@ -17,8 +17,8 @@ from storage3.exceptions import StorageApiError
 from supabase import Client
 from typer.testing import CliRunner
 
-from cli.local.stack import PROJECT, Stack, StackStatus
 from cli.main import app
+from local.stack import PROJECT, Stack, StackStatus
 from tests.e2e.operations import Database, status
 from tests.e2e.people import Person, operator, sign_up
 from tests.e2e.worker_process import until

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.demo import SAMPLES
-from cli.local.stack import Stack, StackStatus
+from local.stack import Stack, StackStatus
 from tests.e2e.manual import SECTION, selling, snippets
 from tests.e2e.worker_process import WorkerProcess
 from tests.node import run_node

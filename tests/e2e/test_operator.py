@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from cli.local.stack import StackStatus
 from cli.main import app
 from cli.output import readable_errors
+from local.stack import StackStatus
 from tests.database.personas import UNKNOWN
 from tests.e2e.people import Person, operator, sign_up
 

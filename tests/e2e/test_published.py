@@ -9,7 +9,7 @@ from postgrest import APIError
 from storage3.exceptions import StorageApiError
 from supabase import Client
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.e2e.people import Person, client, sign_up
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64

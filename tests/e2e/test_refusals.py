@@ -9,7 +9,7 @@ from postgrest import APIError
 from psycopg.types.json import Jsonb
 from storage3.exceptions import StorageApiError
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.database.personas import connect
 from tests.e2e.people import Person, client, operator, sign_up
 

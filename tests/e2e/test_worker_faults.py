@@ -16,8 +16,8 @@ import psutil
 import pytest
 from PIL import Image, ImageDraw
 
-from cli.local.stack import Stack, StackStatus
-from cli.local.state import free_port
+from local.stack import Stack, StackStatus
+from local.state import free_port
 from tests.e2e.operations import (
     CREDITS,
     Database,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cli.local.stack import PROJECT, StackStatus
+from local.stack import PROJECT, StackStatus
 
 FAKE_ENGINES = "tests.services.pool_runners:FakeRunner"
 RUN_WITH_FAKES = f"""

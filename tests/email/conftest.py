@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg.types.json import Jsonb
 
-from cli.local.stack import Stack, StackStatus
+from local.stack import Stack, StackStatus
 from tests.database.personas import Connection, People, Person, Row, connect
 from tests.email import sendgrid_double
 from tests.email.email_process import EmailProcess

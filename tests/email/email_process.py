@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import httpx
 
-from cli.local.stack import PROJECT, StackStatus
-from cli.local.state import free_port
+from local.stack import PROJECT, StackStatus
+from local.state import free_port
 from tests.e2e.worker_process import until
 from tests.email.sendgrid_double import KEY
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 import httpx
 from prometheus_client import CollectorRegistry
 
-from cli.local.stack import StackStatus
-from cli.local.state import free_port
+from local.stack import StackStatus
+from local.state import free_port
 from services.api import connect, http_client
 from services.email.app import make_app
 from services.email.links import unsubscribe_url

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.database.personas import People, Person
 from tests.e2e.test_operator import Operator
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.database.personas import People
 from tests.e2e.proxy import Proxy
 from tests.e2e.worker_process import until

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from services.api import ApiRefusedError, connect, http_client
 from services.email import sender as sender_module
 from services.email.health import Metrics

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from cli.local.stack import PROJECT
+from local.stack import PROJECT
 from services.email import senders
 from services.email.mails import compose
 from services.email.outbox import ClaimedEmail, Outcome

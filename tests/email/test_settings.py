@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cli.local.stack import PROJECT
+from local.stack import PROJECT
 from services.email.settings import EmailSettings
 from services.settings import SettingsError, load
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from services.email.sender import SEVERAL
 from tests.database.personas import Connection, People
 from tests.e2e.proxy import Proxy

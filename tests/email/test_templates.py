@@ -9,8 +9,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from cli.local.stack import StackStatus
 from cli.project import email_settings
+from local.stack import StackStatus
 from tests.database.personas import Connection
 from tests.e2e.test_operator import Operator
 

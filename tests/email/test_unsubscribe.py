@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from tests.database.personas import People, Person
 from tests.email.http_service import APP_URL, HttpService
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cli.local.stack import StackStatus
+from local.stack import StackStatus
 from services.email.events import TYPES
 from tests.database.personas import Connection, People, Person, Row
 from tests.email.http_service import HttpService

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from cli.local.state import free_port
+from local.state import free_port
 from services import connections, process
 from services.http import WrongRequestError, error_answer, http_app, read_body
 from tests.services.strangers import Stranger

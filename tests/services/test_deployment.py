@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
-from cli.local.stack import PROJECT
+from local.stack import PROJECT
 from services import process
 from services.billing.app import Metrics as BillingMetrics
 from services.billing.settings import BillingSettings
@@ -62,7 +62,7 @@ class Installed(PathFinder):
             return super().find_spec(module, *arguments)
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
-import cli, cli.local.stripe, services
+import cli, local.stripe, services
 commands = [module.name for module in pkgutil.iter_modules(cli.__path__, "cli.")]
 for module in pkgutil.walk_packages(services.__path__, "services."):
     import_module(module.name)

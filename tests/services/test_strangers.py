@@ -11,8 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from cli.local.stack import Stack
-from cli.local.stripe import WEBHOOK_SECRET, signed
+from local.stack import Stack
+from local.stripe import WEBHOOK_SECRET, signed
 from services.billing.app import LARGEST_EVENT
 from services.connections import CONNECTIONS
 from services.email.app import LARGEST_DELIVERY

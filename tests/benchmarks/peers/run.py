@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cli.local.gateway import node_environment
-from cli.local.packages import NODE
-from cli.local.stack import PROJECT
+from local.gateway import node_environment
+from local.packages import NODE
+from local.stack import PROJECT
 from tests.benchmarks.server import LONGEST_RUN, Database
 
 _PYTHON = [sys.executable, "-m"]
