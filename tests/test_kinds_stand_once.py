@@ -11,7 +11,7 @@ FOLDERS = ("supabase", "services", "local", "cli", "web")
 SUFFIXES = {".py", ".sql", ".js", ".mjs", ".html"}
 # Besides the engines: the rows, what providers cost, and the demo, which plays with four of them.
 NAMING = {
-    "supabase/migrations/20261122100450_operation_types.sql",
+    "supabase/migrations/20261122100400_operation_types.sql",
     "supabase/seed.sql",
     "cli/demo.py",
 }

@@ -90,7 +90,6 @@ begin
 end;
 $$;
 
-revoke execute on function private.refuse(text, text, jsonb, text) from public;
 -- For functions that run as their caller. It does nothing but fail.
 grant execute on function private.refuse(text, text, jsonb, text) to authenticated, service_role;
 
@@ -125,8 +124,6 @@ begin
     end if;
 end;
 $$;
-
-revoke execute on function private.check_limit(integer, integer) from public;
 
 -- Bounds what people write: the arguments are a column, the fewest characters and the most, of one column after the
 -- other; of a jsonb column the bytes. Columns that may be null pass while they are. A trigger, because its answer says
@@ -166,5 +163,3 @@ begin
     return new;
 end;
 $$;
-
-revoke execute on function private.bound_lengths() from public;

@@ -13,7 +13,6 @@ end;
 $$;
 
 comment on function public.update_updated_at_column() is 'For triggers before an update: sets updated_at to now.';
-revoke execute on function public.update_updated_at_column() from public;
 
 create table public.profiles (
     id uuid primary key references auth.users (id) on delete cascade,
@@ -102,8 +101,6 @@ begin
 end;
 $$;
 
-revoke execute on function private.date_mail_preference() from public;
-
 create trigger date_mail_preference
 before update of marketing_emails on public.profiles
 for each row when (
@@ -129,7 +126,6 @@ $$;
 
 comment on function private.is_admin() is
 'Whether the caller is an active admin. Call as (select private.is_admin()).';
-revoke execute on function private.is_admin() from public;
 grant execute on function private.is_admin() to authenticated, service_role;
 
 -- The gate of what admins do with their session and operators with the secret key. The setting `role` names the caller
@@ -151,7 +147,6 @@ begin
 end;
 $$;
 
-revoke execute on function private.check_admin() from public;
 grant execute on function private.check_admin() to authenticated, service_role;
 
 -- A deactivated account signs in, reads, cancels and deletes what is its own; the policies and RPCs that start or
@@ -171,7 +166,6 @@ $$;
 
 comment on function private.is_active() is
 'Whether the caller''s account is active. Call as (select private.is_active()).';
-revoke execute on function private.is_active() from public;
 grant execute on function private.is_active() to authenticated, service_role;
 
 alter table public.profiles enable row level security;

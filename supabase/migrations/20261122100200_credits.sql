@@ -262,8 +262,6 @@ begin
 end;
 $$;
 
-revoke execute on function private.is_sound_entry(text, integer, integer, integer) from public;
-
 -- A part of an entry, booked on a grant: taken from it (negative) or given back to it (positive).
 create type public.credit_allocation as (grant_id uuid, amount integer);
 

@@ -1,6 +1,6 @@
 -- E-mail: the types of mail that there are, and the templates with their language.
 --
--- A mail is a row of the outbox (next file), written in the transaction of what it tells. Its text is a template:
+-- A mail is a row of the outbox, written in the transaction of what it tells. Its text is a template:
 -- Jinja2, of which only {{ name }}, {% if name %}, {% if not name %}, {% else %} and {% endif %} are allowed. Templates
 -- are checked when they are saved, so that a slip is an answer to whoever made it and not a mail that never goes out.
 
@@ -153,8 +153,6 @@ begin
 end;
 $$;
 
-revoke execute on function private.refuse_template(text, bigint, text, text, text) from public;
-
 -- Checks one name that a template uses.
 create function private.check_template_name(
     p_field text,
@@ -182,8 +180,6 @@ begin
     end if;
 end;
 $$;
-
-revoke execute on function private.check_template_name(text, bigint, text, text, boolean, jsonb) from public;
 
 -- Checks one text of a template: nothing but the few tags of the language, balanced, with names that are known.
 create function private.check_template_text(p_field text, p_text text, p_sample_data jsonb)
@@ -246,8 +242,6 @@ begin
 end;
 $$;
 
-revoke execute on function private.check_template_text(text, text, jsonb) from public;
-
 create function private.check_email_template()
 returns trigger
 language plpgsql
@@ -290,8 +284,6 @@ begin
     return new;
 end;
 $$;
-
-revoke execute on function private.check_email_template() from public;
 
 create trigger check_email_template
 before insert or update of name, type, subject, html_content, text_content on public.email_templates
