@@ -4,8 +4,8 @@
 import { readFile, stat } from "node:fs/promises";
 import { extname } from "node:path";
 
-const PAGES = new URL("../../web/", import.meta.url);
-const PACKAGES = new URL("../../node_modules/", import.meta.url);
+const PAGES = new URL("../web/", import.meta.url);
+const PACKAGES = new URL("../node_modules/", import.meta.url);
 
 const TYPES = {
   ".css": "text/css; charset=utf-8",
