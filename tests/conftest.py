@@ -6,7 +6,6 @@
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -16,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from local.stack import PROJECT, Stack, StackStatus
 from services.proxies import spare_loopback
+from tests.stacks import new_stack
 
 # Tests talk to this machine, as what they start does.
 spare_loopback()
@@ -60,10 +60,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 def local_stack() -> Iterator[Stack]:
     """The embedded stack itself, for tests that stop and start its parts."""
     with nullcontext() if WORKER else the_only_run():
-        Stack(DIRECTORY).down()
-        shutil.rmtree(DIRECTORY, ignore_errors=True)
-        stack = Stack(DIRECTORY)
-        stack.up()
+        stack = new_stack(DIRECTORY)
         yield stack
         stack.down()
 

@@ -1,7 +1,7 @@
 """Fixtures of the database tests: the server, one connection, and people who act on it.
 
-They run on Postgres 15, 17 and 18, and in a container where Docker answers. $DTF_TEST_SERVERS, such as `17` or
-`15,container`, names the servers to run them all on.
+All run on Postgres 17, and in a container where Docker answers; what can differ between versions runs on 15 and 18 as
+well. $DTF_TEST_SERVERS, such as `17` or `15,container`, names the servers to run them all on.
 """
 
 import os
@@ -15,23 +15,43 @@ from tests.database import servers
 from tests.database.personas import Connection, People, connect
 
 # Long runs whose subject is not the version of Postgres.
-ON_ONE_SERVER = {"tests.database.test_concurrency", "tests.database.test_scale", "tests.database.test_model"}
+ON_ONE_SERVER = {"test_concurrency", "test_scale"}
+# Applying, privileges and the catalog, locks, plans, constraints, the ledger and the queue.
+ON_EVERY_SERVER = {
+    "test_access",
+    "test_catalog",
+    "test_clawbacks",
+    "test_credit_grants",
+    "test_ledger",
+    "test_limits",
+    "test_matrix",
+    "test_model",
+    "test_operation_types",
+    "test_operations",
+    "test_orphans",
+    "test_queue",
+    "test_realtime",
+    "test_schema",
+    "test_seed",
+    "test_servers",
+    "test_verify_ledger",
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Multiply the tests by the servers that they run on."""
     if "server" not in metafunc.fixturenames:
         return
-    module = metafunc.module.__name__
+    module = metafunc.module.__name__.rpartition(".")[2]
     chosen = os.environ.get("DTF_TEST_SERVERS")
+    names = ["17"]
     if "stack" in metafunc.fixturenames or "local_stack" in metafunc.fixturenames:
-        names = ["17"]  # it also calls the APIs in front of that server
+        pass  # it also calls the APIs in front of that server
     elif chosen:
         names = chosen.split(",")
-    elif module in ON_ONE_SERVER:
-        names = ["17"]
-    else:
-        names = ["17", *servers.PACKAGED, *([] if servers.container_trouble() else ["container"])]
+    elif module not in ON_ONE_SERVER:
+        names += servers.PACKAGED if module in ON_EVERY_SERVER else ()
+        names += () if servers.container_trouble() else ("container",)
     metafunc.parametrize("server", names, indirect=True, scope="session")
 
 

