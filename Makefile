@@ -5,10 +5,13 @@ BIN := .venv/bin
 # The commands in .venv name the folder that they were made in: a checkout that was moved is installed anew.
 MOVED := $(shell grep -sqF " $$(pwd -P)/.venv" .venv/pyvenv.cfg || echo moved)
 
-.PHONY: demo test bench matrix lint format types install moved lock clean
+.PHONY: demo help test bench matrix lint format types install moved lock clean
 
 demo: install ## Everything in one go: sign up and its mail, upload, four operations, the ledger
 	$(BIN)/dtf demo
+
+help: ## These, in a line each
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
 test: lint ## Every test, on a stack of its own
 	$(BIN)/pytest -n 2
@@ -19,21 +22,21 @@ bench: install .venv/installed-peers ## Figures of speed, as ratios against othe
 matrix: install ## Who may do what with every table, tried on a stack of its own
 	$(BIN)/python -m tests.database.matrix
 
-lint: install
+lint: install ## Style, types, the borders between packages, and SQL
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/sqlfluff lint --disable-progress-bar supabase
 
-format: install
+format: install ## What ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 types: install ## Renew clients/database.types.ts after a change of the migrations
 	$(BIN)/python -m local.typed_client
 
-install: .venv/installed
+install: .venv/installed ## Everything into this folder, where it is missing or was changed
 	@$(BIN)/python -m services.images.weights
 
 .venv/installed: requirements.lock pyproject.toml package-lock.json $(MOVED)

@@ -1,1 +1,3 @@
 """The `dtf` command and what only it uses."""
+
+__version__ = "0.1.0"

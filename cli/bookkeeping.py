@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import stripe
 
+from cli.errors import CommandError
 from cli.project import take_billing_from_stack
-from local.errors import StackError
 from services.api import ApiUnavailableError, connect, http_client
 from services.billing import reader
 from services.billing.catalogue import Catalogue
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def sync(*, dry_run: bool) -> list[dict[str, str]]:
-    """Bring plans and packages to Stripe; returns the steps that were taken, or would be. Raises StackError."""
+    """Bring plans and packages to Stripe; returns the steps that were taken, or would be. Raises CommandError."""
 
     async def work(settings: StripeSettings, database: Database, client: stripe.StripeClient) -> list[dict[str, str]]:
         currency = await database.currency(settings.currency)
@@ -35,7 +35,7 @@ def sync(*, dry_run: bool) -> list[dict[str, str]]:
 
 
 def replay(event: str | None, days: int) -> list[dict[str, str]]:
-    """Apply an event again, or all that failed or were not heard; returns ids and outcomes. Raises StackError."""
+    """Apply an event again, or all that failed or were not heard; returns ids and outcomes. Raises CommandError."""
 
     async def work(_: StripeSettings, database: Database, client: stripe.StripeClient) -> list[dict[str, str]]:
         books = Books(database, client)
@@ -52,7 +52,7 @@ def replay(event: str | None, days: int) -> list[dict[str, str]]:
 
 
 def differences(days: int, *, apply: bool) -> list[dict[str, Any]]:
-    """Where Stripe's lists and the ledger differ; with `apply`, what was done about it. Raises StackError."""
+    """Where Stripe's lists and the ledger differ; with `apply`, what was done about it. Raises CommandError."""
 
     async def work(_: StripeSettings, database: Database, client: stripe.StripeClient) -> list[dict[str, Any]]:
         books = Books(database, client)
@@ -78,9 +78,9 @@ def _run(work: Callable[[StripeSettings, Database, stripe.StripeClient], Awaitab
     try:
         return asyncio.run(run())
     except (SettingsError, RefusedError, ApiUnavailableError) as error:
-        raise StackError(str(error)) from error
+        raise CommandError(str(error)) from error
     except stripe.StripeError as error:
-        raise StackError(f"Stripe: {error.user_message or type(error).__name__}") from error
+        raise CommandError(f"Stripe: {error.user_message or type(error).__name__}") from error
 
 
 @asynccontextmanager

@@ -10,9 +10,9 @@ from uuid import UUID
 import typer
 
 from cli.arguments import moment
+from cli.errors import CommandError
 from cli.output import AsJson, done, print_facts, print_json, print_rows, readable_errors
 from cli.project import answers, call, connect
-from local.errors import StackError
 
 if TYPE_CHECKING:
     from supabase import Client
@@ -54,7 +54,7 @@ def create(
         client = connect()
         templates: Any = client.table("email_templates").select("id").eq("name", template).execute().data
         if not templates:
-            raise StackError(f"There is no template {template}.")
+            raise CommandError(f"There is no template {template}.")
         draft = {
             "name": name,
             "template_id": templates[0]["id"],
@@ -124,7 +124,7 @@ def schedule(
     if as_json:
         print_json(row)
     else:
-        done(f"{campaign['name']} starts on {at:%Y-%m-%d} at {at:%H:%M} UTC, where `dtf email serve` runs.")
+        done(f"{campaign['name']} starts on {at:%Y-%m-%d} at {at:%H:%M} UTC, where `dtf run email` runs.")
 
 
 @app.command()
@@ -145,7 +145,7 @@ def send(
     if as_json:
         print_json(row)
     else:
-        done(f"{campaign['name']} goes out as soon as `dtf email serve` runs.")
+        done(f"{campaign['name']} goes out as soon as `dtf run email` runs.")
 
 
 @app.command()
@@ -182,7 +182,7 @@ def report(which: Which, as_json: AsJson = False) -> None:
 
 
 def find_campaign(client: Client, which: str) -> dict[str, Any]:
-    """The campaign of this id or, where only one has it, of this name. Raises StackError."""
+    """The campaign of this id or, where only one has it, of this name. Raises CommandError."""
     try:
         column, value = "id", str(UUID(which))
     except ValueError:
@@ -191,16 +191,16 @@ def find_campaign(client: Client, which: str) -> dict[str, Any]:
         query = client.table("email_campaigns").select("*").eq(column, value).order("created_at", desc=True)
         rows: Any = query.limit(NAMESAKES).execute().data
     if not rows:
-        raise StackError(f"There is no campaign {which}. See: dtf email campaign list")
+        raise CommandError(f"There is no campaign {which}. See: dtf email campaign list")
     if len(rows) > 1:
         ids = ", ".join(f"{row['id']} ({row['status']})" for row in rows)
-        raise StackError(f"Several campaigns are called {which}. Name one by its id, the newest first: {ids}")
+        raise CommandError(f"Several campaigns are called {which}. Name one by its id, the newest first: {ids}")
     found: dict[str, Any] = rows[0]
     return found
 
 
 def check_template(client: Client, campaign: dict[str, Any]) -> None:
-    """Make the mail with sample data: each of its recipients' would fail. Raises StackError."""
+    """Make the mail with sample data: each of its recipients' would fail. Raises CommandError."""
     from cli import sample_mails
 
     with answers():
@@ -208,7 +208,7 @@ def check_template(client: Client, campaign: dict[str, Any]) -> None:
         rows: Any = query.execute().data
     for row in rows:
         if problems := sample_mails.problems(row):
-            raise StackError(
+            raise CommandError(
                 f"{row['name']}: {'; '.join(problems)}. Change it, and see: dtf email preview {row['name']}"
             )
 

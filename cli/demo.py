@@ -25,6 +25,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from supabase import Client, create_client
 
+from cli.errors import CommandError
 from cli.pictures import DARK, LIGHT, camera
 from cli.project import email_settings
 from local.errors import StackError
@@ -70,7 +71,7 @@ def steps() -> list[Step]:
 
 
 def run(stack: StackStatus, output: Path, console: Console) -> None:
-    """Play the demonstration on a running stack; raises StackError where anything is not as it should be."""
+    """Play the demonstration on a running stack; raises CommandError where anything is not as it should be."""
     started = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
     with worker(stack) as process, sender(stack) as post, ThreadPoolExecutor(1) as aside:
@@ -101,10 +102,10 @@ def run(stack: StackStatus, output: Path, console: Console) -> None:
     )
     if stack.web_url:
         console.print(
-            f"Try it yourself, with .venv/bin/dtf worker beside it: [bold]{stack.web_url}[/bold]", soft_wrap=True
+            f"Try it yourself, with .venv/bin/dtf run images beside it: [bold]{stack.web_url}[/bold]", soft_wrap=True
         )
     console.print(
-        f"The mailbox, for mails that .venv/bin/dtf email serve sends: [bold]{stack.mail_url}[/bold]", soft_wrap=True
+        f"The mailbox, for mails that .venv/bin/dtf run email sends: [bold]{stack.mail_url}[/bold]", soft_wrap=True
     )
 
 
@@ -167,7 +168,7 @@ def sign_up(stack: StackStatus, console: Console) -> User:
     email = f"demo-{uuid.uuid4().hex[:8]}@example.com"
     reply = client.auth.sign_up({"email": email, "password": uuid.uuid4().hex})
     if reply.user is None or reply.session is None:
-        raise StackError("The sign-up gave no session. Is e-mail confirmation switched on? See supabase/config.toml.")
+        raise CommandError("The sign-up gave no session. Is e-mail confirmation switched on? See supabase/config.toml.")
     console.print(f"[green]✓[/green] Signed up {email}, with 2 free credits", highlight=False)
     operator = create_client(stack.api_url, stack.secret_key)
     gift = {
@@ -193,12 +194,12 @@ class Received:
 def receive(stack: StackStatus, user: User, process: subprocess.Popen[bytes], output: Path) -> Received:
     """Wait for the welcome mail in the mailbox, and take pictures of it."""
     if not stack.mail_url:
-        raise StackError("This stack has no mailbox. Switch [local_smtp] on in supabase/config.toml and restart it.")
+        raise CommandError("This stack has no mailbox. Switch [local_smtp] on in supabase/config.toml and restart it.")
     api = f"{stack.mail_url}/api/v1"
     deadline = time.monotonic() + WAIT_SECONDS
     while not (found := httpx.get(f"{api}/search", params={"query": f"to:{user.email}"}).json()["messages"]):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise StackError(f"No mail came: {last_line(sender_log())} The sender's log is {sender_log()}.")
+            raise CommandError(f"No mail came: {last_line(sender_log())} The sender's log is {sender_log()}.")
         time.sleep(POLL_SECONDS)
     mail = httpx.get(f"{api}/message/{found[0]['ID']}").json()
     page = output / "5-welcome-mail.html"
@@ -208,7 +209,7 @@ def receive(stack: StackStatus, user: User, process: subprocess.Popen[bytes], ou
         with camera() as one:
             for view, path in pictures.items():
                 one.take(mail["HTML"], view, path)
-    except StackError as error:
+    except (CommandError, StackError) as error:
         return Received(mail["Subject"], [page], str(error))
     return Received(mail["Subject"], [page, *pictures.values()])
 
@@ -255,9 +256,9 @@ def watch(user: User, todo: list[Step], process: subprocess.Popen[bytes], consol
         }
         while not all(step.ended for step in todo):
             if process.poll() is not None:
-                raise StackError(f"The worker stopped: {last_line(worker_log())} Its log is {worker_log()}.")
+                raise CommandError(f"The worker stopped: {last_line(worker_log())} Its log is {worker_log()}.")
             if time.monotonic() > deadline:
-                raise StackError(f"The worker did not finish within {WAIT_SECONDS} s. Its log is {worker_log()}.")
+                raise CommandError(f"The worker did not finish within {WAIT_SECONDS} s. Its log is {worker_log()}.")
             time.sleep(POLL_SECONDS)
             rows = user.client.table("image_operations").select("*").in_("id", list(bars)).execute().data
             by_id = {row["id"]: row for row in cast(list[dict[str, Any]], rows)}
@@ -266,7 +267,7 @@ def watch(user: User, todo: list[Step], process: subprocess.Popen[bytes], consol
                 show(progress, bars[step.row["id"]], step)
     for step in todo:
         if step.row["status"] != ("failed" if step.fails else "completed"):
-            raise StackError(
+            raise CommandError(
                 f"{step.title} ended as {step.row['status']}: {step.row['error_message']} See {worker_log()}."
             )
         if step.fails:
@@ -368,9 +369,9 @@ def print_ledger(stack: StackStatus, user: User, console: Console) -> list[dict[
     profile = cast(dict[str, Any], user.client.table("profiles").select("*").eq("id", user.id).single().execute().data)
     total = sum(change_of(row) for row in rows)
     if profile["credits_remaining"] != total:
-        raise StackError(f"The ledger sums to {total}, but the balance is {profile['credits_remaining']}.")
+        raise CommandError(f"The ledger sums to {total}, but the balance is {profile['credits_remaining']}.")
     violations = create_client(stack.api_url, stack.secret_key).rpc("verify_ledger", {}).execute().data
     if violations:
-        raise StackError(f"The ledger is not sound: {violations}")
+        raise CommandError(f"The ledger is not sound: {violations}")
     console.print(f"[green]✓[/green] The ledger adds up to the balance of {total} credits.", highlight=False)
     return rows

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cli.errors import CommandError
 from cli.output import AsJson, console, errors, plain, print_json, readable_errors
 from cli.project import RefusedError, answers, call, connect, count, counted, local_stack
-from local.errors import StackError
 from local.migrations import outdated
 from local.stack import PROJECT, StackStatus
 
@@ -58,9 +58,12 @@ def doctor(as_json: AsJson = False) -> None:
 
     Takes the project from SUPABASE_URL and SUPABASE_SECRET_KEY, or else the stack that runs on this machine.
     """
-    with readable_errors():
-        client = connect()
-        with errors.status("Checking"):
+    with readable_errors(), errors.status("Checking"):
+        try:
+            client = connect()
+        except CommandError as error:
+            findings = [failed("Settings", str(error))]
+        else:
             findings = list(examine(client, local_stack()))
     if as_json:
         print_json([asdict(finding) for finding in findings])
@@ -102,7 +105,7 @@ def check_schema(client: Client) -> Finding:
         if error.code in MISSING:
             return failed("Schema", "the functions are missing.", "Apply the migrations: dtf up, or supabase db push.")
         return failed("Key", f"it may not act for the project: {error}", "Set SUPABASE_SECRET_KEY to a secret key.")
-    except StackError as error:
+    except CommandError as error:
         return failed("Project", str(error))
     return ok("Project", f"{client.supabase_url} answers, with its functions.")
 
@@ -166,7 +169,7 @@ def check_queue(client: Client) -> Finding:
     oldest = max((float(row["oldest_wait_seconds"] or 0) for row in rows), default=0.0)
     if waiting and oldest > LONGEST_WAIT:
         return warning(
-            "Queue", f"{waiting} operations wait, the oldest for {oldest:.0f} s.", "Start a worker: dtf worker"
+            "Queue", f"{waiting} operations wait, the oldest for {oldest:.0f} s.", "Start a worker: dtf run images"
         )
     return ok("Queue", f"{waiting} operations wait.")
 
@@ -211,7 +214,7 @@ def check_maintenance(client: Client) -> Finding:
     if newest and datetime.now(UTC) - datetime.fromisoformat(newest[0]["recorded_at"]) < LONGEST_SILENCE:
         return ok("Maintenance", "it ran a short while ago.")
     when = f"last ran at {newest[0]['recorded_at']}" if newest else "never ran"
-    return warning("Maintenance", f"it {when}.", "Start it: dtf maintain, or pg_cron")
+    return warning("Maintenance", f"it {when}.", "Start it: dtf run maintenance, or pg_cron")
 
 
 def check_catalogue(client: Client) -> Finding:
@@ -246,7 +249,7 @@ def check_mails(client: Client) -> Finding:
         if told:
             message = f"{waiting} wait for too long. One that was tried: {told[0]['error']}"
             return warning("Mails", message, "See /healthz of the sender.")
-        return warning("Mails", f"{waiting} wait for too long.", "Start a sender: dtf email serve")
+        return warning("Mails", f"{waiting} wait for too long.", "Start a sender: dtf run email")
     if unknown := count(counted(client, "email_logs").eq("status", "unknown")):
         return warning("Mails", f"{unknown} may have been sent or not.", "See: dtf email list --status unknown")
     return ok("Mails", "none waits for long.")

@@ -1,59 +1,41 @@
-"""The `dtf` command: the local stack, the worker, the demonstration, and the operator's commands.
+"""The `dtf` command: the local stack, the services, the demonstration, and the operator's commands.
 
 Every command imports all modules of commands, so these import at their heads what describes and prints; what takes
 long, such as the clients of Supabase and Stripe and the services, is imported where it is used.
 """
 
 import io
-import json
-import os
 import sys
-import time
 from pathlib import Path
-from typing import Annotated, NoReturn
-from urllib.parse import urlsplit
+from typing import Annotated
 
 import typer
 
-from cli import billing, doctor, maintain, operations, plans, stats, users
-from cli import credits as credit_commands
-from cli import email as email_commands
+from cli import __version__, credits, doctor, email, operations, plans, run, stack, stats, stripe, users
 from cli.arguments import Commands
-from cli.output import console, errors, fail, readable_errors
-from cli.project import answers, take_billing_from_stack, take_project_from_stack
-from local import supabase_cli
-from local.errors import StackError
-from local.stack import PROJECT, DockerStack, Stack, StackStatus, running_stack
+from cli.output import console, fail, readable_errors
 
 app = typer.Typer(
     cls=Commands,
+    context_settings={"help_option_names": ["--help", "-h"]},
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-app.add_typer(users.app, name="users")
-app.add_typer(credit_commands.app, name="credits")
-app.add_typer(operations.app, name="operations")
-app.add_typer(plans.app, name="plans")
-app.add_typer(billing.app, name="stripe")
-app.add_typer(email_commands.app, name="email")
-
-LOG_POLL_SECONDS = 0.3
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, keys included, for programs.")]
 
 
-def check_url(value: str | None) -> str | None:
-    """The address of a service without a slash at its end; an empty one means none. Raises typer.BadParameter."""
-    if not value:
-        return value
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise typer.BadParameter("Give an address such as http://127.0.0.1:8080.")
-    return value.rstrip("/")
+def print_version(wanted: bool) -> None:
+    """Print the version and end, where it is asked for."""
+    if wanted:
+        typer.echo(f"dtf {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def prepare() -> None:
+def prepare(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """The DTF Editor backend on this machine."""
     from services.proxies import ProxyError, spare_loopback
 
@@ -66,165 +48,41 @@ def prepare() -> None:
         fail(error)
 
 
-@app.command()
-def up(
-    port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port of the project URL. Default: any free port.")
-    ] = None,
-    billing_url: Annotated[
-        str | None,
-        typer.Option(
-            envvar="BILLING_URL",
-            callback=check_url,
-            help="Where `dtf serve` answers, for the web client: http://127.0.0.1:8080. Default: as last time.",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Start the local stack, or mend it, and apply new migrations.
-
-    Where `supabase start` runs (Docker), that stack is used instead.
-    """
-    with readable_errors():
-        print_status(start_stack(port, billing_url), as_json)
-
-
-def start_stack(port: int | None = None, billing_url: str | None = None) -> StackStatus:
-    """The running stack with every migration applied: that of `supabase start`, else the embedded one."""
-    with errors.status("Starting the local stack") as spinner:
-        return DockerStack().up() or Stack().up(port, billing_url, lambda step: spinner.update(f"{step} …"))
-
-
-@app.command()
-def down() -> None:
-    """Stop the stack. Its data stays (in .dtf/, or in Docker volumes)."""
-    with readable_errors(), errors.status("Stopping the local stack"):
-        official = DockerStack()
-        if official.status() is not None:
-            official.down()
-        Stack().down()
-    errors.print("[green]✓[/green] The local stack is stopped.")
-
-
-@app.command()
-def status(as_json: AsJson = False) -> None:
-    """Tell where the stack answers. Status 1 where none runs."""
-    with readable_errors():
-        print_status(running_stack(), as_json)
-
-
-@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
 ) -> None:
     """Play everything in one go: sign-up with its mail, upload, four operations, one refund, the ledger."""
     with readable_errors():
-        stack = start_stack()
+        running = stack.start_stack()
         from cli import demo as scenario  # the browser that it takes pictures with is not in the image of the services
+        from cli.project import answers
 
         with answers():
-            scenario.run(stack, output.resolve(), console)
+            scenario.run(running, output.resolve(), console)
 
 
-@app.command()
-def worker() -> None:
-    """Work on image operations until SIGTERM or Ctrl-C.
-
-    Takes the project from SUPABASE_URL and SUPABASE_SECRET_KEY, or else the stack that runs on this machine.
-    The other settings are the WORKER_… variables.
-    """
-    from services.images import __main__ as service
-
-    with readable_errors():
-        take_project_from_stack()
-    raise typer.Exit(service.main())
-
-
-@app.command()
-def serve() -> None:
-    """Serve billing until SIGTERM or Ctrl-C: payment pages, the portal and the webhook of Stripe.
-
-    Takes the project as `dtf worker` does, and Stripe from STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET, or else what
-    `dtf stripe local` runs beside the local stack. The other settings are the BILLING_… variables.
-    """
-    from services.billing import __main__ as service
-
-    with readable_errors():
-        take_billing_from_stack()
-    raise typer.Exit(service.main())
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
-def supabase(context: typer.Context) -> NoReturn:
-    """Run the Supabase CLI of this checkout: dtf supabase link, dtf supabase db push …"""
-    with readable_errors():
-        path = supabase_cli.executable(PROJECT)
-    os.execve(path, [str(path), *context.args], supabase_cli.environment())  # noqa: S606 - an argument list
-
-
-@app.command()
-def logs(
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing new lines.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each part to begin with.")] = 20,
-) -> None:
-    """Print the logs of the embedded stack's parts. Those of `supabase start` are in `docker logs`."""
-    with readable_errors():
-        paths = {part: path for part, path in Stack().logs().items() if path.exists()}
-        if not paths:
-            raise StackError("There are no logs yet. Start the stack with: dtf up")
-    positions: dict[str, int] = {}
-    for part, path in paths.items():
-        text = path.read_text("utf-8", "replace")
-        positions[part] = len(text.encode())
-        print_lines(part, text.splitlines()[-lines:])
-    while follow:
-        time.sleep(LOG_POLL_SECONDS)
-        for part, path in paths.items():
-            positions[part] = print_new_lines(part, path, positions[part])
-
-
-def print_new_lines(part: str, path: Path, position: int) -> int:
-    """Print what was appended since `position` (bytes); returns the new position, at the end of a line."""
-    with path.open("rb") as file:
-        file.seek(position)
-        complete, newline, _ = file.read().rpartition(b"\n")
-    if not newline:
-        return position
-    print_lines(part, complete.decode(errors="replace").splitlines())
-    return position + len(complete) + len(newline)
-
-
-def print_lines(part: str, lines: list[str]) -> None:
-    """Print log lines with the name of the part before each."""
-    for line in lines:
-        console.print(f"[cyan]{part:>8}[/cyan] │ ", end="", highlight=False)
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def print_status(stack: StackStatus, as_json: bool) -> None:
-    """A table for people, one JSON object for programs. People see the secret key only as stars."""
-    if as_json:
-        typer.echo(json.dumps(stack.as_dict()))
-        return
-    facts = {
-        "Web client": stack.web_url,
-        "Mailbox": stack.mail_url,
-        "Project URL": stack.api_url,
-        "Database": stack.db_url.replace(f":{urlsplit(stack.db_url).password}@", ":•••@"),
-        "Publishable key": stack.publishable_key,
-        "Secret key": "•••  (dtf status --json prints it)",
-    }
-    console.print(f"[green]✓[/green] The stack is running ({stack.kind}).")
-    for name, value in facts.items():
-        if value:
-            # Addresses and keys are copied: a narrow terminal may break them, but nothing is cut.
-            console.print(f"  {name:<17}  {value}", soft_wrap=True)
-
-
-# Last, as `dtf --help` keeps this order: who is new here needs `dtf up` first.
+# `dtf --help` keeps this order: who is new here needs `dtf up` first.
+app.command()(stack.up)
+app.command()(stack.down)
+app.command()(stack.status)
+app.command()(demo)
+app.add_typer(run.app, name="run")
+app.command()(stack.logs)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)(
+    stack.supabase
+)
 app.command()(doctor.doctor)
 app.command()(stats.stats)
-app.command()(maintain.maintain)
+app.add_typer(users.app, name="users")
+app.add_typer(credits.app, name="credits")
+app.add_typer(operations.app, name="operations")
+app.add_typer(plans.app, name="plans")
+app.add_typer(stripe.app, name="stripe")
+app.add_typer(email.app, name="email")
+# Other names of `dtf run`.
+app.command("worker", hidden=True)(run.images)
+app.command("serve", hidden=True)(run.billing)
+app.command("maintain", hidden=True)(run.maintenance)
 
 
 if __name__ == "__main__":

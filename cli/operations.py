@@ -6,9 +6,9 @@ from uuid import UUID
 
 import typer
 
+from cli.errors import CommandError
 from cli.output import AsJson, done, print_facts, print_json, print_rows, readable_errors
 from cli.project import answers, call, connect, find_user
-from local.errors import StackError
 
 app = typer.Typer(help="Look at image operations, cancel one, and do what was set aside.", no_args_is_help=True)
 
@@ -63,7 +63,7 @@ def show(operation: Operation, as_json: AsJson = False) -> None:
     with readable_errors(), answers():
         rows: Any = connect().table("image_operations").select("*").eq("id", str(operation)).execute().data
         if not rows:
-            raise StackError(f"There is no operation {operation}. List them with: dtf operations list")
+            raise CommandError(f"There is no operation {operation}. List them with: dtf operations list")
     if as_json:
         print_json(rows[0])
     else:

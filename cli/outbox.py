@@ -13,9 +13,9 @@ import typer
 from rich.progress import track
 
 from cli.arguments import moment
+from cli.errors import CommandError
 from cli.output import AsJson, console, done, errors, plain, print_facts, print_json, print_rows, readable_errors
 from cli.project import RefusedError, answers, call, connect, containing
-from local.errors import StackError
 
 if TYPE_CHECKING:
     from supabase import Client
@@ -101,7 +101,7 @@ def show(email: Mail, as_json: AsJson = False) -> None:
                 client.table("email_events").select("*").eq("email_log_id", str(email)).order("occurred_at", desc=True)
             )
         if not found:
-            raise StackError(f"There is no mail {email}. See: dtf email list")
+            raise CommandError(f"There is no mail {email}. See: dtf email list")
     mail = _with_type(found[0])
     if as_json:
         print_json(mail | {"events": events})
@@ -214,7 +214,7 @@ def lift(address: Address) -> None:
         with answers():
             lifted = _rows(connect().table("email_suppressions").delete().eq("email", address.lower()))
         if not lifted:
-            raise StackError(f"{address} is not suppressed. See: dtf email suppressions list")
+            raise CommandError(f"{address} is not suppressed. See: dtf email suppressions list")
     done(f"Lifted: {', '.join(row['reason'] for row in lifted)}.")
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.errors import CommandError
 from local.errors import StackError
 
-console = Console()
-errors = Console(stderr=True)
+# Who wants no colours wants nothing that moves either.
+IS_TERMINAL = False if os.environ.get("NO_COLOR") else None  # None: as it is found
+
+console = Console(force_terminal=IS_TERMINAL)
+errors = Console(stderr=True, force_terminal=IS_TERMINAL)
 
 # As PostgREST writes it: 2026-11-22T08:34:04.71+00:00
 TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)\S*")
@@ -38,15 +43,15 @@ def readable_errors() -> Iterator[None]:
     """Turn the errors that a person can act on into one message and status 1."""
     try:
         yield
-    except StackError as error:
+    except (CommandError, StackError) as error:
         fail(error)
     except PermissionError as error:
-        fail(StackError(f"{error.filename} is not yours to use: {error.strerror}. Check whose folder it is."))
+        fail(CommandError(f"{error.filename} is not yours to use: {error.strerror}. Check whose folder it is."))
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         fail(
-            StackError(
+            CommandError(
                 f"{error.filename or 'A file'} could not be written: {error.strerror}. Make room, and try again."
             )
         )
@@ -55,6 +60,11 @@ def readable_errors() -> Iterator[None]:
 def done(message: str) -> None:
     """Tell a person that something was done; not on standard output, which may be read by a program."""
     errors.print(f"[green]✓[/green] {plain(message)}", highlight=False, soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """Tell a person what may need something to be done."""
+    errors.print(f"[yellow]![/yellow] {plain(message)}", highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

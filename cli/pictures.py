@@ -8,8 +8,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Error, Route
 
+from cli.errors import CommandError
 from local.chromium import browser
-from local.errors import StackError
 
 SCALE = 2
 """Device pixels per CSS pixel."""
@@ -43,7 +43,7 @@ class Camera:
     def take(self, html: str, view: View, path: Path) -> None:
         """Write a PNG of the whole mail. Nothing is fetched and no script runs, as in most mail programs.
 
-        Raises StackError.
+        Raises CommandError.
         """
         context = self._browser.new_context(
             viewport={"width": view.width, "height": 400},
@@ -61,7 +61,7 @@ class Camera:
                 break
             except Error as error:  # on a busy machine a browser that has only just started may have no frame yet
                 if attempt == TRIES:
-                    raise StackError(
+                    raise CommandError(
                         f"Chromium took no picture: {error.message.splitlines()[0]} Try again in a moment."
                     ) from error
                 time.sleep(PAUSE_SECONDS)
@@ -74,6 +74,6 @@ def _refuse(route: Route) -> None:
 
 @contextmanager
 def camera() -> Iterator[Camera]:
-    """A camera with a browser of its own while the block runs. Raises StackError."""
+    """A camera with a browser of its own while the block runs. Raises CommandError."""
     with browser() as own:
         yield Camera(own)

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.errors import CommandError
 from cli.output import AsJson, console, done, print_json, print_rows, readable_errors
 from cli.project import answers, connect, count, counted
-from local.errors import StackError
 
 app = typer.Typer(help="What is for sale, and what an operation costs.", no_args_is_help=True)
 
@@ -147,7 +147,7 @@ def _write(table: str, key: str, name: str, values: dict[str, Any], needed: tupl
     """Change the one row that has the name, or make it where `needed` says what that takes; tells which."""
     given = {column: value for column, value in values.items() if value is not None}
     if not given:
-        raise StackError("Nothing to change: give at least one option. See --help.")
+        raise CommandError("Nothing to change: give at least one option. See --help.")
     with answers():
         client = connect()
         rows = client.table(table)
@@ -156,13 +156,13 @@ def _write(table: str, key: str, name: str, values: dict[str, Any], needed: tupl
             rows.update(given).eq(key, name).execute()
             return "changed"
         if found:
-            raise StackError(f"{found} of them are called {name}. Rename all but one, or change them in SQL.")
+            raise CommandError(f"{found} of them are called {name}. Rename all but one, or change them in SQL.")
         if not needed:
             there: Any = rows.select(key).order("sort_order").execute().data
             names = ", ".join(row[key] for row in there)
-            raise StackError(f"There is no {name}. There are: {names}.")
+            raise CommandError(f"There is no {name}. There are: {names}.")
         if missing := [column for column in needed if column not in given]:
             options = " and ".join(f"--{column.replace('_', '-')}" for column in missing)
-            raise StackError(f"There is no {name} yet. To make it, give {options} too.")
+            raise CommandError(f"There is no {name} yet. To make it, give {options} too.")
         rows.insert({key: name, **given}).execute()
     return "made"

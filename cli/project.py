@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from local.errors import StackError
+from cli.errors import CommandError
 from local.stack import StackStatus, default_directory, running_stack
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EMAIL_HTTP_PORT = "8081"
 
 
-class RefusedError(StackError):
+class RefusedError(CommandError):
     """The database refused a request: `code` as in PostgREST, `detail` for programs."""
 
     def __init__(self, error: APIError) -> None:
@@ -31,7 +31,7 @@ class RefusedError(StackError):
 
 
 def local_stack() -> StackStatus | None:
-    """The stack that runs on this machine, unless SUPABASE_URL names another project. Raises StackError."""
+    """The stack that runs on this machine, unless SUPABASE_URL names another project. Raises CommandError."""
     return None if os.environ.get("SUPABASE_URL") else running_stack()
 
 
@@ -44,12 +44,12 @@ def connect() -> Client:
     if stack := local_stack():
         url, key = stack.api_url, stack.secret_key
     elif not os.environ.get("SUPABASE_SECRET_KEY"):
-        raise StackError("SUPABASE_URL is set but SUPABASE_SECRET_KEY is not. Set both, or none for the local stack.")
+        raise CommandError("SUPABASE_URL is set but SUPABASE_SECRET_KEY is not. Set both, or none for the local stack.")
     else:
         try:
             project = load(ProjectSettings)
         except SettingsError as error:
-            raise StackError(str(error)) from error
+            raise CommandError(str(error)) from error
         url, key = project.supabase_url, project.supabase_secret_key.get_secret_value()
     return create_client(url, key, ClientOptions(auto_refresh_token=False, persist_session=False))
 
@@ -85,7 +85,7 @@ def email_settings(stack: StackStatus, http_port: str) -> dict[str, str]:
 def take_billing_from_stack() -> None:
     """As take_project_from_stack, and Stripe too: where the environment names none, the stand-in that runs beside it.
 
-    Only beside the stack of this machine: what is bought at a stand-in costs nothing. Raises StackError without any.
+    Only beside the stack of this machine: what is bought at a stand-in costs nothing. Raises CommandError without any.
     """
     from local.stripe import SECRET_KEY, WEBHOOK_SECRET, server
 
@@ -95,7 +95,7 @@ def take_billing_from_stack() -> None:
         return
     url = server.find(default_directory()) if is_local else None
     if url is None:
-        raise StackError(
+        raise CommandError(
             "STRIPE_SECRET_KEY is not set. Take it and STRIPE_WEBHOOK_SECRET from Stripe's dashboard"
             + (", or start a stand-in with: dtf stripe local" if is_local else ".")
         )
@@ -119,11 +119,11 @@ def answers() -> Iterator[None]:
     except APIError as error:
         raise RefusedError(error) from error
     except StorageApiError as error:
-        raise StackError(f"Storage refused: {error}") from error
+        raise CommandError(f"Storage refused: {error}") from error
     except AuthError as error:
-        raise StackError(f"Auth refused: {error}") from error
+        raise CommandError(f"Auth refused: {error}") from error
     except httpx.RequestError as error:
-        raise StackError(f"The project does not answer ({type(error).__name__}). Is SUPABASE_URL right?") from error
+        raise CommandError(f"The project does not answer ({type(error).__name__}). Is SUPABASE_URL right?") from error
 
 
 def call(client: Client, function: str, **arguments: Any) -> Any:
@@ -163,7 +163,7 @@ def find_user(client: Client, who: str) -> dict[str, Any]:
     with answers():
         rows: Any = client.table("profiles").select("*").eq(column, value).execute().data
     if not rows:
-        raise StackError(f"There is no user {who}. Name one by id or by the whole e-mail address.")
+        raise CommandError(f"There is no user {who}. Name one by id or by the whole e-mail address.")
     found: dict[str, Any] = rows[0]
     return found
 

@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from supabase import Client
 
+from cli.errors import CommandError
 from cli.output import errors
 from cli.project import answers
 from local import packages
-from local.errors import StackError
 from services.email.mails import compose
 from services.email.outbox import ClaimedEmail, Outcome
 from services.email.rendering import Content, Letterhead, Rendered, RenderingError, links, render
@@ -30,11 +30,11 @@ NOBODY = UUID(int=0)
 
 
 def find_template(client: Client, name: str) -> dict[str, Any]:
-    """The row of a template, with its type in `email_types`. Raises StackError."""
+    """The row of a template, with its type in `email_types`. Raises CommandError."""
     with answers():
         rows: Any = client.table("email_templates").select("*, email_types(*)").eq("name", name).execute().data
     if not rows:
-        raise StackError(f"There is no template {name}. See: dtf email templates")
+        raise CommandError(f"There is no template {name}. See: dtf email templates")
     found: dict[str, Any] = rows[0]
     return found
 
@@ -45,34 +45,34 @@ def sample(row: Mapping[str, Any], data: str | None) -> dict[str, Any]:
     try:
         given = json.loads(data or "{}")
     except json.JSONDecodeError as error:
-        raise StackError(f"--data is no JSON: {error}") from error
+        raise CommandError(f"--data is no JSON: {error}") from error
     if not isinstance(given, dict):
-        raise StackError('--data must be an object, such as {"first_name": "Ada"}')
+        raise CommandError('--data must be an object, such as {"first_name": "Ada"}')
     for key, value in given.items():
         if key not in known:
-            raise StackError(f"{row['type']} has no variable {key}. It has: {', '.join(sorted(known))}")
+            raise CommandError(f"{row['type']} has no variable {key}. It has: {', '.join(sorted(known))}")
         if type(value) is not type(known[key]):
             kind = "true or false" if isinstance(known[key], bool) else "a text"
-            raise StackError(f"{key} must be {kind}, such as {json.dumps(known[key])}")
+            raise CommandError(f"{key} must be {kind}, such as {json.dumps(known[key])}")
     return known | given
 
 
 def fill(row: Mapping[str, Any], data: Mapping[str, Any]) -> Rendered:
-    """The mail that a template becomes, under the letterhead that the environment names. Raises StackError."""
+    """The mail that a template becomes, under the letterhead that the environment names. Raises CommandError."""
     name, address = parseaddr(os.environ.get("EMAIL_FROM", "DTF Editor <hello@example.com>"))
     letterhead = Letterhead(name or address, os.environ.get("EMAIL_POSTAL_ADDRESS", ""))
     content = Content(row["email_types"]["category"], row["subject"], row["html_content"], row["text_content"])
     try:
         return render(content, data, letterhead)
     except RenderingError as error:
-        raise StackError(f"{row['name']}: {error}") from error
+        raise CommandError(f"{row['name']}: {error}") from error
 
 
 def problems(row: Mapping[str, Any]) -> list[str]:
     """What is wrong with a template, filled in with its sample data and with each of its conditions the other way."""
     try:
         mails = [fill(row, data) for data in variants(row["email_types"]["sample_data"])]
-    except StackError as error:
+    except CommandError as error:
         return [str(error).removeprefix(f"{row['name']}: ")]
     found = []
     if (size := max(html_bytes(mail.html) for mail in mails)) > CLIPPED_BYTES:
@@ -92,7 +92,7 @@ def variants(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def write(name: str, mail: Rendered, output: Path) -> list[Path]:
-    """Write a mail and its pictures, with a bar on a terminal; returns the files. Raises StackError."""
+    """Write a mail and its pictures, with a bar on a terminal; returns the files. Raises CommandError."""
     packages.require()
     from cli.pictures import VIEWS, camera  # the browser is not in the image of the services
 
@@ -104,7 +104,7 @@ def write(name: str, mail: Rendered, output: Path) -> list[Path]:
         for path, text in texts.items():
             path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StackError(f"{error.filename} cannot be written: {error.strerror}.") from error
+        raise CommandError(f"{error.filename} cannot be written: {error.strerror}.") from error
     with Progress(*columns, console=errors, transient=True) as progress:
         bar = progress.add_task("Taking pictures", total=len(pictures))
         with camera() as one:
@@ -117,13 +117,13 @@ def write(name: str, mail: Rendered, output: Path) -> list[Path]:
 def send(row: Mapping[str, Any], values: Mapping[str, Any], to: str) -> tuple[str, str]:
     """Send the mail of a template to one address, past the outbox; tells who took it, and its subject.
 
-    Needs the settings of the e-mail service. Raises StackError.
+    Needs the settings of the e-mail service. Raises CommandError.
     """
     try:
         settings = load(EmailSettings)
         sender = make_sender(settings)
     except SettingsError as error:
-        raise StackError(str(error)) from error
+        raise CommandError(str(error)) from error
     claimed = ClaimedEmail(
         id=uuid4(),
         user_id=NOBODY,
@@ -137,10 +137,10 @@ def send(row: Mapping[str, Any], values: Mapping[str, Any], to: str) -> tuple[st
         subject = f"{TEST_MARK}{mail.subject}"
         hand_over = sender.pack(replace(mail, type="test", subject=subject))
     except ValueError as error:  # of the template, or of what SMTP cannot carry
-        raise StackError(f"{row['name']}: {error}") from error
+        raise CommandError(f"{row['name']}: {error}") from error
     answer = hand_over()
     if answer.outcome is not Outcome.SENT:
-        raise StackError(f"The mail was not accepted ({answer.outcome}): {answer.error}")
+        raise CommandError(f"The mail was not accepted ({answer.outcome}): {answer.error}")
     smtp = settings.smtp_url and urlsplit(settings.smtp_url.get_secret_value())
     # The mailbox of the local stack takes every mail and delivers none.
     carrier = f"the mail server {smtp.hostname}:{smtp.port}" if smtp else "SendGrid"

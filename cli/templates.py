@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.errors import CommandError
 from cli.output import AsJson, done, errors, plain, print_json, print_rows, readable_errors
 from cli.project import answers, connect, take_project_from_stack
-from local.errors import StackError
 
 OUTPUT = Path("email-preview")
 COLUMNS = {"name": "Name", "type": "Type", "category": "Category", "is_active": "Active", "problems": "Problems"}
@@ -74,13 +74,13 @@ def send_test(
 ) -> None:
     """Send a mail with sample data to one address, at once and past the outbox; its subject says that it is a test.
 
-    Needs the settings of `dtf email serve`.
+    Needs the settings of `dtf run email`.
     """
     from cli import sample_mails
 
     with readable_errors():
         if parseaddr(to)[1] != to or "@" not in to:
-            raise StackError(f"{to} is no e-mail address.")
+            raise CommandError(f"{to} is no e-mail address.")
         take_project_from_stack()
         row = sample_mails.find_template(connect(), name)
         carrier, subject = sample_mails.send(row, sample_mails.sample(row, data), to)

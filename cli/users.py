@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.arguments import User
+from cli.errors import CommandError
 from cli.output import AsJson, done, errors, print_facts, print_json, print_rows, readable_errors
 from cli.project import RefusedError, answers, call, connect, containing, count, counted, find_user
-from local.errors import StackError
 from local.state import write_private
 
 if TYPE_CHECKING:
@@ -196,4 +196,4 @@ def remove_objects(client: Client, keys: list[str]) -> None:
         with answers():
             removed = client.storage.from_(bucket).remove(names)
         if not removed:
-            raise StackError(f"Storage removed nothing of {len(names)} files in {bucket}. The account stays.")
+            raise CommandError(f"Storage removed nothing of {len(names)} files in {bucket}. The account stays.")

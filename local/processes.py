@@ -20,7 +20,7 @@ ANSWER_SECONDS = 3.0
 
 def find(arguments: Sequence[str]) -> list[psutil.Process]:
     """Running processes whose command line contains `arguments` in this order, one after the other."""
-    return [process for process in _running() if _contains(process.info["cmdline"], arguments)]
+    return [process for process in running() if _contains(process.info["cmdline"], arguments)]
 
 
 def find_all(arguments: Sequence[str], mark: str, directory: Path) -> list[psutil.Process]:
@@ -30,7 +30,7 @@ def find_all(arguments: Sequence[str], mark: str, directory: Path) -> list[psuti
     """
     return [
         process
-        for process in _running()
+        for process in running()
         if _contains(process.info["cmdline"], arguments)
         or (any(Path(part).name == mark for part in process.info["cmdline"]) and _works_in(process, directory))
     ]
@@ -43,7 +43,8 @@ def _works_in(process: psutil.Process, directory: Path) -> bool:
         return False
 
 
-def _running() -> Iterator[psutil.Process]:
+def running() -> Iterator[psutil.Process]:
+    """Every process that runs, with its command line."""
     for process in psutil.process_iter(["cmdline", "status", "ppid"]):
         if process.info["cmdline"] and process.info["status"] != psutil.STATUS_ZOMBIE:
             yield process

@@ -6,7 +6,7 @@ there and does what is missing, so it can be repeated at any time, also after an
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from local.realtime.process import Realtime
 from local.state import StackState, port_is_free
 
 PROJECT = Path(__file__).resolve().parents[1]
+STATE = "state.json"
 BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
 
 KEEP = "To keep the data, go on with the version of this project that made it."
@@ -54,9 +55,14 @@ class StackStatus:
         return asdict(self)
 
 
-def default_directory() -> Path:
+def default_directory(environment: Mapping[str, str] = os.environ) -> Path:
     """Where the stack's data lies: `.dtf` in the checkout, or $DTF_DIRECTORY."""
-    return Path(os.environ.get("DTF_DIRECTORY") or PROJECT / ".dtf").resolve()
+    return Path(environment.get("DTF_DIRECTORY") or PROJECT / ".dtf").resolve()
+
+
+def told_billing_url() -> str:
+    """Where `dtf up` was told that billing is; empty where it was not."""
+    return StackState.load(default_directory() / STATE).billing_url
 
 
 def prepare_database(gateway: Gateway, state: StackState) -> None:
@@ -93,7 +99,7 @@ class Stack:
 
     @property
     def _state_path(self) -> Path:
-        return self.directory / "state.json"
+        return self.directory / STATE
 
     def logs(self) -> dict[str, Path]:
         """Log files by the part that writes them."""

@@ -41,9 +41,26 @@ class ProjectSettings(BaseSettings):
     @field_validator("supabase_secret_key")
     @classmethod
     def _require_key(cls, key: SecretStr) -> SecretStr:
-        if not key.get_secret_value().strip():
+        value = key.get_secret_value().strip()
+        if not value:
             raise ValueError("it is empty")
+        if value.startswith("sb_publishable_") or _role(value) == "anon":
+            raise ValueError(
+                "it is a publishable key, which is for browsers: take a secret one (sb_secret_…), from the project's"
+                " settings under API Keys"
+            )
         return key
+
+
+def _role(key: str) -> str | None:
+    """Whom a key of the older kind, a JWT, speaks for."""
+    import jwt
+
+    try:
+        role: str | None = jwt.decode(key, options={"verify_signature": False}).get("role")
+    except jwt.InvalidTokenError:
+        return None
+    return role
 
 
 Settings = TypeVar("Settings", bound=ProjectSettings)

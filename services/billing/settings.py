@@ -21,6 +21,16 @@ class StripeSettings(ProjectSettings):
     currency: str | None = None
     """The currency that the catalogue's prices are expected in: with another one nothing is sold."""
 
+    @field_validator("stripe_secret_key")
+    @classmethod
+    def _require_secret_key(cls, key: SecretStr) -> SecretStr:
+        if key.get_secret_value().startswith("pk_"):
+            raise ValueError(
+                "it is a publishable key, which is for pages: take the secret one (sk_…) or a restricted one (rk_…),"
+                " from Stripe's dashboard"
+            )
+        return key
+
     @field_validator("currency")
     @classmethod
     def _require_currency(cls, currency: str | None) -> str | None:

@@ -29,6 +29,7 @@ def test_settings_come_from_the_environment() -> None:
         ("BILLING_ORIGINS", None, "BILLING_ORIGINS is not set"),
         ("BILLING_ORIGINS", "", "BILLING_ORIGINS cannot be used: it is empty"),
         ("BILLING_ORIGINS", "https://app.example.test/path", "without a path"),
+        ("STRIPE_SECRET_KEY", "pk_live_x", "STRIPE_SECRET_KEY cannot be used: it is a publishable key,"),
         ("STRIPE_WEBHOOK_SECRET", " , ", "STRIPE_WEBHOOK_SECRET cannot be used: it is empty"),
         ("BILLING_CURRENCY", "Dollar", "BILLING_CURRENCY cannot be used: a currency is three small letters"),
         ("BILLING_HTTP_PORT", "https", "BILLING_HTTP_PORT cannot be used: it has to be a whole number."),

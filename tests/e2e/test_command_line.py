@@ -1,14 +1,19 @@
 """`dtf` itself: that it starts in a moment, and what it says of a call that cannot be meant."""
 
+import os
 import re
 import subprocess
 import sys
+from importlib import metadata
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from cli.arguments import moment
 from cli.main import app
+from cli.run import service_of
 
 # What takes longer to import than all that a help page needs.
 SLOW = {"cv2", "httpx", "numpy", "playwright", "psycopg", "sendgrid", "stripe", "supabase", "uvicorn"}
@@ -21,6 +26,48 @@ def test_a_command_imports_only_what_it_needs(arguments: list[str]) -> None:
     assert "Usage" in done.stdout
     assert "cli.stats" in done.stderr.split()
     assert not SLOW & set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [("images", "worker"), ("billing", "serve"), ("email", "email serve"), ("maintenance", "maintain")],
+)
+def test_a_service_has_an_old_name_too(name: str, old: str) -> None:
+    def callback(words: str) -> object:
+        command: Any = get_command(app)
+        for word in words.split():
+            command = command.commands[word]
+        return command.callback.__wrapped__
+
+    assert callback(f"run {name}") is callback(old)
+    for words in (f"run {name}", old):
+        assert service_of(["/x/.venv/bin/python", "/x/.venv/bin/dtf", *words.split()]) == name
+        assert service_of(["/x/.venv/bin/python", "-m", "cli.main", *words.split(), "--once"]) == name
+    assert service_of(["/x/.venv/bin/python", "-m", f"services.{name}"]) == name
+    assert service_of(["/x/.venv/bin/python", "-m", f"services.{name}.child"]) is None
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["email", "campaign", "-h"]])
+def test_help_has_a_short_name(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, "Usage" in result.stdout) == (0, True)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"dtf {metadata.version('dtf-editor-backend')}\n"
+
+
+@pytest.mark.parametrize(("variables", "moves"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_nothing_moves_where_colours_are_not_wanted(variables: dict[str, str], moves: bool) -> None:
+    code = "from cli.output import errors\nwith errors.status('Working'): pass"
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        env=environment | {"TTY_COMPATIBLE": "1", "TERM": "xterm"} | variables,  # as on a terminal
+    )
+    assert (b"\x1b[" in done.stderr) is moves
 
 
 @pytest.mark.parametrize(

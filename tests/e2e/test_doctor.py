@@ -144,7 +144,7 @@ def test_an_operation_that_nobody_works_on_asks_for_a_worker(dtf: Operator, pers
     )
     finding = found(dtf, "Queue")
     assert finding["verdict"] == "warning"
-    assert "dtf worker" in finding["advice"]
+    assert "dtf run images" in finding["advice"]
     dtf.run("operations", "cancel", operation["id"], "--reason", "test")
     assert found(dtf, "Queue")["verdict"] == "ok"
 
@@ -196,7 +196,7 @@ def test_a_mail_that_nobody_sends_asks_for_a_sender(dtf: Operator, person: Perso
     queued = db.execute("select private.queue_email(%s, 'welcome', %s, '{}')", (person.id, f"test:{person.id}"))
     (email_id,) = queued.fetchone() or (None,)
     assert email_id is not None
-    for status, advice in (("queued", "dtf email serve"), ("unknown", "dtf email list")):
+    for status, advice in (("queued", "dtf run email"), ("unknown", "dtf email list")):
         db.execute(
             "update public.email_logs set status = %s, next_attempt_at = now() - interval '1 hour' where id = %s",
             (status, email_id),
@@ -210,6 +210,10 @@ def test_a_mail_that_nobody_sends_asks_for_a_sender(dtf: Operator, person: Perso
 
 def test_a_key_that_is_no_secret_key_is_named(stack: StackStatus, dtf: Operator) -> None:
     dtf.environment["SUPABASE_SECRET_KEY"] = stack.publishable_key
+    (finding,) = dtf.json("doctor", status=1)
+    assert (finding["check"], finding["verdict"]) == ("Settings", "failed")
+    assert "it is a publishable key" in finding["message"]
+    dtf.environment["SUPABASE_SECRET_KEY"] = "sb_secret_of_another_project"
     (finding,) = dtf.json("doctor", status=1)
     assert (finding["check"], finding["verdict"]) == ("Key", "failed")
 

@@ -217,8 +217,8 @@ def test_a_lost_answer_of_the_database_sends_nothing_twice(
     assert set(sendgrid.times_sent().values()) == {1}
 
 
-def test_a_key_that_may_not_send_ends_the_service_with_the_next_step(stack: StackStatus, run: Run) -> None:
-    service = run(SUPABASE_SECRET_KEY=stack.publishable_key)
+def test_a_key_that_may_not_send_ends_the_service_with_the_next_step(run: Run) -> None:
+    service = run(SUPABASE_SECRET_KEY="sb_secret_of_another_project")
     assert service.process.wait(20) == 1
     (said,) = service.said("project_refused")
     assert "SUPABASE_SECRET_KEY" in said["next_step"]

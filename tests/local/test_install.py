@@ -1,5 +1,6 @@
 """`make install` on machines that lack something, and in a checkout that was moved."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -57,3 +58,9 @@ def test_a_checkout_that_was_moved_is_installed_anew(checkout: Path) -> None:
     assert "pip install" not in make(checkout, "--dry-run").stdout
     moved = checkout.rename(checkout.with_name("elsewhere"))
     assert "pip install" in make(moved, "--dry-run").stdout
+
+
+def test_make_help_tells_of_every_target() -> None:
+    done = subprocess.run(["/usr/bin/env", "make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"^  make (\w+) +\S", done.stdout, re.MULTILINE)) == set(targets.split()) - {"moved"}

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +25,9 @@ from postgrest import APIError
 from supabase import create_client
 from typer.testing import CliRunner
 
-from cli.main import app, print_status
+from cli.errors import CommandError
+from cli.main import app
+from cli.stack import print_status
 from local import postgres as postgres_module
 from local import processes
 from local.environment import NO_HOME, own
@@ -373,7 +375,7 @@ def test_a_setting_that_a_stack_cannot_use_any_more_is_one_sentence(own_stack: S
 def test_no_error_tells_a_password() -> None:
     told = "no postgresql://postgres:s3cr3t/x+@127.0.0.1:5432/postgres with sb_secret_abc-1, ada@example.com"
     shown = "no postgresql://postgres:•••@127.0.0.1:5432/postgres with sb_secret_•••, ada@example.com"
-    assert str(StackError(told)) == shown
+    assert {str(StackError(told)), str(CommandError(told))} == {shown}
 
 
 def test_data_of_another_version_is_told_from_that_of_this_one(new_stack: Stack, project: Path) -> None:
@@ -446,6 +448,28 @@ def test_a_taken_port_is_one_sentence_and_a_non_zero_exit(tmp_path: Path) -> Non
     assert f"Port {port} is taken by another program" in done.stderr
     assert "Traceback" not in done.stderr
     assert processes_of(tmp_path) == []
+
+
+def test_down_names_the_services_that_still_run_and_leaves_them(tmp_path: Path) -> None:
+    waiting = ["-c", "import time; time.sleep(60)"]
+    here = os.environ | {"DTF_DIRECTORY": str(tmp_path)}
+    elsewhere = os.environ | {"SUPABASE_URL": "https://hosted.supabase.co"}
+    with ExitStack() as ending:
+
+        def start(*command: str, **options: Any) -> subprocess.Popen[bytes]:
+            process = ending.enter_context(subprocess.Popen([sys.executable, *waiting, *command], **options))
+            ending.callback(process.kill)
+            return process
+
+        left = [start("/somewhere/bin/dtf", "run", "email", env=here), start("-m", "services.images", env=here)]
+        start("dtf", "maintain", env=elsewhere)
+        start("dtf", "billing", "run", env=here)
+        told = dtf("down", directory=tmp_path).stderr
+        assert set(re.findall(r"! dtf run (\w+) still runs .*: kill (\d+)", told)) == {
+            ("email", str(left[0].pid)),
+            ("images", str(left[1].pid)),
+        }
+        assert [process.poll() for process in left] == [None, None]
 
 
 def test_status_without_a_stack_says_how_to_start_one(tmp_path: Path) -> None:

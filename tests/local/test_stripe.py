@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -14,10 +15,12 @@ import stripe as sdk
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
+from cli.errors import CommandError
 from cli.main import app
 from cli.project import take_billing_from_stack
-from local.errors import StackError
+from cli.stripe import webhook
 from local.stack import Stack
+from local.state import StackState
 from local.stripe import SECRET_KEY, WEBHOOK_SECRET, LocalStripe, Object, pages, server, store
 from local.stripe.account import RETRY_DAYS
 from services.billing import money, reader
@@ -354,7 +357,7 @@ def test_it_is_taken_beside_the_local_stack_and_nowhere_else(
             take_billing_from_stack()
             return os.environ.get("STRIPE_API_URL")
 
-    with pytest.raises(StackError, match="dtf stripe local"):
+    with pytest.raises(CommandError, match="dtf stripe local"):
         taken()
     server.announce(stripe, local_stack.directory)
     assert taken() == stripe.url
@@ -363,12 +366,22 @@ def test_it_is_taken_beside_the_local_stack_and_nowhere_else(
     with patch.dict(os.environ, {"STRIPE_SECRET_KEY": "sk_test_own"}):
         assert taken() is None
     with patch.dict(os.environ, {"SUPABASE_URL": "https://hosted.supabase.co"}):
-        with pytest.raises(StackError) as refused:
+        with pytest.raises(CommandError) as refused:
             taken()
         assert "dtf stripe local" not in str(refused.value), "whoever buys there pays nothing"
     server.announce(LocalStripe(stripe.url), local_stack.directory)
-    with pytest.raises(StackError, match="dtf stripe local"):
+    with pytest.raises(CommandError, match="dtf stripe local"):
         taken()
+
+
+def test_its_events_go_where_the_stack_was_told_that_billing_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DTF_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("BILLING_HTTP_PORT", "8123")
+    assert webhook() == "http://127.0.0.1:8123/webhooks/stripe"
+    StackState(billing_url="http://127.0.0.1:9000").save(tmp_path / "state.json")
+    assert webhook() == "http://127.0.0.1:9000/webhooks/stripe"
 
 
 def test_it_speaks_the_version_that_billing_asks_for() -> None:

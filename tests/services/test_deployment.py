@@ -169,7 +169,7 @@ def test_the_manual_knows_every_setting(file: str) -> None:
 
 
 def test_the_manual_names_no_setting_that_is_gone() -> None:
-    options = set(re.findall(r'envvar="(\w+)"', (PROJECT / "cli" / "main.py").read_text()))
+    options = set(re.findall(r'envvar="(\w+)"', (PROJECT / "cli" / "stack.py").read_text()))
     assert set(SETTING.findall(manual())) - known().keys() - options <= NO_SETTINGS
 
 

@@ -1,5 +1,6 @@
 """The worker's settings, and what it says and answers when one is wrong."""
 
+import jwt
 import pytest
 from pydantic import SecretStr
 
@@ -7,6 +8,7 @@ from services.images.__main__ import main
 from services.images.settings import WorkerSettings, available_cores
 from services.settings import SettingsError, load
 
+OLD_PUBLISHABLE_KEY = jwt.encode({"iss": "supabase", "role": "anon"}, "secret" * 6)
 ENVIRONMENT = {"SUPABASE_URL": "http://127.0.0.1:54321/", "SUPABASE_SECRET_KEY": "sb_secret_hidden"}
 
 
@@ -36,6 +38,8 @@ def test_operation_types_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch
         ("SUPABASE_URL", None, "SUPABASE_URL is not set: set it in the environment"),
         ("SUPABASE_URL", "localhost:54321", "SUPABASE_URL cannot be used: it has to be the project's address"),
         ("SUPABASE_SECRET_KEY", " ", "SUPABASE_SECRET_KEY cannot be used: it is empty"),
+        ("SUPABASE_SECRET_KEY", "sb_publishable_x", "SUPABASE_SECRET_KEY cannot be used: it is a publishable key,"),
+        ("SUPABASE_SECRET_KEY", OLD_PUBLISHABLE_KEY, "SUPABASE_SECRET_KEY cannot be used: it is a publishable key,"),
         ("WORKER_LEASE_SECONDS", "1", "WORKER_LEASE_SECONDS cannot be used: it has to be at least 2"),
         ("WORKER_HTTP_PORT", "web", "WORKER_HTTP_PORT cannot be used: it has to be a whole number"),
     ],

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from cli.errors import CommandError
 from cli.output import AsJson, done, errors, plain, print_json, print_rows, readable_errors
-from local.errors import StackError
-from local.stack import default_directory
+from local.stack import default_directory, told_billing_url
 from local.state import free_port
 
 app = typer.Typer(help="The catalogue at Stripe, missed events, and the books compared.", no_args_is_help=True)
@@ -96,9 +96,9 @@ def reconcile(
 @app.command()
 def local(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help=f"Default: {LOCAL_PORT}, or any free one.")] = None,
-    forward_to: Annotated[str | None, typer.Option(help="Where events go. Default: where `dtf serve` listens.")] = None,
+    forward_to: Annotated[str | None, typer.Option(help="Where events go. Default: where billing is.")] = None,
 ) -> None:
-    """Run a stand-in for Stripe until Ctrl-C, for `dtf serve` and `dtf stripe` beside the local stack.
+    """Run a stand-in for Stripe until Ctrl-C, for `dtf run billing` and `dtf stripe` beside the local stack.
 
     No money moves, and it forgets everything when it stops. Its own page shows all there is and lets time pass.
     """
@@ -106,23 +106,25 @@ def local(
 
     with readable_errors():
         if running := server.find(default_directory()):
-            raise StackError(f"A stand-in runs already, at {running}. Stop it first; it forgets everything then.")
+            raise CommandError(f"A stand-in runs already, at {running}. Stop it first; it forgets everything then.")
         try:
             listener = socket.create_server(("127.0.0.1", port or free_port(LOCAL_PORT)))
         except OSError as error:
-            raise StackError(f"Port {port} cannot be opened: {error.strerror}. Choose another.") from error
-        webhook = forward_to or _webhook()
+            raise CommandError(f"Port {port} cannot be opened: {error.strerror}. Choose another.") from error
+        events_to = forward_to or webhook()
         stand_in = LocalStripe(
             f"http://127.0.0.1:{listener.getsockname()[1]}",
-            webhook,
+            events_to,
             lambda event_type, outcome: errors.print(f"→ {plain(event_type)} {plain(outcome)}", highlight=False),
         )
         server.announce(stand_in, default_directory())
-    done(f"A stand-in for Stripe is at {stand_in.url}, its key is {SECRET_KEY}. Events go to {webhook}.")
+    done(f"A stand-in for Stripe is at {stand_in.url}, its key is {SECRET_KEY}. Events go to {events_to}.")
     server.run(listener, stand_in)
 
 
-def _webhook() -> str:
-    """The webhook of `dtf serve` with the settings of this environment."""
+def webhook() -> str:
+    """The webhook of billing: where the stack was told that it is, else where it listens with this environment."""
+    if url := told_billing_url():
+        return f"{url}/webhooks/stripe"
     host, port = os.environ.get("BILLING_HTTP_HOST", "127.0.0.1"), os.environ.get("BILLING_HTTP_PORT", "8080")
     return f"http://{host}:{port}/webhooks/stripe"
