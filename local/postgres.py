@@ -114,8 +114,14 @@ class Postgres:
         processes.stop(self.processes(), signal.SIGINT)
 
     def kill_leftovers(self) -> None:
-        """End a server process that no longer answers, or whose data was moved."""
+        """End a server process that no longer answers, or whose data was moved, and take away what a dead one left.
+
+        Postgres believes its lock file where the process has not been reaped, as in a container whose first process
+        never does, and where another process has its number by now.
+        """
         processes.stop(self.processes(), signal.SIGQUIT)
+        if not processes.work_in(self.data.resolve()):
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def processes(self) -> list[psutil.Process]:
         """The server process, if it is there."""

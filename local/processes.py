@@ -36,6 +36,11 @@ def find_all(arguments: Sequence[str], mark: str, directory: Path) -> list[psuti
     ]
 
 
+def work_in(directory: Path) -> list[psutil.Process]:
+    """Processes whose working directory this is."""
+    return [process for process in psutil.process_iter() if _works_in(process, directory)]
+
+
 def _works_in(process: psutil.Process, directory: Path) -> bool:
     try:
         return process.cwd() == str(directory)

@@ -142,6 +142,21 @@ def test_up_mends_a_stack_whose_parts_were_killed(own_stack: Stack, kill: Callab
     assert [row["id"] for row in notes(own_stack.up())] == [1]
 
 
+@pytest.mark.parametrize("command", [["true"], ["sleep", "60"]])
+def test_the_lock_of_a_dead_server_keeps_no_new_one_away(own_stack: Stack, command: list[str]) -> None:
+    own_stack.up()
+    lock = own_stack.postgres.data / "postmaster.pid"
+    _, *rest = lock.read_text().splitlines(keepends=True)
+    kill_postgres(own_stack)
+    with subprocess.Popen(command) as process:  # "true" has ended, and is not reaped
+        try:
+            lock.write_text(f"{process.pid}\n{''.join(rest)}")
+            own_stack.postgres.start()
+        finally:
+            process.kill()
+    assert [row["id"] for row in notes(own_stack.up())] == [1]
+
+
 def take_port(port: int) -> socket.socket:
     """Listen there, as soon as the kernel has given up what a process held that has just ended."""
     deadline = time.monotonic() + 10
