@@ -9,12 +9,10 @@ from services.images.engines import engine_paths, load_engine
 
 FOLDERS = ("supabase", "services", "local", "cli", "web")
 SUFFIXES = {".py", ".sql", ".js", ".mjs", ".html"}
-# Besides the engines: the rows, what providers cost, and the demo, which plays with four of them.
-NAMING = {
-    "supabase/migrations/20261122100400_operation_types.sql",
-    "supabase/seed.sql",
-    "cli/demo.py",
-}
+# Besides the engines: what providers cost, and the demo, which plays with four of them.
+NAMING = {"supabase/seed.sql", "cli/demo.py"}
+# A row of a kind, made or changed.
+ROW = re.compile(r"^(insert into|update) public\.operation_types\b.*?;$", re.DOTALL | re.MULTILINE)
 
 
 def engine_files() -> set[str]:
@@ -35,7 +33,7 @@ def test_no_other_code_names_a_kind(folder: str) -> None:
         if file.suffix in SUFFIXES and "vendor" not in file.parts
         for path in [str(file.relative_to(PROJECT))]
         if path not in allowed
-        for match in [named.search(file.read_text())]
+        for match in [named.search(ROW.sub("", file.read_text()))]
         if match
     ]
     assert found == [], "Ask its row instead, or say it in the words of the row."

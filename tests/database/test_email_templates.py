@@ -118,7 +118,7 @@ def test_a_type_that_the_system_writes_has_one_template_with_its_name(
 
 def test_every_type_has_sample_data_with_what_all_mails_have(db: Connection) -> None:
     types = db.execute("select * from public.email_types").fetchall()
-    assert len(types) == 11
+    assert types
     for row in types:
         assert set(row["sample_data"]) >= COMMON, row["name"]
         assert all(isinstance(value, str | bool) for value in row["sample_data"].values()), row["name"]
