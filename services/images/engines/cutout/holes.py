@@ -17,8 +17,10 @@ from services.images.engines.cutout.key import STEPS, Distance, Holes
 from services.images.engines.cutout.surface import Floats, Labels, Mask, Surface, components, to_lab
 from services.images.engines.decode import Pixels
 
-# Share of a hole's contour that must be an edge: what fades into a light filling is a part of that.
-_LEAST_EDGED = 0.8
+# Share of a hole's contour that must be an edge: what fades into a light filling is a part of that. An edge rises by so
+# much (CIE76) above what passes for ground, within so many px.
+_LEAST_EDGED, _EDGE_RISE = 0.8, 6.0
+_EDGE_SIDE, _EDGE_SIDE_LOSSY = 5, 9
 # Levels by which the ground and pure white (or black) must differ in how well they explain an area.
 _TELLING = 0.35
 # Share of a part's pixels that have its main colour where the part is of one colour.
@@ -51,19 +53,21 @@ def decide_holes(
     labels, stats = components(close, 4)
     count = len(stats)
     inside = labels > 0
-    where = labels[inside]
     area = stats[:, cv2.CC_STAT_AREA]
     area[0] = 0
-    per_pixel = 1 / np.maximum(area, 1)
-    ground = surface.rgb_at(inside)
-    seen = colors[inside].astype(np.float32)
+    core = _core(labels, inside, area) if lossy else inside
+    where = labels[core]
+    number = np.bincount(where, minlength=count)
+    per_pixel = 1 / np.maximum(number, 1)
+    ground = surface.rgb_at(core)
+    seen = colors[core].astype(np.float32)
     left = to_lab(seen) - to_lab(ground)
     mean = np.stack([np.bincount(where, left[:, i], count) for i in range(3)], axis=1) * per_pixel[:, np.newaxis]
-    limit = np.bincount(where, distance.limit[inside], count) * per_pixel / STEPS
+    limit = np.bincount(where, distance.limit[core], count) * per_pixel / STEPS
     # Noise of single pixels averages out, so the mean must be nearer than a pixel need be.
     allowed = np.maximum(0.75 + surface.spread / 2, limit / 3)
     alike = (np.linalg.norm(mean, axis=1) <= allowed) & (area >= (_LEAST_PIXELS_LOSSY if lossy else _LEAST_PIXELS))
-    alike &= _edged(labels, inside, distance, count) >= _LEAST_EDGED
+    alike &= _edged(labels, inside, distance, count, lossy) >= _LEAST_EDGED
     alike[0] = False
     # How well the ground explains an area, and how well a filling of pure white or black does (levels, squared).
     off_ground = np.bincount(where, ((seen - ground) ** 2).mean(axis=1), count) * per_pixel
@@ -81,7 +85,7 @@ def decide_holes(
     guess = np.zeros(count, bool)
     islands = 0
     if undecided.any():
-        guess, islands = _guess(colors, distance, outside, labels, undecided, area)
+        guess, islands = _guess(colors, distance, outside, labels, undecided, area, lossy)
     opened = {"keep": np.zeros(count, bool), "remove": alike, "auto": is_hole | (undecided & guess)}[holes]
     kept = np.flatnonzero(alike & ~opened & ~(is_filling & (holes == "auto")))
     kept = kept[np.argsort(-area[kept], kind="stable")]
@@ -97,10 +101,21 @@ def decide_holes(
     )
 
 
-def _edged(labels: Labels, inside: Mask, distance: Distance, count: int) -> Floats:
+def _core(labels: Labels, inside: Mask, area: npt.NDArray[np.int64]) -> Mask:
+    """The areas without their rims, to which coding smears the colours beside them; all of those that are all rim."""
+    core = cv2.erode(inside.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1).astype(bool)
+    left = np.bincount(labels[core], minlength=len(area))
+    return np.asarray(core | (inside & (left < np.minimum(16, area))[labels]), dtype=bool)
+
+
+def _edged(labels: Labels, inside: Mask, distance: Distance, count: int, lossy: bool) -> Floats:
     """Share of each area's contour beside which there is something far from the ground's colour."""
-    rim = inside & (cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) == 0)
-    beyond = cv2.dilate(distance.steps, np.ones((5, 5), np.uint8))[rim] > 2 * distance.limit[rim].astype(np.int64)
+    # Single pixels that noise takes out of an area are no part of its contour.
+    whole = cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    rim = inside & (cv2.erode(whole, np.ones((3, 3), np.uint8), borderValue=1) == 0)
+    limit = distance.limit[rim].astype(np.int64)
+    reach = np.ones((_EDGE_SIDE_LOSSY if lossy else _EDGE_SIDE,) * 2, np.uint8)
+    beyond = cv2.dilate(distance.steps, reach)[rim] > np.minimum(2 * limit, limit + round(_EDGE_RISE * STEPS))
     total = np.bincount(labels[rim], minlength=count)
     return np.asarray(np.bincount(labels[rim], beyond, count) / np.maximum(total, 1), dtype=np.float32)
 
@@ -112,6 +127,7 @@ def _guess(
     labels: Labels,
     undecided: npt.NDArray[np.bool_],
     area: npt.NDArray[np.int64],
+    lossy: bool,
 ) -> tuple[npt.NDArray[np.bool_], int]:
     """Which undecided areas are more likely holes, and how many px of them have something standing in them."""
     artwork = ~outside & ~undecided[labels]
@@ -133,17 +149,18 @@ def _guess(
     asked = np.zeros(int(parts.max()) + 1, bool)
     asked[encloses[undecided & ~stands_in]] = True
     asked[0] = False
-    guess = _of_one_color(colors, distance, parts, asked)[encloses] & ~stands_in & undecided
+    guess = _of_one_color(colors, distance, parts, asked, lossy)[encloses] & ~stands_in & undecided
     return guess, int(area[stands_in & undecided].sum())
 
 
 def _of_one_color(
-    colors: Pixels, distance: Distance, parts: Labels, asked: npt.NDArray[np.bool_]
+    colors: Pixels, distance: Distance, parts: Labels, asked: npt.NDArray[np.bool_], lossy: bool
 ) -> npt.NDArray[np.bool_]:
     """Whether a part is of one colour, edges left aside; only of those that are asked about."""
     count = len(asked)
     of_asked = asked[parts]
-    solid = cv2.erode(of_asked.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
+    inner = np.ones((7, 7) if lossy else (3, 3), np.uint8)
+    solid = cv2.erode(of_asked.astype(np.uint8), inner, borderValue=1).astype(bool)
     some = np.bincount(parts[solid], minlength=count)
     # Strokes that are all edge: the pixels that are furthest from the ground around.
     thin = (some < 0.2 * np.bincount(parts[of_asked], minlength=count)) & asked

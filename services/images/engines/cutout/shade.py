@@ -23,6 +23,9 @@ _DIMMEST_GROUND = 60.0
 _LEAST_SHARE = 0.002
 # Share of its contour towards the ground on which a shadow fades; a plate that leaks in one place has an edge else.
 _LEAST_CONTACT = 0.5
+# Even grey is artwork where little of its contour fades: it spans so many px of the reduced picture, and varies by no
+# more than so many levels around a px. The middle of a broad shadow is even, too, but fades.
+_EVEN_SIDE, _EVEN, _EVEN_LOSSY, _LEAST_DEPTH, _LEAST_FADING = 7, 1.5, 5.0, 0.06, 0.3
 # What artwork encloses is shaded, too, if its light varies; flat grey is a filling.
 _LEAST_VARIATION = 0.012
 
@@ -58,6 +61,7 @@ def find_shade(colors: Pixels, surface: Surface, outside: Mask, lossy: bool) -> 
     off = np.abs(picture - light[..., np.newaxis] * ground).max(axis=2)
     shaded = (1 - light > (_FAINTEST_LOSSY if lossy else _FAINTEST)) & (1 - light < _DARKEST) & ~free
     shaded &= (slope < steepest) & (off < (_OFF_NEUTRAL_LOSSY if lossy else _OFF_NEUTRAL))
+    shaded &= ~_even_grey(picture, light, shaded, free, lossy)
     found = _continuing(shaded, free, light)
     if found.sum() < _LEAST_SHARE * found.size:
         return None
@@ -90,6 +94,29 @@ def likeness(light: Floats, artwork: Mask) -> float:
                 moved = np.roll(soft, (y, x), (0, 1))[free]
                 best = max(best, float((seen * moved).sum()) ** 2 / max(energy * float((moved**2).sum()), 1e-9))
     return best
+
+
+def _even_grey(picture: Floats, light: Floats, shaded: Mask, free: Mask, lossy: bool) -> Mask:
+    """Areas of one grey that hardly fade anywhere: trousers, wheels, hair."""
+    around = np.ones((5, 5), np.uint8)
+    grey = picture.mean(axis=2)
+    even = shaded & (1 - light > _LEAST_DEPTH)
+    even &= cv2.dilate(grey, around) - cv2.erode(grey, around) <= (_EVEN_LOSSY if lossy else _EVEN)
+    even = cv2.morphologyEx(even.astype(np.uint8), cv2.MORPH_OPEN, np.ones((_EVEN_SIDE,) * 2, np.uint8)).astype(bool)
+    # The range around a px leaves out the rim.
+    labels, stats = components(cv2.dilate(even.astype(np.uint8), around).astype(bool) & (shaded | ~free), 8)
+    count = len(stats)
+    if count == 1:
+        return even
+    area = labels > 0
+    wider = cv2.dilate(labels.astype(np.float32), np.ones((7, 7), np.uint8)).astype(np.int64)
+    rim = (wider > 0) & ~area
+    step = np.abs(light - (np.bincount(labels.ravel(), light.ravel(), count) / stats[:, cv2.CC_STAT_AREA])[wider])
+    fades = rim & (shaded | free) & (step < 0.06)
+    total = np.maximum(np.bincount(wider[rim], minlength=count), 1)
+    is_artwork = np.bincount(wider[fades], minlength=count) / total < _LEAST_FADING
+    is_artwork[0] = False
+    return np.asarray(is_artwork[labels], dtype=bool)
 
 
 def _continuing(shaded: Mask, free: Mask, light: Floats) -> Mask:

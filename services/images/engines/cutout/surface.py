@@ -32,6 +32,11 @@ _ROUNDS = 12
 # Share of an area's contour over which the ground runs into it, and CIE76 from the surface, for it to be ground, too.
 _LEAST_REST, _MOST_REST = 0.75, 25.0
 
+# An enclosed area goes on with a graded ground where it is near it (CIE76), less so where it keeps to the ground's own
+# slope: what is left of its variation, as a share of the ground's there, and from which variation on that says anything.
+_ENCLOSED, _ENCLOSED_ALONG, _LEFT, _LEAST_LEFT, _TELLING_SLOPE = 2.5, 9.0, 0.4, 0.8, 1.5
+_ENCLOSED_PIXELS = 40
+
 _RING = 3  # px of the reduced picture
 # Levels (0..255, Euclidean) from the surface within which a pixel of the border belongs to it.
 _NEAR = 6.0
@@ -175,6 +180,14 @@ def fit_surface(colors: Pixels, lossy: bool) -> Surface:
             degree, ground = max(degree, 1), ground | rest
             for _ in range(2):
                 values = _corrected(picture, values, ground)
+        if degree > 0:
+            known = ground.copy()
+            for _ in range(2):
+                enclosed = _enclosed(lab, to_lab(values), known, smooth)
+                if not enclosed.any():
+                    break
+                known |= enclosed
+                values = _corrected(picture, values, _well_inside(known))
     near = border_of(np.linalg.norm(picture - values, axis=2), _RING) <= 2 * _NEAR
     share = max(share, float(near.mean())) if ground.any() else share
     surface_lab = to_lab(values)
@@ -306,6 +319,28 @@ def _soft_rest(lab: Floats, surface: Floats, ground: Mask, smooth: Mask) -> Mask
     is_rest = (soft_contact(labels, near & (labels > 0), ground, len(stats)) >= _LEAST_REST) & (away <= _MOST_REST)
     is_rest[0] = False
     return np.asarray(is_rest[labels], dtype=bool)
+
+
+def _enclosed(lab: Floats, surface: Floats, ground: Mask, smooth: Mask) -> Mask:
+    """Areas that artwork encloses and that go on with the ground: what is seen there tells its colour there."""
+    labels, stats = components(smooth & ~ground, 4)
+    count, area = len(stats), stats[:, cv2.CC_STAT_AREA]
+    where = labels.ravel()
+
+    def mean(values: Floats) -> Doubles:
+        total = [np.bincount(where, values[..., i].ravel(), count) for i in range(3)]
+        return np.asarray(np.stack(total, axis=1) / area[:, np.newaxis])
+
+    apart = lab - surface
+    off, own = mean(apart), mean(surface)
+    left = np.sqrt(np.maximum((mean(apart**2) - off**2).sum(axis=1), 0))
+    slope = np.sqrt(np.maximum((mean(surface**2) - own**2).sum(axis=1), 0))
+    away = np.linalg.norm(off, axis=1)
+    along = (slope >= _TELLING_SLOPE) & (left <= np.maximum(_LEFT * slope, _LEAST_LEFT)) & (away <= _ENCLOSED_ALONG)
+    near = (away <= _ENCLOSED) & (left <= np.maximum(_LEFT * slope, 2 * _LEAST_LEFT))
+    found = (along | near) & (area >= _ENCLOSED_PIXELS)
+    found[0] = False
+    return np.asarray(found[labels], dtype=bool)
 
 
 def _well_inside(ground: Mask) -> Mask:
