@@ -145,13 +145,13 @@ def remove_background(
         outside = reached_from_border(distance.close | shade.mask | outside)
     outside |= find_specks(colors, surface, distance, outside, lossy)
     enclosed = decide_holes(colors, surface, distance, outside, holes, lossy)
-    outside |= enclosed.opened
-    if outside.all():
+    everywhere = outside | enclosed.opened
+    if everywhere.all():
         raise EngineError(
             "The picture is nothing but background. Lower the tolerance or upload artwork that differs from "
             "its background."
         )
-    cut_out = unmix(colors, outside, distance, surface)
+    cut_out = unmix(colors, everywhere, distance, surface)
     if pixels.shape[2] == 4:
         cut_out[..., 3] = np.minimum(cut_out[..., 3], pixels[..., 3])
     evidence = gather(
@@ -159,13 +159,16 @@ def remove_background(
         colors,
         surface,
         distance,
-        undecided=enclosed.undecided,
+        reached=outside,
+        enclosed=enclosed,
         shade=None if shade is None else shade.mask,
         lossy=lossy,
     )
     if shadows != "removed":
         lay_shadow(cut_out, colors, surface, shadows == "kept")
-    return CutOut(cut_out, surface, distance.tolerance, enclosed, evidence, float(outside.mean()), confidence(evidence))
+    return CutOut(
+        cut_out, surface, distance.tolerance, enclosed, evidence, float(everywhere.mean()), confidence(evidence)
+    )
 
 
 def _is_cut_out(picture: Picture) -> bool:

@@ -1,20 +1,21 @@
 """Enclosed areas of the ground's colour: holes of the artwork, or fillings that happen to have that colour.
 
 On a coloured, graded or grained ground the colour decides. White and black are colours of artwork, too: there an
-area is a hole where one colour alone makes up the part that encloses it (a letter, a ring, a halftone) and nothing
-stands in it. All that is alike is treated alike, and what was undecided is said.
+area is a hole where nothing stands in it, and a line of one colour encloses it (a letter, a ring, a halftone) or parts
+of several colours meet around it. All that is alike is treated alike, and what was undecided is said.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from services.images.engines.cutout.key import STEPS, Distance, Holes
-from services.images.engines.cutout.surface import Floats, Labels, Mask, Surface, components, to_lab
+from services.images.engines.cutout.surface import Doubles, Floats, Labels, Mask, Surface, components, to_lab
 from services.images.engines.decode import Pixels
 
 # Share of a hole's contour that must be an edge: what fades into a light filling is a part of that. An edge rises by so
@@ -25,6 +26,13 @@ _EDGE_SIDE, _EDGE_SIDE_LOSSY = 5, 9
 _TELLING = 0.35
 # Share of a part's pixels that have its main colour where the part is of one colour.
 _ONE_COLOR = 0.9
+# Of undecided areas, holes are what lines and letters of one colour enclose, and gaps between parts of several colours
+# (limbs, frames, wheels) that have no black outline: how far it is to the ground outside, as a share of the square root
+# of the artwork's area; share of the main colour around; share of black. Fitted to 523 enclosed areas of 420 drawings,
+# where they halve what is decided wrongly.
+_LINE, _GAP, _MEETING, _OUTLINED, _BLACK = 0.25, 0.2, 0.9, 0.25, 30
+# What is so small beside the artwork is a counter of small text or of a halftone, however far it is to the ground.
+_TINY = 0.004
 _LEAST_PIXELS, _LEAST_PIXELS_LOSSY = 1, 6
 _MOST_SAMPLES = 1_000_000
 
@@ -108,16 +116,21 @@ def _core(labels: Labels, inside: Mask, area: npt.NDArray[np.int64]) -> Mask:
     return np.asarray(core | (inside & (left < np.minimum(16, area))[labels]), dtype=bool)
 
 
-def _edged(labels: Labels, inside: Mask, distance: Distance, count: int, lossy: bool) -> Floats:
+def _edged(labels: Labels, inside: Mask, distance: Distance, count: int, lossy: bool) -> Doubles:
     """Share of each area's contour beside which there is something far from the ground's colour."""
+    limit = distance.limit.astype(np.int32)
+    reach = np.ones((_EDGE_SIDE_LOSSY if lossy else _EDGE_SIDE,) * 2, np.uint8)
+    beyond = cv2.dilate(distance.steps, reach) > np.minimum(2 * limit, limit + round(_EDGE_RISE * STEPS))
+    rim = inside & (cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) == 0)
     # Single pixels that noise takes out of an area are no part of its contour.
     whole = cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    rim = inside & (cv2.erode(whole, np.ones((3, 3), np.uint8), borderValue=1) == 0)
-    limit = distance.limit[rim].astype(np.int64)
-    reach = np.ones((_EDGE_SIDE_LOSSY if lossy else _EDGE_SIDE,) * 2, np.uint8)
-    beyond = cv2.dilate(distance.steps, reach)[rim] > np.minimum(2 * limit, limit + round(_EDGE_RISE * STEPS))
-    total = np.bincount(labels[rim], minlength=count)
-    return np.asarray(np.bincount(labels[rim], beyond, count) / np.maximum(total, 1), dtype=np.float32)
+    outer = rim & (cv2.erode(whole, np.ones((3, 3), np.uint8), borderValue=1) == 0)
+
+    def share(of: Mask) -> Doubles:
+        met = np.bincount(labels[of], beyond[of], count)
+        return np.asarray(met / np.maximum(np.bincount(labels[of], minlength=count), 1), dtype=np.float64)
+
+    return np.maximum(share(rim), share(outer))
 
 
 def _guess(
@@ -149,8 +162,66 @@ def _guess(
     asked = np.zeros(int(parts.max()) + 1, bool)
     asked[encloses[undecided & ~stands_in]] = True
     asked[0] = False
-    guess = _of_one_color(colors, distance, parts, asked, lossy)[encloses] & ~stands_in & undecided
-    return guess, int(area[stands_in & undecided].sum())
+    # What is alike is treated alike: where most of what a part encloses has something in it, all of it is filling.
+    of_part = np.bincount(encloses[undecided], area[undecided], len(asked))
+    filled = np.bincount(encloses[undecided & stands_in], area[undecided & stands_in], len(asked))
+    is_tiny = area <= _TINY * artwork.sum()
+    may_be = undecided & ~stands_in & (is_tiny | (filled <= 0.5 * of_part)[encloses])
+    rims = _rims(colors, outside, labels, undecided)
+    is_line = is_tiny | (rims.width <= _LINE)
+    is_line &= _of_one_color(colors, distance, parts, asked, lossy)[encloses]
+    is_gap = (rims.alike <= _MEETING) & (rims.least_width <= _GAP) & (rims.dark < _OUTLINED)
+    return may_be & (is_line | is_gap), int(area[stands_in & undecided].sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Rims:
+    """What is around each area.
+
+    Mean and least way from it to the ground outside, as a share of the artwork's size; share of the artwork beside it
+    that has the main colour there, and that is black.
+    """
+
+    width: Doubles
+    least_width: Doubles
+    alike: Doubles
+    dark: Doubles
+
+
+def _rims(colors: Pixels, outside: Mask, labels: Labels, undecided: npt.NDArray[np.bool_]) -> _Rims:
+    count = len(undecided)
+    size = np.sqrt(max(int((~outside).sum()), 1))
+    of = np.where(undecided[labels], labels, 0).astype(np.float32)
+    to_ground = cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 3)
+    contour = cv2.dilate(of, np.ones((3, 3), np.uint8))
+    contour[of > 0] = 0
+    rim = contour > 0
+    where, way = contour[rim].astype(np.int64), to_ground[rim]
+    least = np.full(count, np.inf)
+    np.minimum.at(least, where, way)
+    width = np.bincount(where, way, count) / np.maximum(np.bincount(where, minlength=count), 1)
+    # Colours a little further off, where they are not mixed with the area's own.
+    beside = cv2.dilate(of, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (11, 11)))
+    beside[(cv2.dilate(of, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))) > 0) | outside | (labels > 0)] = 0
+    ring = beside > 0
+    where, seen = beside[ring].astype(np.int64), colors[ring].astype(np.float32)
+    number = np.maximum(np.bincount(where, minlength=count), 1)
+    away = _from_main_color(where, seen, count)
+    alike = np.where(number > 1, np.bincount(where, away <= 32, count) / number, 1)
+    dark = np.bincount(where, seen.max(axis=1) < _BLACK, count) / number
+    return _Rims(width / size, least / size, alike, dark)
+
+
+def _from_main_color(where: npt.NDArray[np.signedinteger[Any]], seen: Floats, count: int) -> Floats:
+    """How far (levels) each px is from the commonest colour of what it belongs to."""
+    near = np.ones(len(where), bool)
+    away = np.zeros(len(where), np.float32)
+    for _ in range(3):
+        some = np.maximum(np.bincount(where[near], minlength=count), 1)
+        mean = np.stack([np.bincount(where[near], seen[near, i], count) / some for i in range(3)], axis=1)
+        away = np.abs(seen - mean[where].astype(np.float32)).max(axis=1)
+        near = away <= 48
+    return away
 
 
 def _of_one_color(
@@ -171,10 +242,5 @@ def _of_one_color(
     where = parts.ravel()[places]
     seen = colors.reshape(-1, 3)[places].astype(np.float32)
     total = np.maximum(np.bincount(where, minlength=count), 1)
-    near = np.ones(len(where), bool)
-    for _ in range(3):
-        some = np.maximum(np.bincount(where[near], minlength=count), 1)
-        mean = np.stack([np.bincount(where[near], seen[near, i], count) / some for i in range(3)], axis=1)
-        away = np.abs(seen - mean[where].astype(np.float32)).max(axis=1)
-        near = away <= 48
+    away = _from_main_color(where, seen, count)
     return np.asarray((np.bincount(where, away <= 32, count) / total >= _ONE_COLOR) & asked, dtype=bool)

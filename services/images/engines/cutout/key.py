@@ -84,10 +84,10 @@ def measure_distance(colors: Pixels, surface: Surface, tolerance: float | None, 
 
 def _pale(colors: Pixels, surface: Surface, steps: Steps, limit: Steps, tolerance: float) -> Mask:
     """What would pass for coding noise beside an edge, but is off the ground's colour on the mean."""
-    passes = steps <= limit
+    passes = np.asarray(steps <= limit, dtype=bool)
     plain = (steps <= round(tolerance * STEPS)).astype(np.uint8)
     near = cv2.dilate(cv2.erode(plain, np.ones((5, 5), np.uint8)), np.ones((2 * _NOISE_NEAR + 5,) * 2, np.uint8))
-    asked = passes & (plain == 0) & (near == 0)
+    asked = np.asarray(passes & (plain == 0) & (near == 0), dtype=bool)
     if not asked.any():
         return asked
     window = (_NOISE_SIDE, _NOISE_SIDE)

@@ -32,10 +32,11 @@ _ROUNDS = 12
 # Share of an area's contour over which the ground runs into it, and CIE76 from the surface, for it to be ground, too.
 _LEAST_REST, _MOST_REST = 0.75, 25.0
 
-# An enclosed area goes on with a graded ground where it is near it (CIE76), less so where it keeps to the ground's own
-# slope: what is left of its variation, as a share of the ground's there, and from which variation on that says anything.
+# An enclosed area goes on with a graded ground where it is near it (CIE76), or less near, but keeps to the ground's own
+# slope: what is left of its variation, as a share of the ground's there, and from which variation that says anything.
+# White and black are colours of artwork, too.
 _ENCLOSED, _ENCLOSED_ALONG, _LEFT, _LEAST_LEFT, _TELLING_SLOPE = 2.5, 9.0, 0.4, 0.8, 1.5
-_ENCLOSED_PIXELS = 40
+_ENCLOSED_PIXELS, _PURE = 40, 126.0
 
 _RING = 3  # px of the reduced picture
 # Levels (0..255, Euclidean) from the surface within which a pixel of the border belongs to it.
@@ -183,7 +184,7 @@ def fit_surface(colors: Pixels, lossy: bool) -> Surface:
         if degree > 0:
             known = ground.copy()
             for _ in range(2):
-                enclosed = _enclosed(lab, to_lab(values), known, smooth)
+                enclosed = _enclosed(picture, lab, to_lab(values), known, smooth)
                 if not enclosed.any():
                     break
                 known |= enclosed
@@ -321,7 +322,7 @@ def _soft_rest(lab: Floats, surface: Floats, ground: Mask, smooth: Mask) -> Mask
     return np.asarray(is_rest[labels], dtype=bool)
 
 
-def _enclosed(lab: Floats, surface: Floats, ground: Mask, smooth: Mask) -> Mask:
+def _enclosed(picture: Floats, lab: Floats, surface: Floats, ground: Mask, smooth: Mask) -> Mask:
     """Areas that artwork encloses and that go on with the ground: what is seen there tells its colour there."""
     labels, stats = components(smooth & ~ground, 4)
     count, area = len(stats), stats[:, cv2.CC_STAT_AREA]
@@ -337,7 +338,8 @@ def _enclosed(lab: Floats, surface: Floats, ground: Mask, smooth: Mask) -> Mask:
     slope = np.sqrt(np.maximum((mean(surface**2) - own**2).sum(axis=1), 0))
     away = np.linalg.norm(off, axis=1)
     along = (slope >= _TELLING_SLOPE) & (left <= np.maximum(_LEFT * slope, _LEAST_LEFT)) & (away <= _ENCLOSED_ALONG)
-    near = (away <= _ENCLOSED) & (left <= np.maximum(_LEFT * slope, 2 * _LEAST_LEFT))
+    pure = np.abs(mean(picture) - 127.5).min(axis=1) > _PURE
+    near = ~pure & (away <= _ENCLOSED) & (left <= np.maximum(_LEFT * slope, 2 * _LEAST_LEFT))
     found = (along | near) & (area >= _ENCLOSED_PIXELS)
     found[0] = False
     return np.asarray(found[labels], dtype=bool)

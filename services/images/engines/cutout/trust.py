@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from services.images.engines.cutout.key import STEPS, Distance
+from services.images.engines.cutout.holes import Enclosed
+from services.images.engines.cutout.key import STEPS, Distance, reached_from_border
 from services.images.engines.cutout.shade import likeness
 from services.images.engines.cutout.surface import Doubles, Floats, Mask, Surface, border_of, components, to_lab
 from services.images.engines.decode import Pixels
@@ -21,10 +22,11 @@ _STRONG = 20.0  # CIE76
 _LEAST_STEP, _LEAST_RISE, _EDGE_SHARE = 6.0, 0.5, 500
 _WORK_SIDE = 384
 # Side (px of the reduced picture) of an area, and by how much its mean is off: CIE76, and times the ground's spread.
-_AREA, _LEAST_OFF, _OFF = 5, 1.2, 1.4
+_AREA, _LEAST_OFF, _OFF, _OFF_USUAL = 5, 1.2, 1.4, 3.5
 _MOST, _LEAST = 0.97, 0.03
 # Drawings have black outlines, of which nothing is left to be seen on black.
 _BLACK, _MOST_ON_BLACK = 12, 0.85
+_WHITE = 247
 # A ground of several stops is known less well where artwork encloses it.
 _SIMPLE_DEGREE, _LESS_SIMPLE = 2, 0.92
 # A shadow that is less like the artwork's own has grey artwork in it.
@@ -35,15 +37,26 @@ LEAST_CAST = 0.88
 class Evidence:
     """What speaks for and against a cut-out; shares are of 1.
 
-    `weak`: of the outline, what can hardly be told from the ground. `soft`: of the outline, where there is no edge in
-    the picture, as around a halo. `doubtful`: of the artwork, parts whose outline is mostly weak. `border`: of the
-    border, what lies on the ground. `undecided`: enclosed areas that are a guess, as a share of the artwork. `cut_off`:
-    of the border, what is artwork. `shaded`: of the picture, what was taken for a shadow. `cast`: how
-    well that is explained as the artwork's own. `swallowed`: areas that were taken for ground and are all off its
-    colour, as a share of the artwork. `spread`: CIE76 by which the
-    ground leaves its surface. `is_black`: whether the ground is.
+    `loose`: of the artwork, what half as much again of a distance to the ground would take for it; `tight`: of the
+    artwork, how much more two thirds of that distance would leave. `thin`: px of the outline for each of the artwork.
+    `inside`: enclosed px near the ground's colour that were kept, as a share of the artwork. `guessed_open`,
+    `guessed_kept`: enclosed areas that are a guess, likewise. `weak`: of the outline, what can hardly be told from
+    the ground. `soft`: of the outline, where there is no edge in the picture, as around a halo. `doubtful`: of the
+    artwork, parts whose outline is mostly weak. `border`: of the border, what lies on the ground. `undecided`:
+    enclosed areas that are a guess, as a share of the artwork. `cut_off`: of the border, what is artwork. `shaded`:
+    of the picture, what was taken for a shadow. `cast`: how well that is explained as the artwork's own.
+    `swallowed`: areas that were taken for ground and are all off its colour, as a share of the artwork. `spread`:
+    CIE76 by which the ground leaves its surface. `is_black`: whether the ground is.
     """
 
+    loose: float
+    tight: float
+    thin: float
+    inside: float
+    guessed_open: float
+    guessed_kept: float
+    ringing: float
+    is_white: bool
     weak: float
     soft: float
     doubtful: float
@@ -66,7 +79,8 @@ def gather(
     surface: Surface,
     distance: Distance,
     *,
-    undecided: int,
+    reached: Mask,
+    enclosed: Enclosed,
     shade: Mask | None,
     lossy: bool,
 ) -> Evidence:
@@ -74,12 +88,26 @@ def gather(
     artwork = pixels[..., 3] >= 128
     area = max(int(artwork.sum()), 1)
     weak, soft, doubtful = _outline(pixels, artwork, surface, distance)
+    well_inside = cv2.erode(artwork.astype(np.uint8), np.ones((7, 7), np.uint8), borderValue=1).astype(bool)
+    loose = distance.steps <= 1.5 * distance.limit + STEPS
+    loosely = reached_from_border(loose | reached)
+    tight = reached_from_border(distance.steps <= 0.67 * distance.limit)
+    lost = cv2.erode((reached & ~tight & ~artwork).astype(np.uint8), np.ones((5, 5), np.uint8))
+    edge = cv2.morphologyEx(artwork.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     return Evidence(
+        loose=float((loosely & well_inside).sum() / area),
+        tight=float(lost.sum() / area),
+        thin=float(edge.sum() / 2 / area),
+        inside=float((loose & well_inside & ~loosely).sum() / area),
+        guessed_open=enclosed.undecided_opened / area,
+        guessed_kept=(enclosed.undecided - enclosed.undecided_opened) / area,
+        ringing=distance.ringing,
+        is_white=surface.is_flat and bool((surface.rgb[0, 0] >= _WHITE).all()),
         weak=weak,
         soft=soft,
         doubtful=doubtful,
         border=surface.share,
-        undecided=undecided / area,
+        undecided=enclosed.undecided / area,
         cut_off=float(border_of(artwork).mean()),
         shaded=0.0 if shade is None else float(shade.mean()),
         cast=1.0 if surface.light is None else likeness(surface.light, artwork),
@@ -136,7 +164,9 @@ def _swallowed(colors: Pixels, artwork: Mask, surface: Surface) -> float:
     off = cv2.blur(to_lab(small) - to_lab(ground), (_AREA, _AREA))
     share = cv2.resize(artwork.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
     free = cv2.erode((share == 0).astype(np.uint8), np.ones((2 * _AREA + 1,) * 2, np.uint8), borderValue=1)
-    off_ground = (np.linalg.norm(off, axis=2) > max(_LEAST_OFF, _OFF * surface.spread)) & (free > 0)
+    away = np.linalg.norm(off, axis=2)
+    usual = float(np.median(away[free > 0])) if free.any() else 0.0
+    off_ground = (away > max(_LEAST_OFF, min(_OFF * surface.spread, _OFF_USUAL * usual))) & (free > 0)
     return float(off_ground.sum() / max(float((share > 127).sum()), 1))
 
 
