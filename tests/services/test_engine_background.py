@@ -82,10 +82,20 @@ def test_a_picture_of_nothing_but_background_is_refused() -> None:
     )
 
 
-def test_a_cut_out_picture_is_kept_and_said_so() -> None:
-    result = run("background_removal", encode(badge(256), "PNG"))
-    assert (decode_png(result.data) == badge(256)).all()
-    assert "transparent background already" in result.warnings[0]
+def test_a_picture_without_background_is_refused() -> None:
+    message = refusal("background_removal", encode(badge(256), "PNG")).message
+    assert "already has a transparent background" in message
+    assert "upload the version that still has its background" in message
+
+
+@pytest.mark.parametrize("rows", [10, 60])
+def test_a_box_in_a_transparent_margin_still_has_a_background(rows: int) -> None:
+    picture = np.dstack([badge_on(256, GREEN), np.full((256, 256), 255, np.uint8)])
+    picture[:rows] = 0
+    alpha = decode_png(run("background_removal", encode(picture, "PNG")).data)[..., 3]
+    assert overlap(badge(256)[rows:, :, 3] >= 128, alpha[rows:] >= 128) >= 0.99
+    assert alpha.shape == (256, 256)
+    assert not alpha[:rows].any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 3)])

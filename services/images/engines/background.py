@@ -19,7 +19,7 @@ from services.images.engines.cutout.matte import lay_shadow, unmix
 from services.images.engines.cutout.network import Draft, draft, load
 from services.images.engines.cutout.shade import find_shade
 from services.images.engines.cutout.specks import find_specks
-from services.images.engines.cutout.surface import Surface, fit_surface
+from services.images.engines.cutout.surface import Surface, border_of, fit_surface
 from services.images.engines.cutout.trust import LEAST_CAST, Evidence, confidence, gather
 from services.images.engines.decode import Picture, Pixels, decode
 from services.images.engines.encode import png_result
@@ -27,6 +27,7 @@ from services.images.engines.options import BackgroundRemovalOptions
 from services.images.engines.settings import EngineSettings
 
 Shadows: TypeAlias = Literal["removed", "soft", "kept"]
+Box: TypeAlias = tuple[slice, slice]
 
 # Share of the border that must lie on one smooth surface. Measured: artwork .75 to 1, most photos below .5.
 MIN_BORDER_SHARE = 0.6
@@ -36,8 +37,9 @@ _PHOTO_BORDER_SHARE, _PHOTO_SPREAD, _DOUBTS = 0.85, 0.5, 0.5
 # A network's draft that is good for nothing: unsure, or nearly the whole picture.
 _LEAST_DRAFT, _MOST_DRAFT_BORDER = 0.12, 0.4
 
-# A picture with at least this share of see-through pixels has had its background removed already.
-_ALREADY_CUT_OUT_SHARE = 0.01
+# A picture of which at least so much can be seen through has had its background removed, unless what is opaque fills
+# its own bounding box to this share of the border: then that box has a background.
+_ALREADY_CUT_OUT_SHARE, _BOX_SHARE = 0.01, 0.9
 
 # From here on, a person should look at it.
 _WEAK_OUTLINE, _SOFT_OUTLINE, _UNDECIDED, _SHADED, _SWALLOWED = 0.02, 0.1, 0.02, 0.002, 0.03
@@ -74,25 +76,17 @@ class SurfaceKeyEngine(ConfiguredEngine):
     def run(self, source: bytes | None, options: BackgroundRemovalOptions) -> EngineResult:
         """Cut the artwork out; the result is a PNG with alpha at 300 DPI.
 
-        Raises EngineError (permanent) when the picture has no smooth background.
+        Raises EngineError (permanent) when the picture has no background, or no smooth one and nothing that stands out.
         """
         picture = decode(source)
-        if _is_cut_out(picture):
-            return png_result(
-                picture.pixels,
-                confidence=1.0,
-                warnings=(
-                    *picture.warnings,
-                    "The picture has a transparent background already; it was kept as it is.",
-                ),
-                details={"background": None},
-            )
-        colors = np.ascontiguousarray(picture.pixels[..., :3])
+        box = _visible_box(picture)
+        pixels = picture.pixels[box]
+        colors = np.ascontiguousarray(pixels[..., :3])
         surface = fit_surface(colors, picture.lossy)
         cut_out: CutOut | None = None
         if surface.share >= MIN_BORDER_SHARE:
             cut_out = remove_background(
-                picture.pixels,
+                pixels,
                 surface,
                 lossy=picture.lossy,
                 tolerance=options.tolerance,
@@ -105,7 +99,7 @@ class SurfaceKeyEngine(ConfiguredEngine):
         if photo is not None and (photo.confidence < _LEAST_DRAFT or photo.border > _MOST_DRAFT_BORDER):
             photo = None
         if photo is not None and (cut_out is None or photo.confidence > cut_out.confidence):
-            return _draft_result(picture, photo)
+            return _draft_result(picture, photo, box)
         if cut_out is None:
             raise EngineError(
                 f"The picture has no smooth background: only {surface.share:.0%} of its border is of one colour or "
@@ -114,7 +108,7 @@ class SurfaceKeyEngine(ConfiguredEngine):
                 "frame; other photos need a background removal service."
             )
         return png_result(
-            cut_out.pixels,
+            _placed(cut_out.pixels, picture, box),
             confidence=round(cut_out.confidence, 3),
             warnings=(*picture.warnings, *_warnings(cut_out, options.holes, options.shadows)),
             details=_details(cut_out),
@@ -171,8 +165,38 @@ def remove_background(
     )
 
 
-def _is_cut_out(picture: Picture) -> bool:
-    return picture.has_alpha and float((picture.pixels[..., 3] < 128).mean()) >= _ALREADY_CUT_OUT_SHARE
+def _visible_box(picture: Picture) -> Box:
+    """Rows and columns of what can be seen, which is the whole of an opaque picture.
+
+    Raises EngineError when the background was removed before: a box of artwork and ground in a transparent margin is no
+    cut-out, while artwork alone leaves gaps along its bounding box.
+    """
+    height, width = picture.pixels.shape[:2]
+    whole = (slice(0, height), slice(0, width))
+    if not picture.has_alpha:
+        return whole
+    opaque = picture.pixels[..., 3] >= 128
+    if float(opaque.mean()) > 1 - _ALREADY_CUT_OUT_SHARE:
+        return whole
+    rows, columns = np.flatnonzero(opaque.any(axis=1)), np.flatnonzero(opaque.any(axis=0))
+    if rows.size:
+        box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+        if border_of(opaque[box]).mean() >= _BOX_SHARE:
+            return box
+    raise EngineError(
+        "The picture already has a transparent background, so there is nothing to remove. Use it as it is, or upload "
+        "the version that still has its background."
+    )
+
+
+def _placed(cut_out: Pixels, picture: Picture, box: Box) -> Pixels:
+    """A cut-out of a part of the picture, on a transparent canvas of the picture's size."""
+    height, width = picture.pixels.shape[:2]
+    if cut_out.shape[:2] == (height, width):
+        return cut_out
+    canvas = np.zeros((height, width, 4), np.uint8)
+    canvas[box] = cut_out
+    return canvas
 
 
 def _warnings(cut_out: CutOut, holes: Holes, shadows: Shadows) -> tuple[str, ...]:
@@ -221,12 +245,12 @@ def _warnings(cut_out: CutOut, holes: Holes, shadows: Shadows) -> tuple[str, ...
     return tuple(words)
 
 
-def _draft_result(picture: Picture, photo: Draft) -> EngineResult:
+def _draft_result(picture: Picture, photo: Draft, box: Box) -> EngineResult:
     pixels = photo.pixels
     if picture.has_alpha:
-        pixels[..., 3] = np.minimum(pixels[..., 3], picture.pixels[..., 3])
+        pixels[..., 3] = np.minimum(pixels[..., 3], picture.pixels[box][..., 3])
     return png_result(
-        pixels,
+        _placed(pixels, picture, box),
         confidence=round(photo.confidence, 3),
         warnings=(
             *picture.warnings,
