@@ -6,6 +6,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from skimage import data
@@ -14,7 +15,8 @@ from services.images.engines import EngineResult, EngineSettings, build_engines
 from services.images.engines.background import Shadows, remove_background
 from services.images.engines.cutout.surface import fit_surface
 from services.images.engines.decode import decode
-from tests.cutouts.case import RIGHT
+from tests.cutouts import art, grounds
+from tests.cutouts.case import RIGHT, Case
 from tests.cutouts.handed import handed_cases
 from tests.services.art import Pixels, decode_png, encode
 from tests.services.engine_support import refusal, run
@@ -36,6 +38,20 @@ def test_what_was_cut_out_wrongly_is_right(name: str) -> None:
 def test_a_halftone_keeps_its_ink(name: str) -> None:
     _, cut_out = cut(name)
     assert cut_out[..., 3].sum() / 255 == pytest.approx(handed_cases()[name].art[..., 3].sum(), rel=0.02)
+
+
+@pytest.mark.parametrize("quality", [None, 80])
+@pytest.mark.parametrize("points", [6, 8])
+def test_a_care_label_keeps_its_dots(points: int, quality: int | None) -> None:
+    """At 300 DPI: full stops, the dots of i and j, colons, accents."""
+    lines = ["100% cotton. Wash at 30.", "Do not iron; do not bleach!", "Made in Turin: i, j, é, ü."]
+    label = art.label(lines, points)
+    case = Case("label", "flat", label, grounds.flat(label.shape[:2], (255, 255, 255)), quality)
+    kept = decode_png(run("background_removal", case.file).data)[..., 3] >= 128
+    count, parts = cv2.connectedComponents(case.truth.astype(np.uint8))
+    share = np.bincount(parts[kept], minlength=count) / np.bincount(parts.ravel(), minlength=count)
+    assert count > 60
+    assert share[1:].min() > 0.6
 
 
 def test_outlines_that_touch_a_ground_of_their_color_are_doubted_aloud() -> None:
