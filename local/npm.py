@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     It believes whom the machine believes, such as a company's proxy, and tries what failed again, for minutes: so each
     failure is shown at once.
     """
-    command = [str(NODE), str(NPM), *arguments, "--ignore-scripts", "--loglevel=http"]
+    command = [str(NODE), str(NPM), *arguments, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=http"]
     env = {**os.environ, **node_environment(), **_home(), "NODE_USE_SYSTEM_CA": "1"}
     with subprocess.Popen(
         command, cwd=PROJECT, env=env, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"

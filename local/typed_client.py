@@ -17,7 +17,7 @@ HEADER = "// Written by `make types` from supabase/migrations; do not edit.\n\n"
 
 def types_of(db_url: str) -> str:
     """What the file should say for the schema of this database."""
-    prettier = PROJECT / "node_modules" / "prettier" / "bin" / "prettier.cjs"
+    prettier = PROJECT / "tests" / "node_modules" / "prettier" / "bin" / "prettier.cjs"
     done = subprocess.run(
         [str(NODE), str(prettier), "--parser", "typescript", "--print-width", "120"],
         input=supabase_cli.typescript_types(PROJECT, db_url),

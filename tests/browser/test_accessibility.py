@@ -14,7 +14,7 @@ from tests.browser.steps import FLAT_ART, PHOTO, heading, open_picture, sign_up,
 from tests.e2e.people import PASSWORD
 from tests.e2e.worker_process import WorkerProcess
 
-AXE = PROJECT / "node_modules" / "axe-core" / "axe.min.js"
+AXE = PROJECT / "tests" / "node_modules" / "axe-core" / "axe.min.js"
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},

@@ -54,7 +54,9 @@ def _binaries(major: str) -> Path:
     npm packages cannot hold symbolic links; these would make theirs in an install script, which do not run here.
     """
     machine = {"x86_64": "x64", "aarch64": "arm64"}[platform.machine()]
-    package = PROJECT / "node_modules" / f"postgres-{major}-linux-{machine}"
+    package = PROJECT / "tests" / "node_modules" / f"postgres-{major}-linux-{machine}"
+    if not package.exists():
+        raise FileNotFoundError(f"Postgres {major} is missing from tests/node_modules. Run: make install-tests")
     for link in json.loads((package / "native" / "pg-symlinks.json").read_text()):
         source, target = package / link["source"], package / link["target"]
         if not target.is_symlink():

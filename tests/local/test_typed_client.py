@@ -17,8 +17,9 @@ def test_the_types_are_those_of_the_migrations(stack: StackStatus) -> None:
 def test_a_typed_client_compiles_and_its_mistakes_do_not() -> None:
     # fmt: off
     done = subprocess.run(
-        [str(NODE), "node_modules/typescript/bin/tsc", "--noEmit", "--strict", "--skipLibCheck", "--target", "es2022",
-         "--module", "preserve", "--moduleResolution", "bundler", "--lib", "es2023,dom", "tests/local/typed_client.ts"],
+        [str(NODE), "tests/node_modules/typescript/bin/tsc", "--noEmit", "--strict", "--skipLibCheck",
+         "--target", "es2022", "--module", "preserve", "--moduleResolution", "bundler", "--lib", "es2023,dom",
+         "tests/local/typed_client.ts"],
         cwd=PROJECT, capture_output=True, text=True, check=False,
     )
     # fmt: on

