@@ -10,12 +10,12 @@ import stripe
 
 from cli.errors import CommandError
 from cli.project import take_billing_from_stack
-from services.api import ApiUnavailableError, connect, http_client
 from services.billing import reader
 from services.billing.catalogue import Catalogue
-from services.billing.database import Database, RefusedError
+from services.billing.database import Database
 from services.billing.reconcile import Books
 from services.billing.settings import StripeSettings
+from services.project import RefusedError, UnavailableError, connect, http_client
 from services.settings import SettingsError, load
 
 STRIPE_KEEPS_DAYS = 30  # events
@@ -77,7 +77,7 @@ def _run(work: Callable[[StripeSettings, Database, stripe.StripeClient], Awaitab
     take_billing_from_stack()
     try:
         return asyncio.run(run())
-    except (SettingsError, RefusedError, ApiUnavailableError) as error:
+    except (SettingsError, RefusedError, UnavailableError) as error:
         raise CommandError(str(error)) from error
     except stripe.StripeError as error:
         raise CommandError(f"Stripe: {error.user_message or type(error).__name__}") from error

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -15,16 +16,19 @@ from cli.errors import CommandError
 from local.stack import StackStatus, default_directory, running_stack
 
 if TYPE_CHECKING:
-    from postgrest import APIError
     from supabase import Client
 
+    from services import project
+    from services.settings import ProjectSettings
+
 EMAIL_HTTP_PORT = "8081"
+REMOVE_SECONDS = 60.0
 
 
 class RefusedError(CommandError):
-    """The database refused a request: `code` as in PostgREST, `detail` for programs."""
+    """The project refused a request: `code` as in PostgREST, `detail` for programs."""
 
-    def __init__(self, error: APIError) -> None:
+    def __init__(self, error: project.RefusedError) -> None:
         self.code = error.code
         self.detail = _json_object(error.details)
         super().__init__(" ".join(text for text in (_sentence(error.message), error.hint) if text))
@@ -35,23 +39,32 @@ def local_stack() -> StackStatus | None:
     return None if os.environ.get("SUPABASE_URL") else running_stack()
 
 
-def connect() -> Client:
-    """Make the client of the project named by SUPABASE_URL and SUPABASE_SECRET_KEY, else of the local stack."""
-    from supabase import ClientOptions, create_client
+def project_settings() -> ProjectSettings:
+    """The project named by SUPABASE_URL and SUPABASE_SECRET_KEY, else the local stack. Raises CommandError."""
+    from pydantic import SecretStr
 
     from services.settings import ProjectSettings, SettingsError, load
 
     if stack := local_stack():
-        url, key = stack.api_url, stack.secret_key
-    elif not os.environ.get("SUPABASE_SECRET_KEY"):
+        return ProjectSettings(supabase_url=stack.api_url, supabase_secret_key=SecretStr(stack.secret_key))
+    if not os.environ.get("SUPABASE_SECRET_KEY"):
         raise CommandError("SUPABASE_URL is set but SUPABASE_SECRET_KEY is not. Set both, or none for the local stack.")
-    else:
-        try:
-            project = load(ProjectSettings)
-        except SettingsError as error:
-            raise CommandError(str(error)) from error
-        url, key = project.supabase_url, project.supabase_secret_key.get_secret_value()
-    return create_client(url, key, ClientOptions(auto_refresh_token=False, persist_session=False))
+    try:
+        return load(ProjectSettings)
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+
+
+def connect() -> Client:
+    """Make the client of the project. Raises CommandError."""
+    from supabase import ClientOptions, create_client
+
+    settings = project_settings()
+    return create_client(
+        settings.supabase_url,
+        settings.supabase_secret_key.get_secret_value(),
+        ClientOptions(auto_refresh_token=False, persist_session=False),
+    )
 
 
 def take_project_from_stack() -> None:
@@ -109,21 +122,15 @@ def take_billing_from_stack() -> None:
 @contextmanager
 def answers() -> Iterator[None]:
     """Turn what the project refuses, or does not answer, into errors that a person can read."""
-    import httpx
-    from postgrest import APIError
-    from storage3.exceptions import StorageApiError
-    from supabase import AuthError
+    from services import project
 
     try:
-        yield
-    except APIError as error:
+        with project.answers("the request"):
+            yield
+    except project.RefusedError as error:
         raise RefusedError(error) from error
-    except StorageApiError as error:
-        raise CommandError(f"Storage refused: {error}") from error
-    except AuthError as error:
-        raise CommandError(f"Auth refused: {error}") from error
-    except httpx.RequestError as error:
-        raise CommandError(f"The project does not answer ({type(error).__name__}). Is SUPABASE_URL right?") from error
+    except project.UnavailableError as error:
+        raise CommandError(f"The project does not answer ({error}). Is SUPABASE_URL right?") from error
 
 
 def call(client: Client, function: str, **arguments: Any) -> Any:
@@ -131,6 +138,19 @@ def call(client: Client, function: str, **arguments: Any) -> Any:
     sent = {f"p_{name}": value for name, value in arguments.items() if value is not None}
     with answers():
         return client.rpc(function, sent).execute().data
+
+
+def remove_objects(keys: Sequence[str]) -> list[str]:
+    """Remove objects, named bucket/key, with their bytes; returns those that were there."""
+    from services import project
+
+    async def remove() -> list[str]:
+        async with project.http_client() as http:
+            client = await project.connect(project_settings(), http)
+            return await project.remove_objects(client, keys, REMOVE_SECONDS)
+
+    with answers():
+        return asyncio.run(remove())
 
 
 def counted(client: Client, table: str) -> Any:

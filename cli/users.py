@@ -11,7 +11,7 @@ import typer
 from cli.arguments import User
 from cli.errors import CommandError
 from cli.output import AsJson, done, errors, print_facts, print_json, print_rows, readable_errors
-from cli.project import RefusedError, answers, call, connect, containing, count, counted, find_user
+from cli.project import RefusedError, answers, call, connect, containing, count, counted, find_user, remove_objects
 from local.state import write_private
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ def delete(
         with errors.status("Removing files") as spinner:
             removed = 0
             while keys := keys_in_the_way(client, profile["id"], reason):
-                remove_objects(client, keys)
+                if not remove_objects(keys):
+                    raise CommandError(f"Storage removed nothing of {len(keys)} files. The account stays.")
                 removed += len(keys)
                 spinner.update(f"Removing files: {removed}")
     done(f"Deleted {profile['email']} and {removed} files.")
@@ -184,16 +185,3 @@ def keys_in_the_way(client: Client, user_id: str, reason: str) -> list[str]:
             return [str(key) for key in keys]
         raise
     return []
-
-
-def remove_objects(client: Client, keys: list[str]) -> None:
-    """Remove objects, named bucket/key, through the Storage API, which removes their bytes too."""
-    by_bucket: dict[str, list[str]] = {}
-    for key in keys:
-        bucket, _, name = key.partition("/")
-        by_bucket.setdefault(bucket, []).append(name)
-    for bucket, names in by_bucket.items():
-        with answers():
-            removed = client.storage.from_(bucket).remove(names)
-        if not removed:
-            raise CommandError(f"Storage removed nothing of {len(names)} files in {bucket}. The account stays.")

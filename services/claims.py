@@ -2,7 +2,8 @@
 
 import structlog
 
-from services.api import ApiRefusedError, ApiUnavailableError
+from services.project import RefusedError, UnavailableError
+from services.waiting import Backoff
 
 log = structlog.get_logger(__name__)
 
@@ -11,28 +12,24 @@ class Claims:
     """What became of a service's claims. Logs a change of state, and only the change. Times in seconds."""
 
     def __init__(self, first_wait: float, longest_wait: float) -> None:
-        self._first_wait = first_wait
-        self._longest_wait = longest_wait
-        self._wait = first_wait
+        self._backoff = Backoff(first_wait, longest_wait)
         self._trouble: str | None = None
         self._has_claimed = False
 
     def answered(self) -> None:
         """A claim was answered."""
         self._has_claimed = True
-        self._wait = self._first_wait
+        self._backoff.reset()
         if self._trouble is not None:
             log.info("api_back")
             self._trouble = None
 
-    def unanswered(self, error: ApiUnavailableError) -> float:
+    def unanswered(self, error: UnavailableError) -> float:
         """A claim got no answer; returns how long to wait, twice as long each time."""
         self._report("api_unreachable", error)
-        wait = self._wait
-        self._wait = min(2 * wait, self._longest_wait)
-        return wait
+        return self._backoff.next()
 
-    def refused(self, error: ApiRefusedError) -> None:
+    def refused(self, error: RefusedError) -> None:
         """A claim was refused. Raises the error where none was ever answered."""
         if not self._has_claimed:
             raise error

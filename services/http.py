@@ -13,6 +13,10 @@ from starlette.routing import BaseRoute
 HEADERS = {429: {"retry-after": "60"}, 401: {"www-authenticate": "Bearer"}}
 
 
+class ForgedError(Exception):
+    """What came was not signed by whom it should be from, or not lately; nothing of it was used."""
+
+
 class WrongRequestError(Exception):
     """The request cannot be carried out; `status` is that of the answer, the message is for the caller."""
 

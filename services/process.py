@@ -13,9 +13,9 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
-from services.api import ApiRefusedError
 from services.connections import Connection, Crowd
 from services.log import configure_logging
+from services.project import RefusedError
 from services.proxies import ProxyError, spare_loopback
 from services.settings import Settings, SettingsError, load
 from services.shortage import is_shortage
@@ -44,7 +44,7 @@ def run(settings: type[Settings], work: Callable[[Settings], Coroutine[Any, Any,
     except SettingsError as error:
         log.error("setting_not_usable", error=str(error))
         return 2
-    except ApiRefusedError as error:
+    except RefusedError as error:
         log.error(
             "project_refused",
             error=str(error),

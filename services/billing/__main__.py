@@ -6,11 +6,11 @@ import sys
 import structlog
 
 from services import process
-from services.api import connect, http_client
 from services.billing import reader
 from services.billing.app import make_app
 from services.billing.database import Database
 from services.billing.settings import BillingSettings
+from services.project import connect, http_client
 
 log = structlog.get_logger(__name__)
 

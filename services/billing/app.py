@@ -15,16 +15,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.api import ApiUnavailableError
 from services.billing.checkout import CheckoutRequest, PortalRequest, Shop
-from services.billing.database import Database, RefusedError
+from services.billing.database import Database
 from services.billing.openapi import document
 from services.billing.reader import Reader
 from services.billing.settings import BillingSettings
 from services.billing.tokens import TokenError, Tokens, TokensUnavailableError
-from services.billing.webhook import FailedError, ForgedError, Webhook, verify
+from services.billing.webhook import FailedError, Webhook, verify
 from services.health import metrics_route
-from services.http import WrongRequestError, error_answer, http_app, read_body
+from services.http import ForgedError, WrongRequestError, error_answer, http_app, read_body
+from services.project import RefusedError, UnavailableError
 
 LARGEST_EVENT = 1024 * 1024  # bytes
 LARGEST_REQUEST = 16 * 1024
@@ -120,7 +120,7 @@ class Service:
         """GET /healthz: whether the database answers."""
         try:
             await self._database.ask()
-        except ApiUnavailableError:
+        except UnavailableError:
             return JSONResponse({"status": "database not available"}, status_code=503)
         return JSONResponse({"status": "ok"})
 
@@ -159,7 +159,7 @@ ERRORS = (
     TokenError,
     TokensUnavailableError,
     RefusedError,
-    ApiUnavailableError,
+    UnavailableError,
     stripe.StripeError,
 )
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import stripe
 
-from services.billing.database import Database, RefusedError
+from services.billing.database import Database
 from services.billing.facts import Object, identifier
 from services.billing.money import to_smallest
 from services.billing.once import create_once
 from services.billing.reader import PAGE, every, find
+from services.project import RefusedError
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Step:
 
 
 class Catalogue:
-    """Compares, and makes agree unless `dry_run`. Raises stripe.StripeError, ApiUnavailableError, RefusedError."""
+    """Compares, and makes agree unless `dry_run`. Raises stripe.StripeError, UnavailableError, RefusedError."""
 
     def __init__(self, database: Database, client: stripe.StripeClient, currency: str, *, dry_run: bool) -> None:
         self._database = database

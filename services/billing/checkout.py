@@ -8,12 +8,13 @@ import stripe
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.billing.database import Database, RefusedError
+from services.billing.database import Database
 from services.billing.facts import Object
 from services.billing.once import create_once
 from services.billing.reader import Reader
 from services.billing.settings import BillingSettings
 from services.http import WrongRequestError
+from services.project import RefusedError
 
 log = structlog.get_logger(__name__)
 

@@ -1,30 +1,22 @@
 """The billing functions of the database, as the service calls them. Each may be repeated without harm."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import httpx
 import stamina
-from postgrest.exceptions import APIError
 from supabase import AsyncClient
 
-from services.api import ApiUnavailableError
 from services.billing.facts import IDENTIFIER, Fact, Object
+from services.project import UnavailableError, request
 from services.settings import SettingsError
 
 ATTEMPTS = 3
 PAGE = 1000  # rows
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 5.0  # within which another try is begun
+CALL_TIMEOUT = 30.0  # seconds
 
-
-class RefusedError(Exception):
-    """The database refused a request; `status` is that of the answer to give, the rest is for its body."""
-
-    def __init__(self, error: APIError) -> None:
-        code = error.code or ""
-        self.status = int(code[2:]) if code.startswith("PT") and code[2:].isdigit() else 500
-        self.body = {"code": code, "message": error.message, "details": error.details, "hint": error.hint}
-        super().__init__(f"{error.message} ({code})")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +40,7 @@ class Event:
 
 
 class Database:
-    """Calls with the secret key. All methods raise ApiUnavailableError, and RefusedError where that is said."""
+    """Calls with the secret key. All methods raise UnavailableError, and RefusedError where that is said."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -59,7 +51,7 @@ class Database:
         async def select() -> None:
             await self._client.table("subscription_plans").select("id").limit(1).execute()
 
-        await _repeated(select)
+        await _repeated("subscription_plans", select)
 
     async def start_read(self, event_id: str | None = None) -> tuple[int, str | None]:
         """A ticket for a read, and the status of the event where it was heard before."""
@@ -117,7 +109,7 @@ class Database:
             data: Any = (await query.execute()).data
             return list(data)
 
-        found: list[Object] = await _repeated(select)
+        found: list[Object] = await _repeated(table, select)
         return found
 
     async def currency(self, expected: str | None) -> str:
@@ -143,7 +135,7 @@ class Database:
             data: Any = (await query.gt(column, found[-1]).order(column).limit(PAGE).execute()).data
             return [row[column] for row in data]
 
-        while page := await _repeated(more):
+        while page := await _repeated("subscription_history", more):
             found += page
         return found[1:]
 
@@ -153,30 +145,21 @@ class Database:
         async def write() -> None:
             await self._client.table(table).update(values).eq("id", row_id).execute()
 
-        await _repeated(write)
+        await _repeated(table, write)
 
     async def _call(self, function: str, **arguments: Any) -> Any:
         async def call() -> Any:
             return (await self._client.rpc(function, arguments).execute()).data
 
-        return await _repeated(call)
+        return await _repeated(function, call)
 
 
-async def _repeated(call: Any) -> Any:
+async def _repeated(what: str, call: Callable[[], Awaitable[T]]) -> T:
     """Make a call, again where it got no answer."""
-    try:
-        async for attempt in stamina.retry_context(
-            on=(ApiUnavailableError, httpx.TransportError),
-            attempts=ATTEMPTS,
-            timeout=RETRY_SECONDS,
-            wait_initial=0.05,
-            wait_max=0.5,
-            wait_jitter=0.1,
-        ):
-            with attempt:
+    async for attempt in stamina.retry_context(
+        UnavailableError, attempts=ATTEMPTS, timeout=RETRY_SECONDS, wait_initial=0.05, wait_max=0.5, wait_jitter=0.1
+    ):
+        with attempt:
+            async with request(what, CALL_TIMEOUT):
                 return await call()
-    except httpx.TransportError as error:
-        raise ApiUnavailableError(f"no connection ({type(error).__name__})") from error
-    except APIError as error:
-        raise RefusedError(error) from error
     raise AssertionError("not reached")

@@ -10,14 +10,15 @@ from typing import Any
 import stripe
 
 from services.billing import facts
-from services.billing.database import Database, Event, RefusedError
+from services.billing.database import Database, Event
 from services.billing.facts import Fact, Object
 from services.billing.reader import PAGE, Reader, every, find
 from services.billing.webhook import UNKNOWN_SHAPE, FailedError, Webhook
+from services.project import RefusedError
 
 
 class Books:
-    """Both sides. Methods raise stripe.StripeError and ApiUnavailableError."""
+    """Both sides. Methods raise stripe.StripeError and UnavailableError."""
 
     def __init__(self, database: Database, client: stripe.StripeClient) -> None:
         self._database = database

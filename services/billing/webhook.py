@@ -4,17 +4,14 @@ import httpx
 import stripe
 from pydantic import SecretStr
 
-from services.api import ApiUnavailableError
-from services.billing.database import Database, Event, RefusedError
+from services.billing.database import Database, Event
 from services.billing.facts import IDENTIFIER
 from services.billing.reader import Reader
+from services.http import ForgedError
+from services.project import RefusedError, UnavailableError
 
 UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, ArithmeticError)  # what reading an object may end in
 TOLERANCE = 300  # seconds that a signature is valid
-
-
-class ForgedError(Exception):
-    """The body is not one that Stripe signed for this endpoint now; nothing of it was used."""
 
 
 class FailedError(Exception):
@@ -79,7 +76,7 @@ class Webhook:
                 return status
             row = await self._database.apply(event, await self._reader.facts_of(event.type, event.item), ticket)
             return str(row["status"])
-        except ApiUnavailableError as error:
+        except UnavailableError as error:
             raise FailedError(503, f"The database is not available: {error}") from error
         except RefusedError as error:
             raise await self._failed(event, 500, str(error)) from error
@@ -94,6 +91,6 @@ class Webhook:
     async def _failed(self, event: Event, status: int, message: str) -> FailedError:
         try:
             await self._database.fail(event, message)
-        except (ApiUnavailableError, RefusedError) as error:
+        except (UnavailableError, RefusedError) as error:
             message = f"{message} (and this could not be written: {error})"
         return FailedError(status, message)

@@ -5,19 +5,19 @@ import sys
 import structlog
 
 from services import process
-from services.api import connect, http_client
 from services.email.app import make_app
 from services.email.health import Metrics
 from services.email.outbox import Outbox
 from services.email.sender import EmailSender
 from services.email.senders import make_sender
 from services.email.settings import EmailSettings
+from services.project import connect, http_client
 
 log = structlog.get_logger(__name__)
 
 
 async def run(settings: EmailSettings) -> None:
-    """Send, and serve the HTTP app, until SIGTERM or SIGINT. Raises ApiRefusedError and SettingsError."""
+    """Send, and serve the HTTP app, until SIGTERM or SIGINT. Raises RefusedError and SettingsError."""
     metrics = Metrics()
     async with http_client() as http:
         outbox = Outbox(await connect(settings, http))

@@ -12,22 +12,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.api import ApiRefusedError, ApiUnavailableError
 from services.email import pages
 from services.email.events import (
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
-    ForgedError,
     UnreadableError,
     load_key,
     translate,
     verify,
 )
-from services.email.links import ForgedLinkError, user_of
+from services.email.links import user_of
 from services.email.outbox import Outbox
 from services.email.settings import EmailSettings
 from services.health import health_app
-from services.http import WrongRequestError, error_answer, http_app, read_body
+from services.http import ForgedError, WrongRequestError, error_answer, http_app, read_body
+from services.project import RefusedError, UnavailableError
 
 # SendGrid sends at most 768 KiB at once.
 LARGEST_DELIVERY = 2 * 1024 * 1024  # bytes
@@ -92,7 +91,7 @@ class Service:
         """GET /unsubscribe: a question; it changes nothing."""
         try:
             self._user(request)
-        except ForgedLinkError:
+        except ForgedError:
             return pages.forged(self._settings.app_url)
         return pages.question(self._settings.sender_name)
 
@@ -101,9 +100,9 @@ class Service:
         try:
             user_id = self._user(request)
             await self._outbox.unsubscribe(user_id)
-        except ForgedLinkError:
+        except ForgedError:
             return pages.forged(self._settings.app_url)
-        except (ApiUnavailableError, ApiRefusedError) as error:
+        except (UnavailableError, RefusedError) as error:
             log.error("unsubscribe_failed", error=str(error))
             return pages.unavailable()
         self._metrics.unsubscribed.inc()
@@ -136,4 +135,4 @@ def make_app(
         Route("/unsubscribe", service.unsubscribe, methods=["POST"]),
         *health_app(check, registry).routes,
     ]
-    return http_app(routes, dict.fromkeys((WrongRequestError, ApiUnavailableError, ApiRefusedError), _error))
+    return http_app(routes, dict.fromkeys((WrongRequestError, UnavailableError, RefusedError), _error))

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePub
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from services.http import ForgedError
+
 SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature"
 TIMESTAMP_HEADER = "x-twilio-email-event-webhook-timestamp"
 
@@ -34,10 +36,6 @@ TYPES = frozenset(
 )
 
 Event = dict[str, str | None]
-
-
-class ForgedError(Exception):
-    """The body is not one that SendGrid signed for this webhook lately; nothing of it was used."""
 
 
 class UnreadableError(Exception):

@@ -8,13 +8,11 @@ from uuid import UUID
 import jwt
 from pydantic import SecretStr
 
+from services.http import ForgedError
+
 ALGORITHM = "HS256"
 AUDIENCE = "unsubscribe"
 LEAST_SECRET = 32  # bytes, as HS256 wants
-
-
-class ForgedLinkError(Exception):
-    """The link was not made here, or was cut off on its way."""
 
 
 def unsubscribe_url(public_url: str, secret: SecretStr, user_id: str) -> str:
@@ -24,7 +22,7 @@ def unsubscribe_url(public_url: str, secret: SecretStr, user_id: str) -> str:
 
 
 def user_of(token: str, secret: SecretStr) -> str:
-    """The id of the user whose link it is. Raises ForgedLinkError."""
+    """The id of the user whose link it is. Raises ForgedError."""
     try:
         claims = jwt.decode(
             token,
@@ -35,4 +33,4 @@ def user_of(token: str, secret: SecretStr) -> str:
         )
         return str(UUID(claims["sub"]))
     except (jwt.PyJWTError, ValueError) as error:
-        raise ForgedLinkError("The link is not valid") from error
+        raise ForgedError("The link is not valid") from error

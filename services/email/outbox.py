@@ -11,7 +11,7 @@ import stamina
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from supabase import AsyncClient
 
-from services.api import ApiRefusedError, ApiUnavailableError, call
+from services.project import RefusedError, UnavailableError, call
 
 RPC_TIMEOUT = 10.0  # seconds
 EXPAND_TIMEOUT = 65.0  # seconds; the database gives the expansion of campaigns 55
@@ -81,7 +81,7 @@ class Outbox:
         self._unanswered_claim: UUID | None = None
 
     async def claim(self, limit: int) -> Claim:
-        """Claim up to `limit` mails. Raises ApiUnavailableError and ApiRefusedError. Is not repeated here.
+        """Claim up to `limit` mails. Raises UnavailableError and RefusedError. Is not repeated here.
 
         One without an answer may have been heard: the next goes under the same id, and gets what was taken then.
         """
@@ -94,16 +94,16 @@ class Outbox:
         try:
             return Claim(token, TypeAdapter(list[ClaimedEmail]).validate_python(rows), deadline)
         except ValidationError as error:
-            raise ApiRefusedError(f"claim_emails answered what is no mail: {error.error_count()} problems") from error
+            raise RefusedError(f"claim_emails answered what is no mail: {error.error_count()} problems") from error
 
     async def settle(self, token: UUID, results: Iterable[Result]) -> None:
-        """Tell what became of mails of a claim, until that is heard. Raises ApiRefusedError.
+        """Tell what became of mails of a claim, until that is heard. Raises RefusedError.
 
         Telling it twice changes nothing, and late news of a mail that counts as unknown is still news.
         """
         params = {"p_lease_token": str(token), "p_results": [_as_json(result) for result in results]}
         async for attempt in stamina.retry_context(
-            ApiUnavailableError, attempts=None, timeout=None, wait_initial=0.1, wait_max=5, wait_jitter=0.5
+            UnavailableError, attempts=None, timeout=None, wait_initial=0.1, wait_max=5, wait_jitter=0.5
         ):
             with attempt:
                 await call(self._client, "settle_emails", params, RPC_TIMEOUT)
@@ -111,17 +111,17 @@ class Outbox:
     async def expand_campaigns(self, limit: int) -> int:
         """Queue mails of a campaign that is due, and complete those that are over; returns how many campaigns moved.
 
-        None moves when there is nothing left to do. Raises ApiUnavailableError and ApiRefusedError.
+        None moves when there is nothing left to do. Raises UnavailableError and RefusedError.
         """
         return len(await call(self._client, "expand_email_campaigns", {"p_limit": limit}, EXPAND_TIMEOUT))
 
     async def record_events(self, events: list[dict[str, str | None]]) -> dict[str, int]:
-        """Write what was heard of mails; may be repeated. Raises ApiUnavailableError and ApiRefusedError."""
+        """Write what was heard of mails; may be repeated. Raises UnavailableError and RefusedError."""
         counts: dict[str, int] = await call(self._client, "record_email_events", {"p_events": events}, RPC_TIMEOUT)
         return counts
 
     async def unsubscribe(self, user_id: str) -> None:
-        """Send a user no more marketing mails; may be repeated. Raises ApiUnavailableError and ApiRefusedError."""
+        """Send a user no more marketing mails; may be repeated. Raises UnavailableError and RefusedError."""
         await call(self._client, "unsubscribe_from_emails", {"p_user_id": user_id}, RPC_TIMEOUT)
 
 

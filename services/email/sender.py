@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import structlog
 
-from services.api import ApiRefusedError, ApiUnavailableError
 from services.claims import Claims
 from services.email.health import FOR_A_PERSON, Metrics
 from services.email.mails import compose
@@ -21,8 +20,9 @@ from services.email.outbox import Claim, ClaimedEmail, Outbox, Outcome, Result
 from services.email.rendering import RenderingError
 from services.email.senders import Answer, Sender, Trouble, exhausted
 from services.email.settings import EmailSettings
+from services.project import RefusedError, UnavailableError
 from services.shortage import is_shortage
-from services.waiting import jittered, wait_for
+from services.waiting import Backoff, Breaker, jittered, wait_for
 
 SEVERAL = 3  # addresses in a row whose mails are refused: it is none of theirs
 UNRECORDED_PER_SLOT = 2  # mails that are on their way or not recorded yet
@@ -52,34 +52,21 @@ NEXT_STEPS = {
 log = structlog.get_logger(__name__)
 
 
-class Pauses:
+class Pauses(Breaker):
     """Whether mails may be sent now. After a pause one mail tries whether the trouble is over."""
 
     def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
         self._metrics = metrics
         self._trouble: Trouble | None = None
-        self._since = 0.0
-        self._until = 0.0
-        self._failures = 0
         self._refused: set[str] = set()  # addresses whose mails were refused, for whatever reason, since one was taken
-
-    @property
-    def seconds_left(self) -> float:
-        """Until the next mail may be tried."""
-        return max(0.0, self._until - time.monotonic())
-
-    @property
-    def is_trying(self) -> bool:
-        """Whether the last trouble is not known to be over."""
-        return self._trouble is not None
 
     def heard(self, answer: Answer, recipient: str, began_at: float) -> Answer:
         """Draw the conclusion from an answer to a call that was begun at `began_at` (monotonic).
 
         Returns what the answer means in the light of those before it.
         """
-        # A call from before the trouble says nothing about it.
-        is_news = began_at >= self._since
+        is_news = self.is_news(began_at)
         if answer.doubt and len(self._refused) < SEVERAL:
             self._refused.add(recipient)
         elif answer.outcome is Outcome.SENT and is_news:
@@ -87,10 +74,11 @@ class Pauses:
         if answer.doubt and len(self._refused) >= SEVERAL:
             answer = replace(answer, trouble=answer.doubt, is_counted=False)
         if answer.trouble:
-            self._pause(answer, answer.trouble, is_news=is_news)
-        elif self._trouble and is_news and self._is_over(answer):
+            self._pause(answer, answer.trouble, began_at)
+        elif self.lasts and is_news and self._is_over(answer):
             log.info("sending_goes_on", after=self._trouble)
-            self._trouble, self._failures = None, 0
+            self._trouble = None
+            self.recovered()
             self._metrics.goes_on()
         return answer
 
@@ -99,14 +87,8 @@ class Pauses:
         is_sent = answer.outcome is Outcome.SENT
         return is_sent if self._trouble is Trouble.REFUSED else answer.outcome is not Outcome.UNKNOWN
 
-    def _pause(self, answer: Answer, trouble: Trouble, *, is_news: bool) -> None:
-        now = time.monotonic()
-        if is_news or self._trouble is None:
-            self._failures += 1
-            self._since = now
-        first, longest = PAUSES[trouble]
-        pause = answer.pause or min(longest, first * 2 ** min(self._failures - 1, 20))
-        self._until = max(self._until, now + pause)
+    def _pause(self, answer: Answer, trouble: Trouble, began_at: float) -> None:
+        pause = self.fell(began_at, PAUSES[trouble], asked=answer.pause)
         if trouble is not self._trouble:
             self._trouble = trouble
             self._metrics.pauses(trouble, answer.error or "")
@@ -139,7 +121,7 @@ class Batch:
             told, self._waiting = self._waiting, []
             try:
                 await self._outbox.settle(self._token, told)
-            except ApiRefusedError as error:
+            except RefusedError as error:
                 self._metrics.unrecorded(str(error))
                 outcomes = {str(result.email_id): result.outcome for result in told}
                 log.error("results_refused", error=str(error), outcomes=outcomes)
@@ -164,7 +146,7 @@ class EmailSender:
         self._sending = 0
         self._held_until = 0.0
         self._claims = Claims(*UNREACHABLE_WAIT)
-        self._idle_wait = FIRST_WAIT
+        self._idle = Backoff(FIRST_WAIT, settings.poll_seconds)
 
     def stop(self) -> None:
         """Claim nothing more, and end when what is on its way has its answer."""
@@ -172,7 +154,7 @@ class EmailSender:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send until stopped. Raises ApiRefusedError when the first claim is refused."""
+        """Send until stopped. Raises RefusedError when the first claim is refused."""
         await self._start_threads()
         campaigns = asyncio.create_task(self._expand_campaigns())
         # It ends by a fault only, which must not pass for an outbox without campaigns.
@@ -207,19 +189,20 @@ class EmailSender:
             return self._settings.poll_seconds
         try:
             claim = await self._outbox.claim(free)
-        except ApiUnavailableError as error:
+        except UnavailableError as error:
             return jittered(self._claims.unanswered(error))
-        except ApiRefusedError as error:
+        except RefusedError as error:
             self._claims.refused(error)
             return REFUSED_WAIT
         self._claims.answered()
         self._metrics.looked()
         self._start(claim)
-        self._idle_wait = FIRST_WAIT if claim.emails else min(2 * self._idle_wait, self._settings.poll_seconds)
-        return jittered(self._idle_wait)
+        if claim.emails:
+            self._idle.reset()
+        return jittered(self._idle.next())
 
     def _free_slots(self) -> int:
-        if self._pauses.is_trying:
+        if self._pauses.lasts:
             return 1 - len(self._tasks)
         slots = self._settings.concurrency
         return min(slots - self._sending, UNRECORDED_PER_SLOT * slots - len(self._tasks))
@@ -317,9 +300,9 @@ class EmailSender:
             try:
                 moved = await self._outbox.expand_campaigns(EXPAND_BATCH)
                 refused = False
-            except ApiUnavailableError:
+            except UnavailableError:
                 pass  # the look into the outbox tells of it
-            except ApiRefusedError as error:
+            except RefusedError as error:
                 if not refused:
                     log.error("campaigns_refused", error=str(error))
                 refused = True

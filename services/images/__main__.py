@@ -10,7 +10,6 @@ from functools import partial
 import structlog
 
 from services import process
-from services.api import connect, http_client
 from services.images import wakeup
 from services.images.health import Metrics, make_app
 from services.images.pool import ChildError, Pool, hide_from_children
@@ -18,6 +17,7 @@ from services.images.queue import Queue
 from services.images.settings import WorkerSettings
 from services.images.storage import Storage
 from services.images.worker import Worker
+from services.project import connect, http_client
 from services.settings import SettingsError
 
 ENGINES = "services.images.child:EngineRunner"
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run(settings: WorkerSettings, engines: str) -> None:
-    """Work until SIGTERM or SIGINT. Raises ChildError, ApiRefusedError and SettingsError.
+    """Work until SIGTERM or SIGINT. Raises ChildError, RefusedError and SettingsError.
 
     `engines` is the `module:name` that each child process calls for what it runs.
     """

@@ -8,11 +8,11 @@ from typing import Any
 
 import structlog
 
-from services.api import ApiRefusedError, ApiUnavailableError
 from services.images.engines import EngineError, EngineResult, ProviderCall
 from services.images.pool import ChildCrashError, ChildError, ChildTimeoutError, Pool
 from services.images.queue import Completion, Failure, Lease, LeaseLostError, OutcomeUnknownError, Queue
 from services.images.storage import Storage
+from services.project import RefusedError, UnavailableError
 
 HEARTBEATS_PER_LEASE = 3
 THUMBNAIL_TYPE = "image/webp"
@@ -96,7 +96,7 @@ class Job:
             await self._queue.release(self._lease)
         except LeaseLostError as error:
             return await self._lost(str(error))
-        except (ApiUnavailableError, ApiRefusedError, OutcomeUnknownError) as error:
+        except (UnavailableError, RefusedError, OutcomeUnknownError) as error:
             return await self._unreported(error)
         await self._remove_uploads()
         self._log_unconfirmed_calls()
@@ -128,11 +128,11 @@ class Job:
         except ChildError as error:
             log.warning("engine_died", error=str(error))
             return Failure(ENGINE_STOPPED, api_provider=provider)
-        except ApiUnavailableError as error:
+        except UnavailableError as error:
             log.warning("storage_unreachable", error=str(error))
             wait = STORAGE_RETRY_SECONDS * 6 ** (operation.attempts - 1)
             return Failure(STORAGE_AWAY, retry_after=wait, api_provider=provider, calls=self._calls)
-        except ApiRefusedError as error:
+        except RefusedError as error:
             log.error("storage_refused", error=str(error))
             return Failure(OUR_FAULT, api_provider=provider, calls=self._calls)
         except Exception:
@@ -172,7 +172,7 @@ class Job:
                     async with asyncio.timeout(lease.seconds_left):
                         await self._queue.extend(lease)
                     break
-                except (TimeoutError, ApiUnavailableError, ApiRefusedError) as error:
+                except (TimeoutError, UnavailableError, RefusedError) as error:
                     if not lease.seconds_left:
                         raise LeaseLostError(f"the lease ran out unextended: {str(error) or 'no answer'}") from error
                     await asyncio.sleep(min(0.5, interval / 4, lease.seconds_left))
@@ -186,9 +186,9 @@ class Job:
         except LeaseLostError as error:
             self._may_be_completed = False
             return await self._lost(str(error))
-        except (ApiUnavailableError, OutcomeUnknownError) as error:
+        except (UnavailableError, OutcomeUnknownError) as error:
             return await self._unreported(error)
-        except ApiRefusedError as error:
+        except RefusedError as error:
             log.error("completion_refused", error=str(error))
             return await self._fail(Failure(OUR_FAULT, api_provider=verdict.api_provider, calls=verdict.calls))
         log.info("operation_completed", seconds=round(verdict.processing_time, 3), **_size(verdict))
@@ -199,7 +199,7 @@ class Job:
             status = await self._queue.fail(self._lease, failure)
         except LeaseLostError as error:
             return await self._lost(str(error))
-        except (ApiUnavailableError, ApiRefusedError, OutcomeUnknownError) as error:
+        except (UnavailableError, RefusedError, OutcomeUnknownError) as error:
             return await self._unreported(error)
         log.info("operation_failed", reason=failure.message, status=status)
         self._may_be_completed = False
@@ -232,7 +232,7 @@ class Job:
             return
         try:
             await self._storage.remove(self._uploaded)
-        except (ApiUnavailableError, ApiRefusedError) as error:
+        except (UnavailableError, RefusedError) as error:
             log.warning("uploads_left_behind", objects=self._uploaded, error=str(error))
 
 

@@ -6,31 +6,16 @@ from contextlib import contextmanager
 
 import structlog
 
-from services.api import ApiUnavailableError
-from services.waiting import jittered
+from services.project import UnavailableError
+from services.waiting import SPREAD, Breaker
 
 PAUSE = (1.0, 15.0)  # seconds, first and longest; doubled with each failure
 
 log = structlog.get_logger(__name__)
 
 
-class Outage:
+class Outage(Breaker):
     """Whether something is away. While it is, one operation after each pause tries whether it is back."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-        self._since = 0.0
-        self._until = 0.0
-
-    @property
-    def lasts(self) -> bool:
-        """Whether the last failure has not been followed by a success."""
-        return self._failures > 0
-
-    @property
-    def seconds_left(self) -> float:
-        """Until the next try."""
-        return max(0.0, self._until - time.monotonic()) if self.lasts else 0.0
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -38,7 +23,7 @@ class Outage:
         began_at = time.monotonic()
         try:
             yield
-        except ApiUnavailableError as error:
+        except UnavailableError as error:
             self._failed(began_at, error)
             raise
         except Exception:  # a refusal is an answer too
@@ -47,17 +32,15 @@ class Outage:
         else:
             self._answered(began_at)
 
-    def _failed(self, began_at: float, error: ApiUnavailableError) -> None:
-        if self.lasts and began_at < self._since:  # it fell with those that are known of
+    def _failed(self, began_at: float, error: UnavailableError) -> None:
+        if self.lasts and not self.is_news(began_at):  # it fell with those that are known of
             return
         if not self.lasts:
             log.warning("storage_away", error=str(error), effect="one operation at a time tries whether it is back")
-        first, longest = PAUSE
-        self._since = time.monotonic()
-        self._until = self._since + jittered(min(longest, first * 2 ** min(self._failures, 20)))
-        self._failures += 1
+        self.fell(began_at, PAUSE, spread=SPREAD)
 
     def _answered(self, began_at: float) -> None:
-        if self.lasts and began_at >= self._since:  # what began before says nothing of now
+        if self.lasts and self.is_news(began_at):
             log.info("storage_back")
-            self._failures = 0
+            self.recovered()
+            self._until = 0.0  # operations under way found it: nothing is left to wait for

@@ -40,7 +40,7 @@ from services.images.frames import (
     encode_request,
     read_lengths,
 )
-from services.waiting import jittered
+from services.waiting import Backoff, jittered
 
 START_TIMEOUT = 60.0  # seconds until a child must have loaded its libraries
 RESTART_BACKOFF = (0.5, 30.0)  # seconds, first and longest wait after a child that could not start
@@ -263,14 +263,14 @@ class Pool:
 
     async def _restart(self, child: Child) -> None:
         await child.stop()
-        wait, longest_wait = RESTART_BACKOFF
+        backoff = Backoff(*RESTART_BACKOFF)
         while True:
             try:
                 replacement = await self._start_child()
             except ChildError as error:
+                wait = backoff.next()
                 log.error("child_not_started", error=str(error), retry_in_seconds=wait)
                 await asyncio.sleep(jittered(wait))
-                wait = min(2 * wait, longest_wait)
             else:
                 self._idle.put_nowait(replacement)
                 self._on_ready()

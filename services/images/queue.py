@@ -11,8 +11,8 @@ import stamina
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from supabase import AsyncClient
 
-from services.api import ApiRefusedError, ApiUnavailableError, call
 from services.images.engines import ProviderCall
+from services.project import RefusedError, UnavailableError, call
 
 RPC_TIMEOUT = 10.0  # seconds
 LEASE_LOST_CODE = "PT409"
@@ -87,7 +87,7 @@ class Queue:
         self._timeout = min(RPC_TIMEOUT, lease_seconds / 3)
 
     async def claim(self, limit: int, operation_types: Iterable[str]) -> list[Lease]:
-        """Claim up to `limit` operations. Raises ApiUnavailableError and ApiRefusedError. Is not repeated here."""
+        """Claim up to `limit` operations. Raises UnavailableError and RefusedError. Is not repeated here."""
         with self._claim(operation_types) as claim:
             # Counted from before the request, so that the lease never looks longer here than in the database.
             asked_at = time.monotonic()
@@ -95,7 +95,7 @@ class Queue:
             return _leases(rows, asked_at + self._lease_seconds)
 
     async def extend(self, lease: Lease) -> None:
-        """Push the deadline of a lease back. Raises LeaseLostError and ApiUnavailableError."""
+        """Push the deadline of a lease back. Raises LeaseLostError and UnavailableError."""
         deadline = time.monotonic() + self._lease_seconds
         await self._call_with_lease("extend_image_operation_lease", lease, {"p_lease_seconds": self._lease_seconds})
         lease.deadline = deadline
@@ -155,13 +155,13 @@ class Queue:
         """Deliver the last word on an operation; returns the answer and when (monotonic) it was asked for.
 
         Repeated while the API is away, which is safe because the database gives the first answer again.
-        Raises LeaseLostError and ApiRefusedError when the first answer says so. After a try without an answer
+        Raises LeaseLostError and RefusedError when the first answer says so. After a try without an answer
         nobody here knows whether the word was heard: OutcomeUnknownError when a repeat is turned down,
-        ApiUnavailableError when the lease has run out first.
+        UnavailableError when the lease has run out first.
         """
         unanswered = False
         async for attempt in stamina.retry_context(
-            ApiUnavailableError,
+            UnavailableError,
             attempts=None,
             timeout=max(lease.seconds_left, self._timeout),
             wait_initial=0.1,
@@ -172,10 +172,10 @@ class Queue:
                 asked_at = time.monotonic()
                 try:
                     return await self._call_with_lease(function, lease, params), asked_at
-                except ApiUnavailableError:
+                except UnavailableError:
                     unanswered = True
                     raise
-                except (LeaseLostError, ApiRefusedError) as error:
+                except (LeaseLostError, RefusedError) as error:
                     if unanswered:
                         raise OutcomeUnknownError(f"after a try without an answer: {error}") from error
                     raise
@@ -189,7 +189,7 @@ class Queue:
     async def _call(self, function: str, params: dict[str, Any]) -> Any:
         try:
             return await call(self._client, function, params, self._timeout)
-        except ApiRefusedError as error:
+        except RefusedError as error:
             if error.code == LEASE_LOST_CODE:
                 raise LeaseLostError(str(error)) from error
             raise
@@ -202,7 +202,7 @@ def _leases(rows: Any, deadline: float) -> list[Lease]:
     try:
         return [Lease(row, deadline) for row in _OPERATIONS.validate_python(rows)]
     except ValidationError as error:
-        raise ApiRefusedError(
+        raise RefusedError(
             f"The claim was answered with something else than operations: {error}. "
             "Apply the migrations that belong to this worker."
         ) from error

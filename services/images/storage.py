@@ -1,20 +1,18 @@
 """Pictures in and out of Supabase Storage. Objects are named `bucket/key`, as in the `*_url` columns."""
 
-import asyncio
 from collections.abc import Iterable
 from urllib.parse import quote
 
 import httpx
 import stamina
-from storage3.exceptions import StorageApiError
 from supabase import AsyncClient
 
-from services.api import ApiRefusedError, ApiUnavailableError, remove_objects
 from services.images.engines import EngineError
 from services.images.engines.base import MAX_FILE_BYTES
 from services.images.outage import Outage
+from services.project import RefusedError, UnavailableError, remove_objects, request
 
-DOWNLOAD_TIMEOUT = 120.0  # seconds for a whole file
+TRANSFER_TIMEOUT = 120.0  # seconds for a whole file
 UPLOAD_ATTEMPTS = 3
 REMOVE_TIMEOUT = 5.0  # seconds; tidying up is not worth more
 
@@ -30,7 +28,7 @@ class Storage:
     async def download(self, url: str) -> bytes:
         """Read the object `bucket/key`, at most MAX_FILE_BYTES.
 
-        Raises EngineError when there is no such object or it is too big, ApiUnavailableError when Storage
+        Raises EngineError when there is no such object or it is too big, UnavailableError when Storage
         is away.
         """
         if any(part in {"", ".", ".."} for part in url.split("/")):
@@ -40,45 +38,39 @@ class Storage:
         # Identity, because a small compressed answer can unpack into a very large one.
         headers = self._client.options.headers | {"Accept-Encoding": "identity"}
         with self.outage.watch():
-            try:
-                async with asyncio.timeout(DOWNLOAD_TIMEOUT):
-                    async with self._http.stream("GET", address, headers=headers) as response:
-                        if response.is_success:
-                            return await _read_bounded(response)
-                        raise await _refusal(response)
-            except TimeoutError:
-                raise ApiUnavailableError(f"{url} was not read in {DOWNLOAD_TIMEOUT:g} s") from None
-            except httpx.RequestError as error:
-                raise ApiUnavailableError(f"{url}: {type(error).__name__} {error}".rstrip()) from error
+            async with request(url, TRANSFER_TIMEOUT), self._http.stream("GET", address, headers=headers) as response:
+                if response.is_success:
+                    return await _read_bounded(response)
+                raise await _refusal(response)
 
     async def upload(self, url: str, data: bytes, media_type: str) -> None:
         """Write the object `bucket/key`, over what is there.
 
-        Raises EngineError when Storage finds it too big, ApiUnavailableError when Storage is away.
+        Raises EngineError when Storage finds it too big, UnavailableError when Storage is away.
         """
         with self.outage.watch():
             async for attempt in stamina.retry_context(
-                ApiUnavailableError, attempts=UPLOAD_ATTEMPTS, wait_initial=0.2, wait_max=2, wait_jitter=0.2
+                UnavailableError, attempts=UPLOAD_ATTEMPTS, wait_initial=0.2, wait_max=2, wait_jitter=0.2
             ):
                 with attempt:
                     await self._upload(url, data, media_type)
 
     async def _upload(self, url: str, data: bytes, media_type: str) -> None:
         bucket, _, key = url.partition("/")
+        files = self._client.storage.from_(bucket)
         try:
-            await self._client.storage.from_(bucket).upload(key, data, {"content-type": media_type, "upsert": "true"})
-        except httpx.RequestError as error:
-            raise ApiUnavailableError(f"{url}: {type(error).__name__} {error}".rstrip()) from error
-        except StorageApiError as error:
-            if str(error.status) == "413":
+            async with request(f"upload of {url}", TRANSFER_TIMEOUT):
+                await files.upload(key, data, {"content-type": media_type, "upsert": "true"})
+        except RefusedError as error:
+            if error.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
                 raise EngineError(
                     f"The result has {len(data) / (1 << 20):.1f} MiB, more than storage takes. "
                     "Start from a smaller picture or a smaller scale."
                 ) from error
-            raise ApiRefusedError(f"upload of {url} was refused: {error.message}") from error
+            raise
 
     async def remove(self, urls: Iterable[str]) -> None:
-        """Remove objects. Raises ApiUnavailableError and ApiRefusedError."""
+        """Remove objects. Raises UnavailableError and RefusedError."""
         await remove_objects(self._client, urls, REMOVE_TIMEOUT)
 
 
@@ -97,8 +89,9 @@ async def _refusal(response: httpx.Response) -> Exception:
     await response.aread()
     if _lacks_object(response):
         return EngineError("The picture is not in storage. Upload it again.")
-    return ApiRefusedError(
-        f"{response.request.url.path} was refused with status {response.status_code}: {response.text[:200]}"
+    return RefusedError(
+        f"{response.request.url.path} was refused with status {response.status_code}: {response.text[:200]}",
+        status=response.status_code,
     )
 
 

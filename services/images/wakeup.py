@@ -13,7 +13,7 @@ import structlog
 from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent, RealtimeSubscribeStates
 from realtime.message import ErrorSystemPayload, SuccessSystemPayload
 
-from services.waiting import jittered
+from services.waiting import Backoff, jittered
 
 RETRY_WAIT = (1.0, 60.0)  # seconds, first and longest
 CLOSE_TIMEOUT = 2.0  # seconds
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 async def listen(supabase_url: str, secret_key: str, wake: asyncio.Event) -> NoReturn:
     """Set `wake` at every insert and after every (re)subscription, until cancelled."""
-    wait, was_there = RETRY_WAIT[0], True
+    backoff, was_there = Backoff(*RETRY_WAIT), True
     while True:
         client = AsyncRealtimeClient(f"{supabase_url}/realtime/v1", token=secret_key, auto_reconnect=False)
         try:
@@ -32,7 +32,7 @@ async def listen(supabase_url: str, secret_key: str, wake: asyncio.Event) -> NoR
             was_there, since = True, time.monotonic()
             reason = await ended
             if time.monotonic() - since > RETRY_WAIT[1]:  # a short-lived subscription is no reason for haste
-                wait = RETRY_WAIT[0]
+                backoff.reset()
         except Exception as error:  # noqa: BLE001 - the client raises bare Exceptions; polling carries on
             reason = str(error)
         finally:
@@ -42,8 +42,7 @@ async def listen(supabase_url: str, secret_key: str, wake: asyncio.Event) -> NoR
         if was_there:
             log.info("realtime_away", reason=reason, effect="new operations are found by polling")
         was_there = False
-        await asyncio.sleep(jittered(wait))
-        wait = min(2 * wait, RETRY_WAIT[1])
+        await asyncio.sleep(jittered(backoff.next()))
 
 
 async def _subscribe(client: AsyncRealtimeClient, wake: asyncio.Event) -> asyncio.Future[str]:

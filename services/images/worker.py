@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import structlog
 
-from services.api import ApiRefusedError, ApiUnavailableError
 from services.claims import Claims
 from services.images.health import Metrics
 from services.images.job import Job, Outcome
@@ -18,6 +17,7 @@ from services.images.pool import Pool
 from services.images.queue import Completion, Lease, Queue
 from services.images.settings import WorkerSettings
 from services.images.storage import Storage
+from services.project import RefusedError, UnavailableError
 from services.waiting import jittered, wait_for
 
 UNREACHABLE_WAIT = (0.1, 0.7)  # seconds, first and longest; with jitter always below one second
@@ -60,7 +60,7 @@ class Worker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until stopped. Raises ApiRefusedError when the first claim is refused."""
+        """Work until stopped. Raises RefusedError when the first claim is refused."""
         try:
             while not self._stopping:
                 self._wake.clear()
@@ -84,9 +84,9 @@ class Worker:
             return poll
         try:
             leases = await self._queue.claim(free, self._operation_types())
-        except ApiUnavailableError as error:
+        except UnavailableError as error:
             return jittered(self._claims.unanswered(error), 0.4)
-        except ApiRefusedError as error:
+        except RefusedError as error:
             self._claims.refused(error)
             return REFUSED_WAIT
         self._claims.answered()

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services import process
-from services.api import connect, http_client
 from services.log import configure_logging
 from services.maintenance.service import Maintenance, Run, make_app
 from services.maintenance.settings import MaintenanceSettings
 from services.maintenance.tasks import ANSWER_TIMEOUT, Project
+from services.project import connect, http_client
 
 
 @asynccontextmanager
@@ -27,7 +27,7 @@ async def run_once(settings: MaintenanceSettings) -> list[Run]:
 
 
 async def run(settings: MaintenanceSettings) -> None:
-    """Run each task by its own clock until SIGTERM or SIGINT. Raises ApiRefusedError and SettingsError."""
+    """Run each task by its own clock until SIGTERM or SIGINT. Raises RefusedError and SettingsError."""
     async with maintenance(settings) as service:
         process.at_signal(service.stop)
         app = make_app(service.metrics)

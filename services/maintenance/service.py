@@ -12,7 +12,6 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.applications import Starlette
 
-from services.api import ApiRefusedError, ApiUnavailableError
 from services.health import health_app
 from services.maintenance.tasks import (
     TASKS,
@@ -24,7 +23,8 @@ from services.maintenance.tasks import (
     verify_ledger,
     watch_set_aside_rows,
 )
-from services.waiting import jittered
+from services.project import RefusedError, UnavailableError
+from services.waiting import Backoff, jittered
 
 FIRST_RETRY = 15.0  # seconds; doubled with each failure, up to the task's interval
 LOGGED_VIOLATIONS = 20
@@ -118,7 +118,7 @@ class Maintenance:
         self._tasks = tasks
         self._stop = asyncio.Event()
         self._failing: dict[str, str | None] = {}
-        self._refusals: dict[str, ApiRefusedError] = {}
+        self._refusals: dict[str, RefusedError] = {}
         self._is_accepted = False
         self.metrics = Metrics(tasks)
 
@@ -127,7 +127,7 @@ class Maintenance:
         self._stop.set()
 
     async def run(self) -> None:
-        """Run each task by its own clock until stopped. Raises ApiRefusedError where all are refused from the start."""
+        """Run each task by its own clock until stopped. Raises RefusedError where all are refused from the start."""
         clocks = [asyncio.create_task(self._by_the_clock(task)) for task in self._tasks]
         log.info("maintenance_started", tasks=[task.name for task in self._tasks])
         await self._stop.wait()
@@ -143,11 +143,14 @@ class Maintenance:
         return [await self.attempt(task) for task in self._tasks]
 
     async def _by_the_clock(self, task: Task) -> None:
-        failures = 0
+        backoff = Backoff(FIRST_RETRY, task.interval)
         while True:
             run = await self.attempt(task)
-            failures = failures + 1 if run.outcome is Outcome.FAILED else 0
-            wait = min(task.interval, FIRST_RETRY * 2 ** min(failures - 1, 20)) if failures else task.interval
+            if run.outcome is Outcome.FAILED:
+                wait = backoff.next()
+            else:
+                backoff.reset()
+                wait = task.interval
             if self._is_refused():
                 self.stop()
             await asyncio.sleep(jittered(wait, 0.1))
@@ -172,9 +175,9 @@ class Maintenance:
             run = ended(Outcome.VIOLATED, error.count, str(error))
             if self._is_news(run):
                 log.error("rows_set_aside", count=error.count)
-        except (ApiUnavailableError, ApiRefusedError, StuckObjectError) as error:
+        except (UnavailableError, RefusedError, StuckObjectError) as error:
             run = ended(Outcome.FAILED, error=str(error))
-            if isinstance(error, ApiRefusedError):
+            if isinstance(error, RefusedError):
                 self._refusals[task.name] = error
             if self._is_news(run):
                 log.warning("task_failed", task=task.name, error=run.error)

@@ -11,7 +11,7 @@ from typing import Any
 
 from supabase import AsyncClient
 
-from services.api import call, remove_objects
+from services.project import call, remove_objects
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 

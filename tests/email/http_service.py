@@ -9,12 +9,12 @@ from prometheus_client import CollectorRegistry
 
 from local.stack import StackStatus
 from local.state import free_port
-from services.api import connect, http_client
 from services.email.app import make_app
 from services.email.links import unsubscribe_url
 from services.email.outbox import Outbox
 from services.email.settings import EmailSettings
 from services.process import serve
+from services.project import connect, http_client
 from tests.email.signer import Signer
 
 APP_URL = "https://app.example.test"

@@ -21,12 +21,12 @@ from services.email.events import (
     TIMESTAMP_HEADER,
     TYPES,
     Event,
-    ForgedError,
     UnreadableError,
     load_key,
     translate,
     verify,
 )
+from services.http import ForgedError
 from tests.database.personas import UNKNOWN
 from tests.email.signer import Signer, event
 

@@ -28,7 +28,7 @@ def hear(pauses: Pauses, answer: Answer, recipient: str = "a", *, ago: float = 0
 def test_refusals_to_several_addresses_in_a_row_are_none_of_theirs(pauses: Pauses) -> None:
     meant = [hear(pauses, DOUBTFUL, recipient) for recipient in ("a", "b", "b", "a")]
     assert meant == [DOUBTFUL] * 4
-    assert not pauses.is_trying
+    assert not pauses.lasts
     third = hear(pauses, DOUBTFUL, "c")
     assert (third.outcome, third.trouble, third.is_counted) == (Outcome.RETRY, Trouble.REFUSED, False)
     assert pauses.seconds_left > 0
@@ -47,27 +47,27 @@ def test_what_is_surely_a_recipients_fault_neither_adds_nor_ends(pauses: Pauses)
     for recipient in ("a", "b"):
         hear(pauses, DOUBTFUL, recipient)
         assert hear(pauses, GONE, "x") == GONE
-    assert not pauses.is_trying
+    assert not pauses.lasts
     assert hear(pauses, DOUBTFUL, "c").trouble is Trouble.REFUSED
 
 
 def test_only_a_mail_that_is_taken_proves_that_the_relay_takes_mails_again(pauses: Pauses) -> None:
     hear(pauses, OURS)
     hear(pauses, SENT, ago=60)
-    assert pauses.is_trying, "it was taken before"
+    assert pauses.lasts, "it was taken before"
     for answer in (GONE, DOUBTFUL):
         hear(pauses, answer)
-        assert pauses.is_trying
+        assert pauses.lasts
     hear(pauses, SENT)
-    assert not pauses.is_trying
+    assert not pauses.lasts
 
 
 def test_any_answer_proves_that_an_outage_is_over(pauses: Pauses) -> None:
     hear(pauses, OUTAGE)
     hear(pauses, Answer(Outcome.UNKNOWN))
-    assert pauses.is_trying
+    assert pauses.lasts
     hear(pauses, GONE)
-    assert not pauses.is_trying
+    assert not pauses.lasts
 
 
 def test_a_row_of_refusals_from_before_the_pause_is_not_ended_by_an_older_success(pauses: Pauses) -> None:

@@ -11,13 +11,13 @@ from uuid import UUID
 import pytest
 
 from local.stack import StackStatus
-from services.api import ApiRefusedError, connect, http_client
 from services.email import sender as sender_module
 from services.email.health import Metrics
 from services.email.outbox import Claim, Outbox
 from services.email.sender import EmailSender
 from services.email.senders import Answer, Mail, Sender, make_sender
 from services.email.settings import EmailSettings
+from services.project import RefusedError, connect, http_client
 from tests.email.conftest import Post
 from tests.email.sendgrid_double import KEY, Fault, SendGridDouble
 
@@ -110,7 +110,7 @@ def test_an_outbox_that_refuses_to_hear_stops_the_sending(
 
     class Deaf(Outbox):
         async def settle(self, token: UUID, results: object) -> None:
-            raise ApiRefusedError("settle_emails was refused: 42501")
+            raise RefusedError("settle_emails was refused: 42501")
 
     async def story() -> None:
         async with sending(stack, sendgrid, Deaf) as (_, metrics):

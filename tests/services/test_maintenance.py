@@ -8,7 +8,6 @@ import pytest
 import structlog
 from starlette.testclient import TestClient
 
-from services.api import ApiRefusedError, ApiUnavailableError
 from services.maintenance import service
 from services.maintenance.service import Maintenance, Metrics, Outcome, make_app
 from services.maintenance.tasks import (
@@ -20,6 +19,7 @@ from services.maintenance.tasks import (
     remove_orphaned_objects,
     watch_set_aside_rows,
 )
+from services.project import RefusedError, UnavailableError
 
 NOWHERE = cast(Project, None)
 
@@ -29,7 +29,7 @@ async def fine(_: Project) -> int:
 
 
 async def away(_: Project) -> int:
-    raise ApiUnavailableError("nobody answers")
+    raise UnavailableError("nobody answers")
 
 
 async def broken(_: Project) -> int:
@@ -68,7 +68,7 @@ def test_each_task_has_its_own_clock_and_a_failed_one_is_tried_sooner(monkeypatc
 
     async def run() -> None:
         maintenance = Maintenance(
-            NOWHERE, [task("often", 0.02), task("daily", 86400), task("failing", 86400, ApiUnavailableError("away"))]
+            NOWHERE, [task("often", 0.02), task("daily", 86400), task("failing", 86400, UnavailableError("away"))]
         )
         running = asyncio.create_task(maintenance.run())
         await asyncio.sleep(0.5)
@@ -82,7 +82,7 @@ def test_each_task_has_its_own_clock_and_a_failed_one_is_tried_sooner(monkeypatc
 
 
 def test_an_outage_is_logged_when_it_begins_and_ends() -> None:
-    errors: list[Exception] = [ApiUnavailableError("away"), ApiUnavailableError("away"), ZeroDivisionError("a mistake")]
+    errors: list[Exception] = [UnavailableError("away"), UnavailableError("away"), ZeroDivisionError("a mistake")]
 
     async def passing(_: Project) -> int:
         if errors:
@@ -101,12 +101,12 @@ def test_an_outage_is_logged_when_it_begins_and_ends() -> None:
 
 
 async def refused(_: Project) -> int:
-    raise ApiRefusedError("Invalid API key")
+    raise RefusedError("Invalid API key")
 
 
 def test_a_project_that_refuses_everything_ends_the_service() -> None:
     maintenance = Maintenance(NOWHERE, [Task("one", 60, refused), Task("other", 60, refused)])
-    with pytest.raises(ApiRefusedError, match="Invalid API key"):
+    with pytest.raises(RefusedError, match="Invalid API key"):
         asyncio.run(asyncio.wait_for(maintenance.run(), 5))
 
 

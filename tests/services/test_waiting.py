@@ -1,11 +1,12 @@
-"""The wait that a provider's Retry-After asks for."""
+"""How services wait: as long as a provider asks for, and longer with each failure."""
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
 
-from services.waiting import retry_after
+from services.waiting import Backoff, Breaker, retry_after
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("7", 7), ("2.5", 2.5), ("-1", 0), ("9" * 400, float("inf"))])
@@ -32,3 +33,23 @@ def test_a_date_may_be_the_first_or_the_last() -> None:
 )
 def test_what_is_neither_asks_for_nothing(text: str) -> None:
     assert retry_after(text) is None
+
+
+def test_waits_double_up_to_the_longest_and_begin_anew_after_a_success() -> None:
+    backoff = Backoff(0.5, 3)
+    assert [backoff.next() for _ in range(5)] == [0.5, 1, 2, 3, 3]
+    backoff.reset()
+    assert backoff.next() == 0.5
+
+
+def test_what_was_begun_before_the_trouble_says_nothing_of_now() -> None:
+    breaker, before = Breaker(), time.monotonic() - 60
+    assert (breaker.lasts, breaker.seconds_left) == (False, 0)
+    assert breaker.fell(before, (1, 8)) == 1, "the first to tell of it"
+    assert not breaker.is_news(before)
+    assert [breaker.fell(before, (1, 8)) for _ in range(3)] == [1, 1, 1], "these fell with it"
+    assert [breaker.fell(time.monotonic(), (1, 8)) for _ in range(4)] == [2, 4, 8, 8]
+    assert breaker.fell(time.monotonic(), (1, 8), asked=30) == 30
+    assert 29 < breaker.seconds_left <= 30
+    breaker.recovered()
+    assert not breaker.lasts

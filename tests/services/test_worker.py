@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import structlog
 
-from services.api import ApiRefusedError, connect, http_client
 from services.images import job, outage
 from services.images.health import Metrics
 from services.images.pool import Pool
@@ -21,6 +20,7 @@ from services.images.queue import Completion, Queue
 from services.images.settings import WorkerSettings
 from services.images.storage import Storage
 from services.images.worker import UNREACHABLE_WAIT, Worker
+from services.project import RefusedError, connect, http_client
 from tests.services.api_double import ApiDouble, FakeOperation, serve
 
 NEVER_SOON = 60.0  # seconds: what a test waits for must come without this having passed
@@ -536,7 +536,7 @@ def test_a_silent_api_is_left_after_the_timeout(api: ApiDouble, events: LogEvent
 
 def test_a_wrong_key_stops_the_worker_at_its_first_claim(api: ApiDouble) -> None:
     api.faults["rpc/claim"] = "refused"
-    with pytest.raises(ApiRefusedError, match="42501 permission denied"):
+    with pytest.raises(RefusedError, match="42501 permission denied"):
         work(api, lambda running: running.task)  # type: ignore[arg-type, return-value]
 
 
