@@ -1,6 +1,6 @@
 """The billing functions of the database, as the service calls them. Each may be repeated without harm."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -58,7 +58,7 @@ class Database:
         found = await self._call("start_stripe_read", p_event_id=event_id)
         return found["ticket"], found["status"]
 
-    async def apply(self, event: Event, facts: list[Fact], ticket: int) -> Object:
+    async def apply(self, event: Event, facts: Sequence[Fact], ticket: int) -> Object:
         """Write an event with its effect. Raises RefusedError."""
         row: Object = await self._call(
             "apply_stripe_event",
@@ -76,7 +76,7 @@ class Database:
             "fail_stripe_event", p_event_id=event.id, p_type=event.type, p_payload=event.payload, p_error=error
         )
 
-    async def reconcile(self, facts: list[Fact], ticket: int, *, apply: bool) -> Object:
+    async def reconcile(self, facts: Sequence[Fact], ticket: int, *, apply: bool) -> Object:
         """What facts would change, or do change. Raises RefusedError."""
         found: Object = await self._call("reconcile_stripe", p_facts=facts, p_ticket=ticket, p_apply=apply)
         return found

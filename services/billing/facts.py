@@ -8,12 +8,124 @@ Amounts become strings in units of the currency; times stay seconds since 1970.
 import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from services.billing.money import to_units
 
 Object = dict[str, Any]
-Fact = dict[str, Any]
+"""An object of Stripe's, in the shape of any version, or a row."""
+
+
+class Checkout(TypedDict):
+    """A payment page."""
+
+    kind: Literal["checkout"]
+    id: str
+    order_id: str | None
+    customer: str | None
+    mode: str
+    status: str | None
+    is_paid: bool
+    has_failed: bool
+    amount: str
+    currency: str
+    payment_intent: str | None
+    receipt_url: str | None
+
+
+class Return(TypedDict):
+    """A refund or a dispute; `before` is what those made before it come to."""
+
+    kind: Literal["refund", "dispute"]
+    id: str
+    payment_intent: str
+    paid: str
+    before: str
+    amount: str
+    currency: str
+    status: str
+
+
+class Item(TypedDict):
+    """What a subscription is for."""
+
+    price: str | None
+    product: str | None
+    current_period_end: int | None
+
+
+class Subscription(TypedDict):
+    """A subscription with all its items."""
+
+    kind: Literal["subscription"]
+    id: str
+    customer: str | None
+    status: str
+    order_id: str | None
+    items: list[Item]
+    started_at: int
+    cancelled_at: int | None
+    cancel_at: int | None
+    ends_with_period: bool
+    ended_at: int | None
+
+
+class Line(TypedDict):
+    """A line of an invoice; `unit_amount` is the whole amount of the price of a part of a period."""
+
+    id: str
+    price: str | None
+    product: str | None
+    amount: str
+    unit_amount: str | None
+    quantity: int
+    is_proration: bool
+    is_trial: bool
+    period_start: int
+    period_end: int
+
+
+class Invoice(TypedDict):
+    """An invoice with all its lines."""
+
+    kind: Literal["invoice"]
+    id: str
+    customer: str | None
+    subscription: str | None
+    order_id: str | None
+    status: str
+    reason: str
+    created: int
+    total: str
+    due: str
+    paid: str
+    currency: str
+    attempts: int
+    has_failed: bool
+    next_attempt_at: int | None
+    hosted_url: str | None
+    paid_at: int | None
+    payment_intent: str | None
+    lines: list[Line]
+
+
+class Customer(TypedDict):
+    """Whether a customer is gone."""
+
+    kind: Literal["customer"]
+    id: str
+    is_deleted: bool
+
+
+class Sale(TypedDict):
+    """Whether a price or a product can be sold."""
+
+    kind: Literal["price", "product"]
+    id: str
+    is_active: bool
+
+
+Fact = Checkout | Return | Subscription | Invoice | Customer | Sale
 
 UNBEGUN = frozenset({"incomplete", "incomplete_expired"})  # subscriptions whose first payment did not come, or not yet
 PAID = frozenset({"paid", "no_payment_required"})
@@ -45,7 +157,7 @@ def identifier(value: Any) -> str | None:
     return found
 
 
-def checkout(session: Object, subscription: Fact | None, *, has_failed: bool) -> Fact:
+def checkout(session: Object, subscription: Subscription | None, *, has_failed: bool) -> Checkout:
     """A checkout session, with its payment intent and that one's charge expanded where there are any.
 
     One for a plan comes with the subscription that it made; `has_failed` tells whether a delayed payment came to
@@ -73,18 +185,24 @@ def checkout(session: Object, subscription: Fact | None, *, has_failed: bool) ->
     }
 
 
-def returns(intents: list[Object], refunds: Iterable[Object], disputes: Iterable[Object], total: Decimal) -> list[Fact]:
+def returns(
+    intents: list[Object], refunds: Iterable[Object], disputes: Iterable[Object], total: Decimal
+) -> list[Return]:
     """The refunds and disputes of what one or more payments paid, each with what those made before it come to.
 
     The first payment is the one that the ledger names. `total` is what all that they paid for came to, in units: more
     than the payments where a balance paid a part, which does not come back with them. Those that came to nothing are
     told first: what they give back is there for the others to take.
     """
-    found = [("refund", item, REFUNDS) for item in refunds] + [("dispute", item, DISPUTES) for item in disputes]
+    kinds: list[tuple[Literal["refund", "dispute"], Iterable[Object], dict[str, str]]] = [
+        ("refund", refunds, REFUNDS),
+        ("dispute", disputes, DISPUTES),
+    ]
+    found = [(kind, item, meanings) for kind, items, meanings in kinds for item in items]
     found.sort(key=lambda entry: (entry[1]["created"], entry[1]["id"]))
     currency = intents[0]["currency"]
     paid = max(to_units(sum(intent["amount_received"] for intent in intents), currency), total)
-    facts: list[Fact] = []
+    facts: list[Return] = []
     before = 0
     for kind, item, meanings in found:
         facts.append(
@@ -103,7 +221,7 @@ def returns(intents: list[Object], refunds: Iterable[Object], disputes: Iterable
     return sorted(facts, key=lambda fact: fact["status"] != "returned")
 
 
-def subscription(item: Object, lines: Iterable[Object]) -> Fact:
+def subscription(item: Object, lines: Iterable[Object]) -> Subscription:
     """A subscription with all its items: which of them is for a plan, the database knows.
 
     Payments that are paused (`pause_collection`) bring no credits, so it counts as paused.
@@ -123,7 +241,7 @@ def subscription(item: Object, lines: Iterable[Object]) -> Fact:
     }
 
 
-def _item(subscription: Object, line: Object) -> Fact:
+def _item(subscription: Object, line: Object) -> Item:
     price = line.get("price") or line.get("plan") or {}
     end = line.get("current_period_end") or subscription.get("current_period_end")
     return {
@@ -166,7 +284,7 @@ def invoice(
     unit_amount: Callable[[str], Decimal],
     *,
     has_failed: bool,
-) -> Fact:
+) -> Invoice:
     """An invoice with all its lines; `unit_amount` gives the whole amount of a price, in units.
 
     `payment_intent` is the one that paid it, `has_failed` whether its last attempt failed.
@@ -200,7 +318,7 @@ def is_collecting(item: Object) -> bool:
     return bool(item["status"] == "open" and item.get("attempted") and item.get("attempt_count"))
 
 
-def _line(line: Object, currency: str, unit_amount: Callable[[str], Decimal]) -> Fact:
+def _line(line: Object, currency: str, unit_amount: Callable[[str], Decimal]) -> Line:
     price, product = price_of(line)
     proration = is_proration(line)
     return {

@@ -5,7 +5,7 @@ the object is read again, with whatever its effect rests on. A refund's facts, f
 that it is a refund of, which need not have been heard of yet.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -40,7 +40,7 @@ class Reader:
     def __init__(self, client: stripe.StripeClient) -> None:
         self._api = client.v1
         self._amounts: dict[tuple[str, str], Decimal] = {}  # by price and its own currency, where it never changes
-        self._readers: dict[str, Callable[[Object], Awaitable[list[Fact]]]] = {
+        self._readers: dict[str, Callable[[Object], Awaitable[Sequence[Fact]]]] = {
             "checkout.session.": self._of_checkout,
             "invoice.paid": self._of_invoice,
             "invoice.payment_": self._of_invoice,  # succeeded, failed, action_required
@@ -64,7 +64,7 @@ class Reader:
         """What events of this type are about, one of few words; None where nothing depends on it."""
         return next((prefix.rstrip("._") for prefix in self._readers if event_type.startswith(prefix)), None)
 
-    async def facts_of(self, event_type: str, item: Object) -> list[Fact]:
+    async def facts_of(self, event_type: str, item: Object) -> Sequence[Fact]:
         """What to tell the database after an event of this type about `item`.
 
         Raises stripe.StripeError, and KeyError, TypeError or ValueError for an object of an unknown shape.
@@ -75,7 +75,7 @@ class Reader:
                 return await read(item)
         return []
 
-    async def checkout(self, session_id: str) -> list[Fact]:
+    async def checkout(self, session_id: str) -> Sequence[Fact]:
         """A payment page, and the subscription that it began: a paid page without it would let a second one begin."""
         params: Any = {"expand": ["payment_intent.latest_charge"]}
         session = (await self._api.checkout.sessions.retrieve_async(session_id, params)).to_dict()
@@ -89,7 +89,7 @@ class Reader:
         )
         return [facts.checkout(session, subscription, has_failed=has_failed), subscription]
 
-    async def subscription(self, subscription_id: str) -> list[Fact]:
+    async def subscription(self, subscription_id: str) -> list[facts.Subscription]:
         """A subscription."""
         item = (await self._api.subscriptions.retrieve_async(subscription_id)).to_dict()
         lines: list[Object] = item["items"]["data"]
@@ -98,12 +98,12 @@ class Reader:
             lines = [line async for line in every(await self._api.subscription_items.list_async(params))]
         return [facts.subscription(item, lines)]
 
-    async def customer(self, customer_id: str) -> list[Fact]:
+    async def customer(self, customer_id: str) -> Sequence[facts.Customer]:
         """Whether a customer is deleted; one that Stripe has never had counts as deleted."""
         item = await find(self._api.customers, customer_id)
         return [{"kind": "customer", "id": customer_id, "is_deleted": item is None or bool(item.get("deleted"))}]
 
-    async def invoice(self, invoice_id: str) -> list[Fact]:
+    async def invoice(self, invoice_id: str) -> list[facts.Invoice]:
         """An invoice of a subscription; nothing for a draft, which may still change.
 
         One that rests on the earlier ones is told after them.
@@ -123,7 +123,7 @@ class Reader:
         ]
         return [*sorted(earlier, key=lambda fact: (fact["created"], fact["id"])), told]
 
-    async def payment(self, intent_id: str) -> list[Fact]:
+    async def payment(self, intent_id: str) -> Sequence[Fact]:
         """A payment: what it bought, maybe together with others, and what of that was refunded or disputed."""
         purchase, intent_ids, total = await self._purchase(intent_id)
         if not intent_ids:
@@ -136,7 +136,7 @@ class Reader:
             disputes += [item async for item in every(await self._api.disputes.list_async(by_intent))]
         return [*purchase, *facts.returns(intents, refunds, disputes, total)]
 
-    async def _purchase(self, intent_id: str) -> tuple[list[Fact], list[str], Decimal]:
+    async def _purchase(self, intent_id: str) -> tuple[Sequence[Fact], list[str], Decimal]:
         """What a payment bought, all payments for it, the one that the ledger names first, and what it came to."""
         sessions = await self._api.checkout.sessions.list_async({"payment_intent": intent_id})
         for session in sessions.data:
@@ -149,7 +149,7 @@ class Reader:
             return told, await self._payments(invoice_id, "paid"), total
         return [], [intent_id], Decimal(0)
 
-    async def _invoice_fact(self, item: Object) -> Fact:
+    async def _invoice_fact(self, item: Object) -> facts.Invoice:
         lines: list[Object] = item["lines"]["data"]
         if item["lines"].get("has_more"):
             page = await self._api.invoices.line_items.list_async(item["id"], {"limit": PAGE})
@@ -210,10 +210,10 @@ class Reader:
             raise ValueError(f"the price {price_id} has no amount in {currency.upper()}")
         return _amount_of(option, currency)
 
-    async def _of_checkout(self, item: Object) -> list[Fact]:
+    async def _of_checkout(self, item: Object) -> Sequence[Fact]:
         return await self.checkout(item["id"])
 
-    async def _of_invoice(self, item: Object) -> list[Fact]:
+    async def _of_invoice(self, item: Object) -> Sequence[Fact]:
         """The credits of a paid invoice, and what became of its subscription."""
         subscription_id = facts.subscription_of(item)
         if subscription_id is None:
@@ -221,7 +221,7 @@ class Reader:
         # In this order: a subscription that was moved to a price that no plan has is known by what was invoiced before.
         return [*await self.invoice(item["id"]), *await self.subscription(subscription_id)]
 
-    async def _of_subscription(self, item: Object) -> list[Fact]:
+    async def _of_subscription(self, item: Object) -> Sequence[Fact]:
         """A subscription; with the payment page that made it where its first payment never came."""
         told = await self.subscription(item["id"])
         if told[0]["status"] == "incomplete_expired":
@@ -229,17 +229,17 @@ class Reader:
                 return await self.checkout(session.id)
         return told
 
-    async def _of_return(self, item: Object) -> list[Fact]:
+    async def _of_return(self, item: Object) -> Sequence[Fact]:
         intent_id = facts.identifier(item.get("payment_intent"))
         return await self.payment(intent_id) if intent_id else []
 
-    async def _of_customer(self, item: Object) -> list[Fact]:
+    async def _of_customer(self, item: Object) -> Sequence[Fact]:
         return await self.customer(item["id"])
 
-    async def _of_price(self, item: Object) -> list[Fact]:
+    async def _of_price(self, item: Object) -> Sequence[Fact]:
         return [{"kind": "price", "id": item["id"], "is_active": await _is_active(self._api.prices, item["id"])}]
 
-    async def _of_product(self, item: Object) -> list[Fact]:
+    async def _of_product(self, item: Object) -> Sequence[Fact]:
         return [{"kind": "product", "id": item["id"], "is_active": await _is_active(self._api.products, item["id"])}]
 
 
@@ -254,7 +254,7 @@ async def _is_active(kind: Any, item_id: str) -> bool:
     return item is not None and bool(item.get("active"))
 
 
-def _rests_on_earlier(told: Fact) -> bool:
+def _rests_on_earlier(told: facts.Invoice) -> bool:
     """Whether an invoice takes back what earlier ones brought, or extends the trial that the first one began."""
     return any(
         (line["is_proration"] and line["amount"].startswith("-"))

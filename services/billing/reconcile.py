@@ -4,7 +4,7 @@ A comparison applies the facts of an object and looks at what that changed, then
 what the webhook would have done, and cannot disagree with it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import stripe
@@ -59,7 +59,7 @@ class Books:
         """
         created: Any = {"created": {"gte": since}, "limit": PAGE}
         # In this order, so that what pays for something comes before what gives it back.
-        lists: list[tuple[str, Any, Callable[[Object], Awaitable[list[Fact]]]]] = [
+        lists: list[tuple[str, Any, Callable[[Object], Awaitable[Sequence[Fact]]]]] = [
             ("subscription", self._api.subscriptions.list_async(created | {"status": "all"}), self._of_subscription),
             ("checkout", self._api.checkout.sessions.list_async(created), self._of_checkout),
             ("invoice", self._api.invoices.list_async(created), self._of_invoice),
@@ -79,7 +79,7 @@ class Books:
                     yield {"source": "subscription", "id": subscription_id} | difference
 
     async def _compare(
-        self, item: Object, read: Callable[[Object], Awaitable[list[Fact]]], *, apply: bool
+        self, item: Object, read: Callable[[Object], Awaitable[Sequence[Fact]]], *, apply: bool
     ) -> AsyncIterator[Object]:
         ticket, _ = await self._database.start_read()
         try:
@@ -98,15 +98,15 @@ class Books:
         for trouble in found["troubles"]:
             yield {"trouble": trouble, "is_elsewhere": not found["is_ours"]}
 
-    async def _of_subscription(self, item: Object) -> list[Fact]:
+    async def _of_subscription(self, item: Object) -> Sequence[Fact]:
         return await self._reader.subscription(item["id"])
 
-    async def _of_checkout(self, item: Object) -> list[Fact]:
+    async def _of_checkout(self, item: Object) -> Sequence[Fact]:
         return await self._reader.checkout(item["id"])
 
-    async def _of_invoice(self, item: Object) -> list[Fact]:
+    async def _of_invoice(self, item: Object) -> Sequence[Fact]:
         return await self._reader.invoice(item["id"])
 
-    async def _of_return(self, item: Object) -> list[Fact]:
+    async def _of_return(self, item: Object) -> Sequence[Fact]:
         intent_id = facts.identifier(item.get("payment_intent"))
         return await self._reader.payment(intent_id) if intent_id else []
