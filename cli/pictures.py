@@ -74,6 +74,6 @@ def _refuse(route: Route) -> None:
 
 @contextmanager
 def camera() -> Iterator[Camera]:
-    """A camera with a browser of its own while the block runs. Raises CommandError."""
+    """A camera with a browser of its own while the block runs. Raises CommandError and StackError."""
     with browser() as own:
         yield Camera(own)

@@ -35,12 +35,15 @@ class RefusedError(CommandError):
 
 
 def local_stack() -> StackStatus | None:
-    """The stack that runs on this machine, unless SUPABASE_URL names another project. Raises CommandError."""
+    """The stack that runs on this machine, unless SUPABASE_URL names another project. Raises StackError."""
     return None if os.environ.get("SUPABASE_URL") else running_stack()
 
 
 def project_settings() -> ProjectSettings:
-    """The project named by SUPABASE_URL and SUPABASE_SECRET_KEY, else the local stack. Raises CommandError."""
+    """The project named by SUPABASE_URL and SUPABASE_SECRET_KEY, else the local stack.
+
+    Raises CommandError, and StackError where no stack runs.
+    """
     from pydantic import SecretStr
 
     from services.settings import ProjectSettings, SettingsError, load
@@ -56,7 +59,7 @@ def project_settings() -> ProjectSettings:
 
 
 def connect() -> Client:
-    """Make the client of the project. Raises CommandError."""
+    """Make the client of the project; raises as `project_settings` does."""
     from supabase import ClientOptions, create_client
 
     settings = project_settings()

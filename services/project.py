@@ -29,8 +29,8 @@ class UnavailableError(Exception):
 class RefusedError(Exception):
     """The project refused a request; the same request will be refused again.
 
-    What is known besides the text for a log: the HTTP `status` and, where the database refused, what PostgREST tells of
-    it: the SQLSTATE as `code`, a `message` for people, `details` in JSON, and the next step as `hint`.
+    The text is for logs. `status` is that of the answer to give; where the database refused, `code` is its SQLSTATE,
+    `message` is for people, `details` are JSON, and `hint` tells the next step.
     """
 
     def __init__(
