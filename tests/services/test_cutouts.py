@@ -5,16 +5,20 @@ from __future__ import annotations
 import sys
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from skimage import data
 
 from services.images.engines import EngineResult, EngineSettings, build_engines
 from services.images.engines.background import Shadows, remove_background
+from services.images.engines.cutout.network import OnnxFile, U2NetSmall
 from services.images.engines.cutout.surface import fit_surface
 from services.images.engines.decode import decode
+from services.images.weights import weight
 from tests.cutouts import art, grounds
 from tests.cutouts.case import RIGHT, Case
 from tests.cutouts.handed import handed_cases
@@ -95,6 +99,28 @@ def test_where_nothing_stands_out_a_photo_is_refused() -> None:
 def test_a_model_file_that_is_not_there_is_named() -> None:
     with pytest.raises(RuntimeError, match="BACKGROUND_MODEL"):
         build_engines(EngineSettings(background_model=Path("missing.onnx")))
+
+
+def test_a_model_file_is_asked_as_the_network_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same weights by both ways: onnxruntime, an extra, is stood in for by its documented calls on OpenCV."""
+
+    class Session:
+        def __init__(self, path: str, providers: list[str]) -> None:
+            assert providers == ["CPUExecutionProvider"]
+            self._network = cv2.dnn.readNetFromONNX(path)
+
+        def get_inputs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(name="input.1", shape=["batch", 3, 320, 320])]
+
+        def run(self, names: None, feed: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+            self._network.setInput(feed["input.1"])
+            return [np.asarray(self._network.forward(), dtype=np.float32)]
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    cat = np.ascontiguousarray(data.chelsea())  # type: ignore[no-untyped-call]
+    saliency = OnnxFile(Path(weight("u2net/u2netp.onnx")))(cat)
+    assert saliency.shape == (320, 320)
+    assert np.allclose(saliency, U2NetSmall()(cat), atol=1e-4)
 
 
 @pytest.mark.parametrize(("shadows", "least", "most"), [("removed", 0, 0), ("soft", 60, 130), ("kept", 250, 255)])

@@ -278,6 +278,6 @@ def _details(cut_out: CutOut) -> dict[str, JSON]:
         "kept_holes": cut_out.holes.kept_count,
         "removed_share": round(cut_out.removed_share, 4),
         "weak_outline": round(evidence.weak, 4),
-        "undecided_share": round(evidence.undecided, 4),
+        "undecided_share": round(evidence.guessed_open + evidence.guessed_kept, 4),
         "shadow_share": round(evidence.shaded, 4),
     }

@@ -23,7 +23,7 @@ from services.images.engines.decode import Pixels
 _LEAST_EDGED, _EDGE_RISE = 0.8, 6.0
 _EDGE_SIDE, _EDGE_SIDE_LOSSY = 5, 9
 # Levels by which the ground and pure white (or black) must differ in how well they explain an area.
-_TELLING = 0.35
+_TELLING, _TELLING_EVEN = 0.35, 0.3
 # Share of a part's pixels that have its main colour where the part is of one colour.
 _ONE_COLOR = 0.9
 # Of undecided areas, holes are what lines and letters of one colour enclose, and gaps between parts of several colours
@@ -33,7 +33,7 @@ _ONE_COLOR = 0.9
 _LINE, _GAP, _MEETING, _OUTLINED, _BLACK = 0.25, 0.2, 0.9, 0.25, 30
 # What is so small beside the artwork is a counter of small text or of a halftone, however far it is to the ground.
 _TINY = 0.004
-_LEAST_PIXELS, _LEAST_PIXELS_LOSSY = 1, 6
+_LEAST_PIXELS, _LEAST_PIXELS_LOSSY, _LEAST_PART_LOSSY = 1, 6, 16
 _MOST_SAMPLES = 1_000_000
 
 
@@ -50,7 +50,6 @@ class Enclosed:
     kept_count: int
     undecided: int
     undecided_opened: int
-    undecided_islands: int
 
 
 def decide_holes(
@@ -88,12 +87,15 @@ def decide_holes(
     )
     ground_explains, pure_explains = np.sqrt(off_ground), np.sqrt(off_pure)
     is_filling = alike & (pure_explains < 0.5 * ground_explains - _TELLING)
-    is_hole = alike & (ground_explains < 0.5 * pure_explains - _TELLING)
+    # Even paint on a ground that is not even.
+    own = np.stack([np.bincount(where, seen[:, i], count) for i in range(3)], axis=1) * per_pixel[:, np.newaxis]
+    even = np.sqrt(np.bincount(where, ((seen - own[where]) ** 2).mean(axis=1), count) * per_pixel)
+    is_filling |= alike & (even < 0.5 * ground_explains - _TELLING_EVEN)
+    is_hole = alike & ~is_filling & (ground_explains < 0.5 * pure_explains - _TELLING)
     undecided = alike & ~is_filling & ~is_hole
     guess = np.zeros(count, bool)
-    islands = 0
     if undecided.any():
-        guess, islands = _guess(colors, distance, outside, labels, undecided, area, lossy)
+        guess = _guess(colors, distance, outside, labels, undecided, area, lossy)
     opened = {"keep": np.zeros(count, bool), "remove": alike, "auto": is_hole | (undecided & guess)}[holes]
     kept = np.flatnonzero(alike & ~opened & ~(is_filling & (holes == "auto")))
     kept = kept[np.argsort(-area[kept], kind="stable")]
@@ -105,7 +107,6 @@ def decide_holes(
         kept_count=len(kept),
         undecided=int(area[undecided].sum()) if holes == "auto" else 0,
         undecided_opened=int(area[undecided & guess].sum()) if holes == "auto" else 0,
-        undecided_islands=islands,
     )
 
 
@@ -141,10 +142,10 @@ def _guess(
     undecided: npt.NDArray[np.bool_],
     area: npt.NDArray[np.int64],
     lossy: bool,
-) -> tuple[npt.NDArray[np.bool_], int]:
-    """Which undecided areas are more likely holes, and how many px of them have something standing in them."""
+) -> npt.NDArray[np.bool_]:
+    """Which undecided areas are more likely holes."""
     artwork = ~outside & ~undecided[labels]
-    parts, _ = components(artwork, 8)
+    parts, part_stats = components(artwork, 8)
     # The part that encloses an area is the one at its topmost row: what stands in an area lies further down.
     flat = labels.ravel()
     inside = np.flatnonzero(flat)[::-1]
@@ -157,7 +158,9 @@ def _guess(
         np.stack([labels[1:][pair], parts[:-1][pair]], axis=1) for pair in [(labels[1:] > 0) & (parts[:-1] > 0)]
     ] + [np.stack([labels[:-1][pair], parts[1:][pair]], axis=1) for pair in [(labels[:-1] > 0) & (parts[1:] > 0)]]
     pairs = np.concatenate(touched)
-    other = pairs[pairs[:, 1] != encloses[pairs[:, 0]]]
+    # Single pixels are noise in a lossy file.
+    is_part = part_stats[:, cv2.CC_STAT_AREA] >= (_LEAST_PART_LOSSY if lossy else 1)
+    other = pairs[(pairs[:, 1] != encloses[pairs[:, 0]]) & is_part[pairs[:, 1]]]
     stands_in[other[:, 0]] = True
     asked = np.zeros(int(parts.max()) + 1, bool)
     asked[encloses[undecided & ~stands_in]] = True
@@ -167,11 +170,11 @@ def _guess(
     filled = np.bincount(encloses[undecided & stands_in], area[undecided & stands_in], len(asked))
     is_tiny = area <= _TINY * artwork.sum()
     may_be = undecided & ~stands_in & (is_tiny | (filled <= 0.5 * of_part)[encloses])
-    rims = _rims(colors, outside, labels, undecided)
+    rims = _rims(colors, outside, labels, undecided, lossy)
     is_line = is_tiny | (rims.width <= _LINE)
     is_line &= _of_one_color(colors, distance, parts, asked, lossy)[encloses]
     is_gap = (rims.alike <= _MEETING) & (rims.least_width <= _GAP) & (rims.dark < _OUTLINED)
-    return may_be & (is_line | is_gap), int(area[stands_in & undecided].sum())
+    return np.asarray(may_be & (is_line | is_gap), dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,7 @@ class _Rims:
     dark: Doubles
 
 
-def _rims(colors: Pixels, outside: Mask, labels: Labels, undecided: npt.NDArray[np.bool_]) -> _Rims:
+def _rims(colors: Pixels, outside: Mask, labels: Labels, undecided: npt.NDArray[np.bool_], lossy: bool) -> _Rims:
     count = len(undecided)
     size = np.sqrt(max(int((~outside).sum()), 1))
     of = np.where(undecided[labels], labels, 0).astype(np.float32)
@@ -201,8 +204,9 @@ def _rims(colors: Pixels, outside: Mask, labels: Labels, undecided: npt.NDArray[
     np.minimum.at(least, where, way)
     width = np.bincount(where, way, count) / np.maximum(np.bincount(where, minlength=count), 1)
     # Colours a little further off, where they are not mixed with the area's own.
-    beside = cv2.dilate(of, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (11, 11)))
-    beside[(cv2.dilate(of, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))) > 0) | outside | (labels > 0)] = 0
+    near, far = ((11, 11), (17, 17)) if lossy else ((5, 5), (11, 11))
+    beside = cv2.dilate(of, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, far))
+    beside[(cv2.dilate(of, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, near)) > 0) | outside | (labels > 0)] = 0
     ring = beside > 0
     where, seen = beside[ring].astype(np.int64), colors[ring].astype(np.float32)
     number = np.maximum(np.bincount(where, minlength=count), 1)

@@ -36,7 +36,7 @@ _LEAST_REST, _MOST_REST = 0.75, 25.0
 # slope: what is left of its variation, as a share of the ground's there, and from which variation that says anything.
 # White and black are colours of artwork, too.
 _ENCLOSED, _ENCLOSED_ALONG, _LEFT, _LEAST_LEFT, _TELLING_SLOPE = 2.5, 9.0, 0.4, 0.8, 1.5
-_ENCLOSED_PIXELS, _PURE = 40, 126.0
+_ENCLOSED_PIXELS, _PURE, _LEFT_NOISE = 40, 126.0, 1.5
 
 _RING = 3  # px of the reduced picture
 # Levels (0..255, Euclidean) from the surface within which a pixel of the border belongs to it.
@@ -338,8 +338,10 @@ def _enclosed(picture: Floats, lab: Floats, surface: Floats, ground: Mask, smoot
     slope = np.sqrt(np.maximum((mean(surface**2) - own**2).sum(axis=1), 0))
     away = np.linalg.norm(off, axis=1)
     along = (slope >= _TELLING_SLOPE) & (left <= np.maximum(_LEFT * slope, _LEAST_LEFT)) & (away <= _ENCLOSED_ALONG)
-    pure = np.abs(mean(picture) - 127.5).min(axis=1) > _PURE
-    near = ~pure & (away <= _ENCLOSED) & (left <= np.maximum(_LEFT * slope, 2 * _LEAST_LEFT))
+    is_pure = np.abs(picture - 127.5).min(axis=2) > _PURE
+    pure = np.bincount(where, is_pure.ravel(), count) > 0.5 * area
+    noise = float(np.sqrt((apart[ground] ** 2).sum(axis=1).mean())) if ground.any() else 0.0
+    near = ~pure & (away <= _ENCLOSED) & (left <= np.maximum(_LEFT * slope, _LEFT_NOISE * noise + 0.15))
     found = (along | near) & (area >= _ENCLOSED_PIXELS)
     found[0] = False
     return np.asarray(found[labels], dtype=bool)

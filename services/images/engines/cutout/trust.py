@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -23,50 +24,73 @@ _LEAST_STEP, _LEAST_RISE, _EDGE_SHARE = 6.0, 0.5, 500
 _WORK_SIDE = 384
 # Side (px of the reduced picture) of an area, and by how much its mean is off: CIE76, and times the ground's spread.
 _AREA, _LEAST_OFF, _OFF, _OFF_USUAL = 5, 1.2, 1.4, 3.5
-_MOST, _LEAST = 0.97, 0.03
-# Drawings have black outlines, of which nothing is left to be seen on black.
-_BLACK, _MOST_ON_BLACK = 12, 0.85
-_WHITE = 247
+_MOST, _LEAST = 0.98, 0.02
+_BLACK = 12
+# Px of the reduced picture that a gap between parts may be wide to have been a line.
+_LINE = 9
 # A ground of several stops is known less well where artwork encloses it.
-_SIMPLE_DEGREE, _LESS_SIMPLE = 2, 0.92
+_SIMPLE_DEGREE = 2
 # A shadow that is less like the artwork's own has grey artwork in it.
 LEAST_CAST = 0.88
+
+_INTERCEPT = 4.0
+_WEIGHTS: dict[str, float] = dict.fromkeys(
+    (
+        "weak",
+        "soft",
+        "doubtful",
+        "swallowed",
+        "loose",
+        "tight",
+        "inside",
+        "guessed_open",
+        "guessed_kept",
+        "shaded",
+        "cast",
+        "border",
+        "cut_off",
+        "thin",
+        "thin_lossy",
+        "lossy",
+        "tolerance",
+        "curved",
+        "black",
+        "gaps",
+    ),
+    0.3,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What speaks for and against a cut-out; shares are of 1.
+    """What speaks for and against a cut-out; shares are of the artwork, where nothing else is said.
 
-    `loose`: of the artwork, what half as much again of a distance to the ground would take for it; `tight`: of the
-    artwork, how much more two thirds of that distance would leave. `thin`: px of the outline for each of the artwork.
-    `inside`: enclosed px near the ground's colour that were kept, as a share of the artwork. `guessed_open`,
-    `guessed_kept`: enclosed areas that are a guess, likewise. `weak`: of the outline, what can hardly be told from
-    the ground. `soft`: of the outline, where there is no edge in the picture, as around a halo. `doubtful`: of the
-    artwork, parts whose outline is mostly weak. `border`: of the border, what lies on the ground. `undecided`:
-    enclosed areas that are a guess, as a share of the artwork. `cut_off`: of the border, what is artwork. `shaded`:
-    of the picture, what was taken for a shadow. `cast`: how well that is explained as the artwork's own.
-    `swallowed`: areas that were taken for ground and are all off its colour, as a share of the artwork. `spread`:
-    CIE76 by which the ground leaves its surface. `is_black`: whether the ground is.
+    `weak`: of the outline, what can hardly be told from the ground. `soft`: of the outline, where there is no edge in
+    the picture, as around a halo. `doubtful`: parts whose outline is mostly weak. `swallowed`: areas that were taken
+    for ground and are all off its colour. `loose`: what half as much again of a distance to the ground would take for
+    it. `tight`: what two thirds of that distance would leave beside it. `inside`: enclosed px near the ground's
+    colour that were kept. `guessed_open`, `guessed_kept`: enclosed areas that are a guess. `gaps`: on black, narrow
+    gaps. `thin`: px of the outline for each of the artwork. `border`: of the border, what lies on the ground.
+    `cut_off`: of the border, what is artwork. `shaded`: of the picture, what was taken for a shadow. `cast`: how well
+    that is explained as the artwork's own. `tolerance`: CIE76 that the ground's noise asks for. `degree` of the
+    ground's surface.
     """
 
-    loose: float
-    tight: float
-    thin: float
-    inside: float
-    guessed_open: float
-    guessed_kept: float
-    ringing: float
-    is_white: bool
     weak: float
     soft: float
     doubtful: float
+    swallowed: float
+    loose: float
+    tight: float
+    inside: float
+    guessed_open: float
+    guessed_kept: float
+    gaps: float
+    thin: float
     border: float
-    undecided: float
     cut_off: float
     shaded: float
     cast: float
-    swallowed: float
-    spread: float
     tolerance: float
     degree: int
     is_black: bool
@@ -87,6 +111,7 @@ def gather(
     """Look at a cut-out (RGBA) on the ground that was removed."""
     artwork = pixels[..., 3] >= 128
     area = max(int(artwork.sum()), 1)
+    is_black = surface.is_flat and bool((surface.rgb[0, 0] <= _BLACK).all())
     weak, soft, doubtful = _outline(pixels, artwork, surface, distance)
     well_inside = cv2.erode(artwork.astype(np.uint8), np.ones((7, 7), np.uint8), borderValue=1).astype(bool)
     loose = distance.steps <= 1.5 * distance.limit + STEPS
@@ -101,21 +126,18 @@ def gather(
         inside=float((loose & well_inside & ~loosely).sum() / area),
         guessed_open=enclosed.undecided_opened / area,
         guessed_kept=(enclosed.undecided - enclosed.undecided_opened) / area,
-        ringing=distance.ringing,
-        is_white=surface.is_flat and bool((surface.rgb[0, 0] >= _WHITE).all()),
+        gaps=_gaps(artwork) if is_black else 0.0,
         weak=weak,
         soft=soft,
         doubtful=doubtful,
         border=surface.share,
-        undecided=enclosed.undecided / area,
         cut_off=float(border_of(artwork).mean()),
         shaded=0.0 if shade is None else float(shade.mean()),
         cast=1.0 if surface.light is None else likeness(surface.light, artwork),
         swallowed=_swallowed(colors, artwork, surface),
-        spread=surface.spread,
         tolerance=distance.tolerance,
         degree=surface.degree,
-        is_black=surface.is_flat and bool((surface.rgb[0, 0] <= _BLACK).all()),
+        is_black=is_black,
         lossy=lossy,
     )
 
@@ -170,27 +192,48 @@ def _swallowed(colors: Pixels, artwork: Mask, surface: Surface) -> float:
     return float(off_ground.sum() / max(float((share > 127).sum()), 1))
 
 
+def _gaps(artwork: Mask) -> float:
+    """Narrow gaps in and between parts, as a share of the artwork: on black, they may have been black lines."""
+    height, width = artwork.shape
+    scale = min(_WORK_SIDE / max(height, width), 1)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    small = (cv2.resize(artwork.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 127).astype(np.uint8)
+    line = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_LINE, _LINE))
+    closed = cv2.morphologyEx(small, cv2.MORPH_CLOSE, line)
+    return float(closed.sum() - small.sum()) / max(int(small.sum()), 1)
+
+
 def confidence(seen: Evidence) -> float:
     """How likely the cut-out is right (0..1)."""
-    doubts = [
-        2.5 * max(seen.weak - 0.01, 0),
-        1.5 * max(seen.soft - 0.03, 0),
-        3.0 * seen.doubtful,
-        2.0 * max(0.95 - seen.border - seen.cut_off, 0),
-        min(3.0 * max(seen.undecided - 0.02, 0), 0.4),
-        0.5 * seen.cut_off,
-        0.2 * seen.shaded,
-        3.0 * max(seen.swallowed - 0.01, 0),
-        0.1 * max(seen.tolerance - 7, 0),
-    ]
-    trust = _MOST_ON_BLACK if seen.is_black else _MOST
-    if seen.degree > _SIMPLE_DEGREE:
-        trust *= _LESS_SIMPLE
-    if seen.cast < LEAST_CAST:
-        trust *= seen.cast
-    for doubt in doubts:
-        trust *= 1 - min(doubt, 1)
-    return max(trust, _LEAST)
+    odds = _INTERCEPT - sum(_WEIGHTS[name] * value for name, value in doubts(seen).items())
+    return min(max(1 / (1 + math.exp(-odds)), _LEAST), _MOST)
+
+
+def doubts(seen: Evidence) -> dict[str, float]:
+    """What the confidence is made of: each 0 where there is no doubt of its kind, growing slower the more there is."""
+    black = float(seen.is_black)
+    return {
+        "weak": math.log1p(seen.weak / 0.01),
+        "soft": math.log1p(seen.soft / 0.03),
+        "doubtful": math.log1p(seen.doubtful / 0.01),
+        "swallowed": math.log1p(seen.swallowed / 0.01),
+        "loose": math.log1p(seen.loose / 0.01),
+        "tight": math.log1p(seen.tight / 0.01),
+        "inside": math.log1p(seen.inside / 0.01),
+        "guessed_open": math.log1p(seen.guessed_open / 0.01),
+        "guessed_kept": math.log1p(seen.guessed_kept / 0.01),
+        "shaded": math.log1p(seen.shaded / 0.02),
+        "cast": max(LEAST_CAST - seen.cast, 0) * 10 if seen.shaded else 0.0,
+        "border": max(0.97 - seen.border - seen.cut_off, 0) * 10,
+        "cut_off": math.log1p(seen.cut_off / 0.05),
+        "thin": math.log1p(max(seen.thin - 0.05, 0) / 0.05),
+        "thin_lossy": math.log1p(max(seen.thin - 0.05, 0) / 0.05) * seen.lossy,
+        "lossy": float(seen.lossy),
+        "tolerance": math.log1p(max(seen.tolerance - 2, 0)),
+        "curved": float(seen.degree > _SIMPLE_DEGREE),
+        "black": black,
+        "gaps": math.log1p(seen.gaps / 0.02) * black,
+    }
 
 
 def difference(first: Floats, second: Floats) -> Doubles:
