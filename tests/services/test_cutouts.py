@@ -13,15 +13,16 @@ import pytest
 from numpy.typing import NDArray
 from skimage import data
 
-from services.images.engines import EngineResult, EngineSettings, build_engines
+from services.images.engines import EngineError, EngineResult, EngineSettings, build_engines
 from services.images.engines.background import Shadows, remove_background
 from services.images.engines.cutout.network import OnnxFile, U2NetSmall
 from services.images.engines.cutout.surface import fit_surface
 from services.images.engines.decode import decode
 from services.images.weights import weight
 from tests.cutouts import art, grounds
-from tests.cutouts.case import RIGHT, Case
+from tests.cutouts.case import RIGHT, WRONG, Case
 from tests.cutouts.handed import handed_cases
+from tests.cutouts.sets import random_cases
 from tests.services.art import Pixels, decode_png, encode
 from tests.services.engine_support import refusal, run
 
@@ -131,6 +132,24 @@ def test_a_shadow_is_removed_or_kept_as_it_is_asked(shadows: Shadows, least: int
     # Beside the star, in the middle of its shadow; and far from it.
     assert least <= cut_out[230, 403, 3] <= most
     assert cut_out[230, 500, 3] == 0
+
+
+def test_of_what_claims_to_be_sure_nearly_all_is_right() -> None:
+    """Random art on random grounds that the confidence was not fitted to."""
+    sure, right, taken = 0, 0, 0
+    for case in random_cases(3, 60):
+        if max(case.truth.shape) > 640 or case.truth.sum() < 20:
+            continue
+        try:
+            result = run("background_removal", case.file)
+        except EngineError:
+            continue
+        taken += 1
+        if result.confidence is not None and result.confidence >= 0.9:
+            sure += 1
+            right += case.overlap(decode_png(result.data)[..., 3]) >= WRONG
+    assert sure >= 0.3 * taken
+    assert right >= 0.95 * sure
 
 
 def test_work_is_bounded_by_the_picture_and_not_by_what_is_in_it() -> None:

@@ -20,7 +20,7 @@ from services.images.engines.cutout.network import Draft, draft, load
 from services.images.engines.cutout.shade import find_shade
 from services.images.engines.cutout.specks import find_specks
 from services.images.engines.cutout.surface import Surface, border_of, fit_surface
-from services.images.engines.cutout.trust import LEAST_CAST, Evidence, confidence, gather
+from services.images.engines.cutout.trust import LEAST_CAST, Evidence, Place, confidence, gather
 from services.images.engines.decode import Picture, Pixels, decode
 from services.images.engines.encode import png_result
 from services.images.engines.options import BackgroundRemovalOptions
@@ -41,7 +41,8 @@ _LEAST_DRAFT, _MOST_DRAFT_BORDER = 0.12, 0.4
 # its own bounding box to this share of the border: then that box has a background.
 _ALREADY_CUT_OUT_SHARE, _BOX_SHARE = 0.01, 0.9
 
-# From here on, a person should look at it.
+# Below this, and from the others on, a person should look at it.
+_SURE = 0.8
 _WEAK_OUTLINE, _SOFT_OUTLINE, _UNDECIDED, _SHADED, _SWALLOWED = 0.02, 0.1, 0.02, 0.002, 0.03
 
 
@@ -204,12 +205,14 @@ def _warnings(cut_out: CutOut, holes: Holes, shadows: Shadows) -> tuple[str, ...
     words: list[str] = []
     if evidence.weak > _WEAK_OUTLINE:
         words.append(
-            f"Look at the outline: {max(evidence.weak, 0.01):.0%} of it hardly differs from the background beside it, "
-            "so parts of the artwork may be missing, or parts of the background left."
+            f"Look at the outline: {max(evidence.weak, 0.01):.0%} of it hardly differs from the background beside it "
+            f"({_named(evidence.weak_places)}), so parts of the artwork may be missing or parts of the background "
+            "left."
         )
     if evidence.swallowed > _SWALLOWED:
         words.append(
-            "Look for pale parts: areas that hardly differ from the background went with it, and may have been artwork."
+            "Look for pale parts: areas that hardly differ from the background went with it, and may have been artwork "
+            f"({_named(evidence.swallowed_places)})."
         )
     if evidence.is_black:
         words.append(
@@ -222,10 +225,9 @@ def _warnings(cut_out: CutOut, holes: Holes, shadows: Shadows) -> tuple[str, ...
             "glow may have been kept."
         )
     if enclosed.kept_count:
-        places = ", ".join(f"{w} x {h} px at {x}, {y}" for x, y, w, h in enclosed.kept)
         more = "" if enclosed.kept_count <= len(enclosed.kept) else " and more"
         words.append(
-            f"{enclosed.kept_count} enclosed areas of the background colour were kept ({places}{more}); "
+            f"{enclosed.kept_count} enclosed areas of the background colour were kept ({_named(enclosed.kept)}{more}); "
             'choose holes "remove" to make them transparent.'
         )
     if holes == "auto" and enclosed.undecided_opened > _UNDECIDED * cut_out.pixels[..., 3].size * (
@@ -242,7 +244,16 @@ def _warnings(cut_out: CutOut, holes: Holes, shadows: Shadows) -> tuple[str, ...
             else "What looks like a soft shadow was removed from the background, but it has another shape than the "
             "artwork: look whether grey parts are missing."
         )
+    if not words and cut_out.confidence < _SURE:
+        words.append(
+            "Look at the cut-out before it is printed: no single part stands out, but pictures like this one were cut "
+            "out wrongly more often than others."
+        )
     return tuple(words)
+
+
+def _named(places: tuple[Place, ...]) -> str:
+    return ", ".join(f"{width} x {height} px at {x}, {y}" for x, y, width, height in places)
 
 
 def _draft_result(picture: Picture, photo: Draft, box: Box) -> EngineResult:

@@ -33,6 +33,7 @@ _ONE_COLOR = 0.9
 _LINE, _GAP, _MEETING, _OUTLINED, _BLACK = 0.25, 0.2, 0.9, 0.25, 30
 # What is so small beside the artwork is a counter of small text or of a halftone, however far it is to the ground.
 _TINY = 0.004
+_RIM_SIDE = 2048  # px
 _LEAST_PIXELS, _LEAST_PIXELS_LOSSY, _LEAST_PART_LOSSY = 1, 6, 16
 _MOST_SAMPLES = 1_000_000
 
@@ -119,19 +120,17 @@ def _core(labels: Labels, inside: Mask, area: npt.NDArray[np.int64]) -> Mask:
 
 def _edged(labels: Labels, inside: Mask, distance: Distance, count: int, lossy: bool) -> Doubles:
     """Share of each area's contour beside which there is something far from the ground's colour."""
-    limit = distance.limit.astype(np.int32)
-    reach = np.ones((_EDGE_SIDE_LOSSY if lossy else _EDGE_SIDE,) * 2, np.uint8)
-    beyond = cv2.dilate(distance.steps, reach) > np.minimum(2 * limit, limit + round(_EDGE_RISE * STEPS))
     rim = inside & (cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) == 0)
     # Single pixels that noise takes out of an area are no part of its contour.
     whole = cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    outer = rim & (cv2.erode(whole, np.ones((3, 3), np.uint8), borderValue=1) == 0)
-
-    def share(of: Mask) -> Doubles:
-        met = np.bincount(labels[of], beyond[of], count)
-        return np.asarray(met / np.maximum(np.bincount(labels[of], minlength=count), 1), dtype=np.float64)
-
-    return np.maximum(share(rim), share(outer))
+    is_outer = cv2.erode(whole, np.ones((3, 3), np.uint8), borderValue=1)[rim] == 0
+    limit, of = distance.limit[rim].astype(np.int64), labels[rim]
+    reach = np.ones((_EDGE_SIDE_LOSSY if lossy else _EDGE_SIDE,) * 2, np.uint8)
+    beyond = cv2.dilate(distance.steps, reach)[rim] > np.minimum(2 * limit, limit + round(_EDGE_RISE * STEPS))
+    of_all = np.bincount(of, beyond, count) / np.maximum(np.bincount(of, minlength=count), 1)
+    outer = of[is_outer]
+    of_outer = np.bincount(outer, beyond[is_outer], count) / np.maximum(np.bincount(outer, minlength=count), 1)
+    return np.maximum(of_all, of_outer)
 
 
 def _guess(
@@ -193,6 +192,9 @@ class _Rims:
 
 def _rims(colors: Pixels, outside: Mask, labels: Labels, undecided: npt.NDArray[np.bool_], lossy: bool) -> _Rims:
     count = len(undecided)
+    # Ways and colours are the same at a reduced size, and memory is not.
+    step = max(max(outside.shape) // _RIM_SIDE, 1)
+    colors, outside, labels = colors[::step, ::step], outside[::step, ::step], labels[::step, ::step]
     size = np.sqrt(max(int((~outside).sum()), 1))
     of = np.where(undecided[labels], labels, 0).astype(np.float32)
     to_ground = cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 3)

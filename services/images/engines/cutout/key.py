@@ -90,11 +90,16 @@ def _pale(colors: Pixels, surface: Surface, steps: Steps, limit: Steps, toleranc
     asked = np.asarray(passes & (plain == 0) & (near == 0), dtype=bool)
     if not asked.any():
         return asked
-    window = (_NOISE_SIDE, _NOISE_SIDE)
-    number = cv2.boxFilter(passes.astype(np.uint8), cv2.CV_16U, window, normalize=False)[asked]
-    total = cv2.boxFilter(colors * passes[..., np.newaxis], cv2.CV_16U, window, normalize=False)[asked]
-    mean = total.astype(np.float32) / np.maximum(number, 1)[:, np.newaxis]
-    away = np.linalg.norm(to_lab(mean) - to_lab(surface.rgb_at(asked)), axis=1) * STEPS
+    window, margin = (_NOISE_SIDE, _NOISE_SIDE), _NOISE_SIDE // 2
+    parts = []
+    for rows in strips(len(steps)):
+        top = max(rows.start - margin, 0)
+        around, here = slice(top, rows.stop + margin), slice(rows.start - top, rows.stop - top)
+        number = cv2.boxFilter(passes[around].astype(np.uint8), cv2.CV_16U, window, normalize=False)
+        total = cv2.boxFilter(colors[around] * passes[around, :, np.newaxis], cv2.CV_16U, window, normalize=False)
+        where = asked[rows]
+        parts.append(total[here][where].astype(np.float32) / np.maximum(number[here][where], 1)[:, np.newaxis])
+    away = np.linalg.norm(to_lab(np.concatenate(parts)) - to_lab(surface.rgb_at(asked)), axis=1) * STEPS
     asked[asked] = away > np.maximum(_NOISE_MEAN * limit[asked], tolerance * STEPS)
     return asked
 

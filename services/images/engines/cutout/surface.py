@@ -21,6 +21,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Labels: TypeAlias = npt.NDArray[np.int32]
+Indices: TypeAlias = npt.NDArray[np.int64]
 Value = TypeVar("Value", bound=np.generic)
 
 # The fit sees the picture at this many px on its longer side: noise averages out, and work has a bound.
