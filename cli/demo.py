@@ -1,8 +1,8 @@
 """`dtf demo`: the whole path of a picture, as a browser and an operator would drive it.
 
-A new user signs up, uploads two pictures, asks for four operations and for one that cannot work; a worker process
-does them, another sends the welcome mail to the stack's mailbox; the results and a page that shows them are written to
-a folder; the ledger is printed and checked.
+A new user signs up, uploads two pictures, asks for four operations and for one that cannot work, and then has the
+cut-out made ready for print; a worker process does them, another sends the welcome mail to the stack's mailbox; the
+results and a page that shows them are written to a folder; the ledger is printed and checked.
 """
 
 import html
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,6 +71,13 @@ def steps() -> list[Step]:
     ]
 
 
+def print_step(done: list[Step]) -> Step:
+    """The last operation: the cut-out as a file that prints, 8 cm wide, for a red shirt."""
+    cut_out = next(step for step in done if step.output_name == "2-background-removed")
+    options = {"input": cut_out.row["id"], "size": 8, "unit": "cm", "garment": "#8c2f39"}
+    return Step("Make the print file, 8 cm", "print_ready", cut_out.picture, options, "6-print-file")
+
+
 def run(stack: StackStatus, output: Path, console: Console) -> None:
     """Play the demonstration on a running stack; raises CommandError where anything is not as it should be."""
     started = time.monotonic()
@@ -83,6 +91,10 @@ def run(stack: StackStatus, output: Path, console: Console) -> None:
         for step in todo:
             request(user, step, images)
         watch(user, todo, process, console)
+        last = print_step(todo)
+        request(user, last, images)
+        watch(user, [last], process, console)
+        todo.append(last)
         welcome = mail.result()
     console.print(f"[green]✓[/green] Received by mail: {welcome.subject}", highlight=False)
     if welcome.trouble:
@@ -95,7 +107,7 @@ def run(stack: StackStatus, output: Path, console: Console) -> None:
         f"\n[green]✓[/green] Done in {seconds:.0f} s. Look at the results: [bold]{output / 'index.html'}[/bold]",
         soft_wrap=True,
     )
-    for file in (*files.values(), *welcome.files):
+    for file in (*chain.from_iterable(files.values()), *welcome.files):
         console.print(f"  {file}", highlight=False, soft_wrap=True)
     console.print(
         "The stack is still running: .venv/bin/dtf status tells where, .venv/bin/dtf down stops it.", soft_wrap=True
@@ -288,26 +300,30 @@ def show(progress: Progress, bar: Any, step: Step) -> None:
         progress.update(bar, total=1, completed=1, status=words)
 
 
-def download(user: User, todo: list[Step], output: Path) -> dict[str, Path]:
-    """Fetch each result through a signed URL, as a browser does; returns the files by operation id."""
-    files = {}
+def download(user: User, todo: list[Step], output: Path) -> dict[str, list[Path]]:
+    """Fetch each result, and what comes with it, through signed URLs, as a browser does; by operation id."""
+    files: dict[str, list[Path]] = {}
     for step in todo:
         if step.row["status"] != "completed":
             continue
-        bucket, _, key = step.row["output_data"]["url"].partition("/")
-        signed = user.client.storage.from_(bucket).create_signed_url(key, 60)
-        response = httpx.get(str(signed["signedURL"])).raise_for_status()
-        path = output / f"{step.output_name}{Path(key).suffix}"
-        path.write_bytes(response.content)
-        files[step.row["id"]] = path
+        result = step.row["output_data"]
+        named = [(step.output_name, result["url"])]
+        named += [(f"{step.output_name}-{file['name']}", file["url"]) for file in result.get("files", ())]
+        for name, url in named:
+            bucket, _, key = url.partition("/")
+            signed = user.client.storage.from_(bucket).create_signed_url(key, 60)
+            response = httpx.get(str(signed["signedURL"])).raise_for_status()
+            path = output / f"{name}{Path(key).suffix}"
+            path.write_bytes(response.content)
+            files.setdefault(step.row["id"], []).append(path)
     return files
 
 
 def write_page(
-    output: Path, todo: list[Step], files: dict[str, Path], welcome: Received, entries: list[dict[str, Any]]
+    output: Path, todo: list[Step], files: dict[str, list[Path]], welcome: Received, entries: list[dict[str, Any]]
 ) -> None:
     """A page with each picture before and after, on a checkerboard for transparency, with the mail and the ledger."""
-    sections = [operation_section(step, files.get(step.row["id"])) for step in todo]
+    sections = [operation_section(step, files.get(step.row["id"], [])) for step in todo]
     for name in {step.picture for step in todo if step.picture}:
         (output / name).write_bytes((SAMPLES / name).read_bytes())
     template = Path(__file__).with_name("demo.html").read_text("utf-8")
@@ -315,15 +331,20 @@ def write_page(
     (output / "index.html").write_text(page, "utf-8")
 
 
-def operation_section(step: Step, file: Path | None) -> str:
+def operation_section(step: Step, files: list[Path]) -> str:
     """The part of the page for an operation: the pictures before and after, or why there is none after."""
     before = ""
     if step.picture:
         before = f'<figure><img src="{step.picture}" alt="Before"><figcaption>Before</figcaption></figure>'
-    if file:
+    if files:
         details = step.row["output_data"]
         caption = f"{details['width']} × {details['height']} px, {float(step.row['processing_time']):.1f} s"
-        after = f'<figure><img src="{file.name}" alt="After"><figcaption>After: {caption}</figcaption></figure>'
+        after = f'<figure><img src="{files[0].name}" alt="After"><figcaption>After: {caption}</figcaption></figure>'
+        after += "".join(
+            f'<figure><img src="{file.name}" alt="{described["title"]}">'
+            f"<figcaption>{described['title']}</figcaption></figure>"
+            for file, described in zip(files[1:], details.get("files", ()), strict=True)
+        )
     else:
         after = f"<p>Refused on purpose, to show the refund: {html.escape(step.row['error_message'])}</p>"
     title = f"{step.title}: {step.options['prompt']}" if "prompt" in step.options else step.title

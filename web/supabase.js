@@ -250,7 +250,9 @@ export const updateImage = (imageId, changes) => must(supabase.from("images").up
 /** Deletes the stored files and then the row, so that no byte outlives it unseen. Takes what readImage returned. */
 export async function deleteImage(image) {
   const stored = [image.original_url];
-  for (const { output_data: output } of image.image_operations) stored.push(output?.url, output?.thumbnail_url);
+  for (const { output_data: output } of image.image_operations) {
+    stored.push(output?.url, output?.thumbnail_url, ...(output?.files ?? []).map(({ url }) => url));
+  }
   await removeFiles(stored.filter(Boolean));
   await must(supabase.from("images").delete().eq("id", image.id));
 }

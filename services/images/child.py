@@ -97,7 +97,7 @@ def _read_requests(incoming: BinaryIO, requests: queue.SimpleQueue[Request]) -> 
     status = 1
     try:
         while prefix := incoming.read(PREFIX.size):
-            header, source, _ = (incoming.read(length) for length in read_lengths(prefix))
+            header, source, *_ = (incoming.read(length) for length in read_lengths(prefix))
             requests.put(decode_request(header, source))
         status = 0
     except Exception:  # noqa: BLE001 - the process ends here

@@ -141,14 +141,17 @@ class Job:
         return Completion(str(provider), output, time.monotonic() - self._started, self._calls)
 
     async def _store(self, result: EngineResult) -> dict[str, Any]:
-        """Upload result and thumbnail under names of this lease alone, and describe them."""
+        """Upload result, thumbnail and further files under names of this lease alone, and describe them."""
         operation = self._operation
         stem = f"results/{operation.user_id}/{operation.id}/{operation.lease_token}"
         url, thumbnail_url = f"{stem}.{result.extension}", f"{stem}.thumb.webp"
-        self._uploaded = [url, thumbnail_url]
+        files = {f"{stem}.{file.name}.{file.extension}": file for file in result.files}
+        self._uploaded = [url, thumbnail_url, *files]
         await self._storage.upload(url, result.data, result.media_type)
         await self._storage.upload(thumbnail_url, result.thumbnail, THUMBNAIL_TYPE)
-        return {
+        for file_url, file in files.items():
+            await self._storage.upload(file_url, file.data, file.media_type)
+        output: dict[str, Any] = {
             "url": url,
             "thumbnail_url": thumbnail_url,
             "media_type": result.media_type,
@@ -160,6 +163,18 @@ class Job:
             "warnings": list(result.warnings),
             "details": result.details,
         }
+        if files:
+            output["files"] = [
+                {
+                    "url": file_url,
+                    "name": file.name,
+                    "title": file.title,
+                    "media_type": file.media_type,
+                    "bytes": len(file.data),
+                }
+                for file_url, file in files.items()
+            ]
+        return output
 
     async def _keep_lease(self) -> None:
         """Extend the lease until cancelled. Raises LeaseLostError when it is lost or has run out."""

@@ -125,8 +125,8 @@ class Child:
         assert stdout is not None  # noqa: S101 - it was asked for
         try:
             lengths = read_lengths(await stdout.readexactly(PREFIX.size))
-            header, data, thumbnail = [await stdout.readexactly(length) for length in lengths]
-            return decode_reply(header, data, thumbnail)
+            header, *parts = [await stdout.readexactly(length) for length in lengths]
+            return decode_reply(header, *parts)
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise ChildDeathError(await self._describe_end()) from error
         except FrameError as error:

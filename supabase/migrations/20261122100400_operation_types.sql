@@ -690,4 +690,41 @@ insert into public.operation_types (
         },
         {"name": "color", "label": "Colour", "type": "color", "default": null, "hint": "left out: chosen for you"}
     ]'
+), (
+    'print_ready', 50, 'Print file', 'Preparing for print', 'Print file, {size} {unit}',
+    'The file that prints: at its size and 300 DPI, without semi-transparent pixels, with the white below it, and '
+    'checked for parts that are too thin.',
+    'image', 1, false, 200, false, true,
+    '[
+        {"name": "input", "label": "Works on", "type": "operation", "default": null},
+        {"name": "size", "label": "Size of the print", "type": "number", "minimum": 0.1, "maximum": 1524,
+            "hint": "at most 24 × 60 in"},
+        {"name": "unit", "label": "Unit", "type": "choice", "choices": ["in", "cm", "mm"],
+            "words": ["in", "cm", "mm"], "default": "in"},
+        {"name": "side", "label": "The size is its", "type": "choice", "choices": ["width", "height"],
+            "words": ["Width", "Height"], "default": "width"},
+        {"name": "trim", "label": "Trim to the art", "type": "boolean", "default": true},
+        {"name": "enlarge", "label": "Enlarge it if it has too few pixels", "type": "boolean", "default": false},
+        {"name": "alpha", "label": "Semi-transparent parts", "type": "choice",
+            "choices": ["harden", "halftone", "keep"],
+            "words": ["Make them solid or clear", "Halftone", "Leave them"], "default": "harden"},
+        {"name": "lpi", "label": "Lines of the halftone", "type": "integer", "minimum": 25, "maximum": 55,
+            "default": 35, "unit": "an inch"},
+        {"name": "knockout", "label": "Clear colour", "type": "color", "default": null,
+            "hint": "the garment shows through"},
+        {"name": "tolerance", "label": "Tolerance of it", "type": "number", "minimum": 1, "maximum": 50,
+            "default": 6, "unit": "ΔE"},
+        {"name": "white", "label": "With the white below", "type": "boolean", "default": true},
+        {"name": "choke", "label": "Draw the white in by", "type": "number", "minimum": 0, "maximum": 1,
+            "default": 0.2, "unit": "mm", "hint": "less where parts are thin"},
+        {"name": "least_line", "label": "Show lines thinner than", "type": "number", "minimum": 0, "maximum": 2,
+            "default": 0.36, "unit": "mm", "hint": "0: none"},
+        {"name": "least_gap", "label": "Show gaps narrower than", "type": "number", "minimum": 0, "maximum": 2,
+            "default": 0.7, "unit": "mm", "hint": "0: none"},
+        {"name": "mirror", "label": "Mirrored", "type": "boolean", "default": false},
+        {"name": "garment", "label": "Mock-up on a colour", "type": "color", "default": null,
+            "hint": "left out: no mock-up"},
+        {"name": "format", "label": "Format", "type": "choice", "choices": ["png", "pdf", "tiff"],
+            "words": ["PNG", "PDF", "TIFF"], "default": "png"}
+    ]'
 );

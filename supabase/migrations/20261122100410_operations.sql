@@ -91,7 +91,8 @@ comment on table public.image_operations is
 'The operations and their queue. Owners and admins read; everybody writes through the RPCs only.';
 comment on column public.image_operations.input_data is
 'What was asked for and found at the request: image_id as requested, url (bucket/key) of the input.';
-comment on column public.image_operations.output_data is 'What the engine returned: url, thumbnail_url, media_type, …';
+comment on column public.image_operations.output_data is
+'What the engine returned: url, thumbnail_url, media_type, …; files: url, name, title, … of each that comes with it.';
 comment on column public.image_operations.credits_used is 'Credits charged at the request.';
 comment on column public.image_operations.credits_refunded is
 'Credits given back: after a failure, a cancellation, or by an operator''s hand.';

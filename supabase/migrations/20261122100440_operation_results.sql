@@ -7,9 +7,12 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+    c_most_files constant integer := 8;
     v_folder constant text := 'results/' || p_user_id || '/' || p_operation_id || '/';
-    v_field text;
+    v_urls text[];
     v_url text;
+    v_n integer := 1;
+    v_field text;
 begin
     if p_output is null or jsonb_typeof(p_output) <> 'object' then
         perform private.refuse(
@@ -19,10 +22,18 @@ begin
         perform private.refuse(
             'PT413', 'The output is larger than 64 KiB', '{"argument": "p_output"}', 'Store large data as an object.');
     end if;
-    foreach v_field in array array['url', 'thumbnail_url']
+    v_urls := array[p_output ->> 'url', p_output ->> 'thumbnail_url'];
+    if p_output ? 'files' then
+        if jsonb_typeof(p_output -> 'files') <> 'array' or jsonb_array_length(p_output -> 'files') > c_most_files then
+            perform private.refuse(
+                'PT400', format('The files must be an array of at most %s objects', c_most_files),
+                '{"argument": "p_output", "field": "files"}', 'Pass the url of each, and what is to be said of it.');
+        end if;
+        v_urls := v_urls || array(select f.file ->> 'url' from jsonb_array_elements(p_output -> 'files') as f (file));
+    end if;
+    foreach v_url in array v_urls
     loop
         -- Of anything but a text the folder's name is no beginning.
-        v_url := p_output ->> v_field;
         if coalesce(
             not starts_with(v_url, v_folder)
             or v_url !~ '^[A-Za-z0-9._/-]*[A-Za-z0-9]$'
@@ -32,11 +43,13 @@ begin
             true
         )
         then
+            v_field := coalesce((array['url', 'thumbnail_url', 'files'])[v_n], 'files');
             perform private.refuse(
                 'PT400', format('The %s must lie in %s', v_field, v_folder),
                 jsonb_build_object('argument', 'p_output', 'field', v_field, 'folder', v_folder),
                 'Upload the result there first.');
         end if;
+        v_n := v_n + 1;
     end loop;
 end;
 $$;
@@ -181,7 +194,8 @@ $$;
 
 comment on function public.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) is
 'Records the result, the image''s result columns and the provider calls, and returns the row; the same token again '
-'returns it again. url and thumbnail_url must lie in results/<owner>/<operation>/. p_processing_time in seconds. '
+'returns it again. url, thumbnail_url and the url of each of files must lie in results/<owner>/<operation>/. '
+'p_processing_time in seconds. '
 'Errors: 400 bad argument, 409 lease lost, 413 too large.';
 grant execute on function public.complete_image_operation(uuid, uuid, text, jsonb, numeric, jsonb) to service_role;
 

@@ -38,6 +38,7 @@ begin
             and (
                 r.status in ('pending', 'processing')
                 or 'results/' || o.name in (r.output_data ->> 'url', r.output_data ->> 'thumbnail_url')
+                or r.output_data -> 'files' @> jsonb_build_array(jsonb_build_object('url', 'results/' || o.name))
             ) is not true
             and o.name ~ c_result_key
         )

@@ -52,6 +52,11 @@ begin
                 union
                 select unnest(array[o.output_data ->> 'url', o.output_data ->> 'thumbnail_url'])
                 from public.image_operations as o where o.image_id = i.id
+                union
+                select f.file ->> 'url'
+                from public.image_operations as o
+                cross join lateral jsonb_array_elements(o.output_data -> 'files') as f (file)
+                where o.image_id = i.id
             ) as k (url)
             where exists (
                 select 1 from storage.objects as s

@@ -42,16 +42,17 @@ def is_there(db: Connection, image: UUID) -> bool:
 
 def complete(people: People, job: Row) -> list[str]:
     folder = f"results/{job['user_id']}/{job['id']}"
-    output = {"url": f"{folder}/result.png", "thumbnail_url": f"{folder}/thumb.webp"}
+    urls = {"url": f"{folder}/result.png", "thumbnail_url": f"{folder}/thumb.webp"}
+    white = f"{folder}/white.png"
     people.service.call(
         "complete_image_operation",
         p_operation_id=job["id"],
         p_lease_token=job["lease_token"],
         p_api_provider="waifu2x",
-        p_output=output,
+        p_output=urls | {"files": [{"url": white}]},
         p_processing_time=None,
     )
-    return list(output.values())
+    return [*urls.values(), white]
 
 
 def test_an_expired_image_goes_after_its_objects(people: People, db: Connection) -> None:

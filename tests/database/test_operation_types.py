@@ -245,7 +245,7 @@ def test_a_bad_quote_is_refused(db: Connection, kind: str, options: object, sqls
         quote(db, kind, options)
     if kind in ("sharpen", None):
         assert caught.value.diag.message_hint == (
-            "Pass one of these: upscale, background_removal, vectorize, generate."
+            "Pass one of these: upscale, background_removal, vectorize, generate, print_ready."
         )
 
 
@@ -387,5 +387,5 @@ def test_the_rows_are_read_by_everybody_with_what_a_page_needs(people: People) -
     anonymous = Person(people.connection, "anon")
     columns = "name, title, description, result_title, works_on, options, credits, surcharges"
     rows: Sequence[Row] = anonymous.sql(f"select {columns} from public.operation_types order by sort_order")
-    assert [row["title"] for row in rows] == ["Enlarge", "Remove background", "Vectorize", "Lettering"]
+    assert [row["title"] for row in rows] == ["Enlarge", "Remove background", "Vectorize", "Lettering", "Print file"]
     assert all(rule["label"] for row in rows for rule in row["options"])

@@ -60,18 +60,25 @@ def test_files_of_an_operation_stay_while_it_may_need_them(people: People, db: C
         job, second = _claim(people)
         _store(db, f"{second}.png")
         _store(db, f"{second}.thumb.webp")
+        _store(db, f"{second}.white.png")
         assert _orphans(people, user.id) == set()
         people.service.call(
             "complete_image_operation",
             p_operation_id=job["id"],
             p_lease_token=job["lease_token"],
             p_api_provider="waifu2x",
-            p_output={"url": f"{second}.png", "thumbnail_url": f"{second}.thumb.webp"},
+            p_output={
+                "url": f"{second}.png",
+                "thumbnail_url": f"{second}.thumb.webp",
+                "files": [{"url": f"{second}.white.png"}],
+            },
             p_processing_time=None,
         )
         assert _orphans(people, user.id) == {f"{first}.png"}
         user.sql("delete from public.images where id = %s", image)
-        assert _orphans(people, user.id) == {f"{first}.png", f"{second}.png", f"{second}.thumb.webp"}
+        assert _orphans(people, user.id) == {
+            f"{first}.png", f"{second}.png", f"{second}.thumb.webp", f"{second}.white.png"
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("limit", [0, 1001, None])

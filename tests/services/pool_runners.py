@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services.images import child
-from services.images.engines import EngineError, EngineResult, ProviderCall
+from services.images.engines import EngineError, EngineResult, ExtraFile, ProviderCall
 
 
 class FakeRunner:
@@ -59,6 +59,7 @@ class FakeRunner:
             height=1,
             thumbnail=b"thumbnail",
             calls=calls,
+            files=(ExtraFile("white", "White", b"white", "image/png", "png"),) if orders.get("do") == "white" else (),
             details={
                 "pid": os.getpid(),
                 "sha256": hashlib.sha256(data).hexdigest(),

@@ -16,7 +16,8 @@ from tests.services.art import encode
 from tests.services.engine_support import offline_engines, refusal, run
 from tests.services.hostile_files import SIZED
 
-ON_PICTURES = ["upscale", "background_removal", "vectorize"]
+REQUIRED: dict[str, dict[str, Any]] = {"generate": {"prompt": "Nothing"}, "print_ready": {"size": 2}}
+ON_PICTURES = ["upscale", "background_removal", "vectorize", "print_ready"]
 
 
 def clear(height: int = 40, width: int = 60, alpha: int = 0) -> Pixels:
@@ -42,7 +43,7 @@ BLANK: dict[str, tuple[Callable[[], bytes], str]] = {
 @pytest.mark.parametrize("operation_type", ON_PICTURES)
 @pytest.mark.parametrize(("make", "reason"), BLANK.values(), ids=BLANK)
 def test_an_empty_picture_is_refused(operation_type: str, make: Callable[[], bytes], reason: str) -> None:
-    assert reason in refusal(operation_type, make()).message
+    assert reason in refusal(operation_type, make(), **REQUIRED.get(operation_type, {})).message
 
 
 class Painter:
@@ -62,9 +63,8 @@ class Painter:
 @pytest.mark.parametrize("operation_type", offline_engines())
 @pytest.mark.parametrize("pixels", [clear(), clear(3000, 2000), clear(alpha=3)], ids=["small", "large", "faint"])
 def test_a_blank_result_is_refused_whichever_engine_made_it(operation_type: str, pixels: Pixels) -> None:
-    options = {"prompt": "Nothing"} if operation_type == "generate" else {}
     with pytest.raises(EngineError, match="Nothing can be seen of the result") as caught:
-        run_operation(Painter(operation_type, pixels), b"", options)
+        run_operation(Painter(operation_type, pixels), b"", REQUIRED.get(operation_type, {}))
     assert not caught.value.retryable
     # It was paid for, and counts among the failures of which an account has so many a day.
     (call,) = caught.value.calls

@@ -31,7 +31,28 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "background_removal": {"input": None, "holes": "auto", "shadows": "removed", "tolerance": None},
     "vectorize": {"input": None, "colors": None, "detail": "medium"},
     "generate": {"prompt": "Hi", "size": 2400, "color": None, "font": "auto"},
+    "print_ready": {
+        "input": None,
+        "size": 10.0,
+        "unit": "in",
+        "side": "width",
+        "trim": True,
+        "enlarge": False,
+        "alpha": "harden",
+        "lpi": 35,
+        "knockout": None,
+        "tolerance": 6.0,
+        "white": True,
+        "choke": 0.2,
+        "least_line": 0.36,
+        "least_gap": 0.7,
+        "mirror": False,
+        "garment": None,
+        "format": "png",
+    },
 }
+
+REQUIRED: dict[str, dict[str, Any]] = {"generate": {"prompt": "Hi"}, "print_ready": {"size": 10}}
 
 ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("upscale", {"scale": 2}),
@@ -74,13 +95,20 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("generate", {"prompt": "Hi", "color": "#12345"}),
     ("generate", {"prompt": "Hi", "color": "#123456\n"}),
     ("generate", {"prompt": "Hi", "font": "comic"}),
+    ("print_ready", {}),
+    ("print_ready", {"size": 0}),
+    ("print_ready", {"size": float("nan")}),
+    ("print_ready", {"size": 10, "unit": "px"}),
+    ("print_ready", {"size": 10, "height": 5}),
+    ("print_ready", {"size": 10, "choke": 1.1}),
+    ("print_ready", {"size": 10, "lpi": 35.5}),
     ("generate", {"prompt": "Hi", "input": "0f7b7a1c-5d7e-4c59-9f5e-0d4a2a1f7c11"}),
 ]
 
 
 @pytest.mark.parametrize("operation_type", DEFAULTS)
 def test_what_is_left_out_has_a_default(operation_type: str) -> None:
-    given = {"prompt": "Hi"} if operation_type == "generate" else {}
+    given = REQUIRED.get(operation_type, {})
     assert MODELS[operation_type].model_validate(given).model_dump() == DEFAULTS[operation_type]
 
 
@@ -144,6 +172,7 @@ def test_the_engines_need_no_key_and_a_key_brings_openai(monkeypatch: pytest.Mon
         "background_removal": "surface_key",
         "vectorize": "vtracer",
         "generate": "template_lettering",
+        "print_ready": "film",
     }
     monkeypatch.setenv("OPENAI_API_KEY", " ")
     assert build_engines(EngineSettings())["generate"].name == "template_lettering"

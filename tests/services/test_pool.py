@@ -129,9 +129,9 @@ def test_a_child_that_dies_as_it_is_asked_costs_one_call() -> None:
     "frame",
     [
         pytest.param(pickle.dumps(Path("x")).ljust(64, b"."), id="a pickle"),
-        pytest.param(PREFIX.pack(1 << 30, 0, 0), id="a header too long"),
-        pytest.param(PREFIX.pack(2, 1 << 60, 0) + b"{}", id="a picture too long"),
-        pytest.param(PREFIX.pack(2, 0, 0) + b"{}", id="nothing"),
+        pytest.param(PREFIX.pack(1 << 30, 0, 0, 0), id="a header too long"),
+        pytest.param(PREFIX.pack(2, 1 << 60, 0, 0) + b"{}", id="a picture too long"),
+        pytest.param(PREFIX.pack(2, 0, 0, 0) + b"{}", id="nothing"),
         pytest.param(b"".join(encode_reply(Ready({}))), id="the wrong frame"),
     ],
 )

@@ -146,6 +146,16 @@ def test_an_operation_is_done_stored_and_completed(api: ApiDouble) -> None:
         "bytes": 3,
         "width": 1,
     }
+    assert "files" not in report["p_output"]
+
+
+def test_files_that_come_with_a_result_are_stored_beside_it(api: ApiDouble) -> None:
+    operation = api.add(source=b"art", options={"do": "white"})
+    work(api)
+    url = f"results/{operation.user_id}/{operation.id}/{operation.lease_token}.white.png"
+    assert api.objects[url] == ("image/png", b"white")
+    described = {"url": url, "name": "white", "title": "White", "media_type": "image/png", "bytes": 5}
+    assert operation.report["p_output"]["files"] == [described]
 
 
 def test_an_operation_without_a_picture_needs_no_download(api: ApiDouble) -> None:

@@ -3,11 +3,12 @@
 import json
 from dataclasses import fields
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 
 import pytest
 
-from services.images.engines import EngineError, EngineResult, ProviderCall
+from services.images.engines import EngineError, EngineResult, ExtraFile, ProviderCall
 from services.images.frames import (
     PREFIX,
     Crashed,
@@ -44,15 +45,21 @@ RESULT = EngineResult(
     warnings=("small ✓",),
     details={"colours": ["#ff0000"], "nested": {"deep": [1]}},
     calls=(CALL, ProviderCall("fake")),
+    files=(
+        ExtraFile("white", "White", b"\x00white\xff", "image/png", "png"),
+        ExtraFile("nothing", "Nothing", b"", "application/pdf", "pdf"),
+        ExtraFile("overlay", "Thin parts ✓", b"overlay", "image/tiff", "tif"),
+    ),
 )
 
 
 def carry(reply: Reply) -> Reply:
     frame = b"".join(encode_reply(reply))
-    header, first, second = read_lengths(frame[: PREFIX.size])
+    lengths = read_lengths(frame[: PREFIX.size])
     rest = frame[PREFIX.size :]
-    assert len(rest) == header + first + second
-    return decode_reply(rest[:header], rest[header : header + first], rest[header + first :])
+    assert len(rest) == sum(lengths)
+    ends = list(accumulate(lengths))
+    return decode_reply(*(rest[end - length : end] for length, end in zip(lengths, ends, strict=True)))
 
 
 def test_a_result_arrives_as_it_was_sent() -> None:
@@ -86,7 +93,7 @@ def test_half_a_character_does_not_cost_the_frame() -> None:
 @pytest.mark.parametrize("source", [None, b"", b"picture"])
 def test_a_request_arrives_as_it_was_sent(source: bytes | None) -> None:
     request = Request("upscale", source, {"scale": 4})
-    _, header, first, _ = encode_request(request)
+    _, header, first, *_ = encode_request(request)
     assert decode_request(header, first) == request
 
 
@@ -101,7 +108,11 @@ VALID: dict[str, Any] = {
     "warnings": [],
     "details": {},
     "calls": [],
+    "files": [],
 }
+WHITE: dict[str, Any] = {
+    "name": "white", "title": "White", "media_type": "image/png", "extension": "png", "size": 0
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -118,10 +129,16 @@ VALID: dict[str, Any] = {
         {"label": {"a": 1}},
         {"calls": [{"api_provider": "fake"}]},
         {"data": "more than asked for"},
+        {"files": [WHITE | {"name": "../white"}]},
+        {"files": [WHITE | {"extension": "html"}]},
+        {"files": [WHITE | {"size": -1}]},
+        {"files": [WHITE | {"size": 1}]},
+        {"files": [WHITE, WHITE]},
+        {"files": [WHITE | {"name": f"white{'x' * n}"} for n in range(9)]},
     ],
 )
 def test_a_header_with_a_wrong_value_is_refused(changes: dict[str, Any]) -> None:
-    assert isinstance(decode_reply(json.dumps(VALID).encode(), b"", b""), EngineResult)
+    assert isinstance(decode_reply(json.dumps(VALID | {"files": [WHITE]}).encode(), b"", b""), EngineResult)
     with pytest.raises(FrameError):
         decode_reply(json.dumps(VALID | changes).encode(), b"", b"")
 
@@ -132,7 +149,7 @@ def test_a_header_that_is_not_json_is_refused(header: bytes) -> None:
         decode_reply(header, b"", b"")
 
 
-@pytest.mark.parametrize("lengths", [(1 << 31, 0, 0), (2, 1 << 40, 0), (2, 0, 1 << 63)])
-def test_a_frame_that_announces_too_much_is_refused(lengths: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("lengths", [(1 << 31, 0, 0, 0), (2, 1 << 40, 0, 0), (2, 0, 1 << 63, 0), (2, 0, 0, 1 << 40)])
+def test_a_frame_that_announces_too_much_is_refused(lengths: tuple[int, int, int, int]) -> None:
     with pytest.raises(FrameError, match="announces"):
         read_lengths(PREFIX.pack(*lengths))

@@ -55,6 +55,7 @@ export function picture(app, imageId) {
       name: "Original",
       key: image.original_url,
       preview: previewKey({ ...image, thumbnail_url: null }),
+      shown: image.original_url,
       details: { bytes: image.original_file_size },
     };
     const results = completed()
@@ -66,6 +67,7 @@ export function picture(app, imageId) {
         key: operation.output_data.url,
         preview: operation.output_data.thumbnail_url,
         details: operation.output_data,
+        shown: isPicture(operation.output_data) ? operation.output_data.url : operation.output_data.thumbnail_url,
         before: operation.input_data.url,
       }));
     return [original, ...results].filter(Boolean);
@@ -122,13 +124,13 @@ export function picture(app, imageId) {
   const forPrint = (version) =>
     doing(() => api.updateImage(image.id, { final_url: image.final_url === version.key ? null : version.key }));
 
-  const download = (version) =>
+  const download = (version, file = null) =>
     doing(async () => {
-      const blob = await api.downloadFile(version.key, image.id);
+      const key = file?.url ?? version.key;
+      const blob = await api.downloadFile(key, image.id);
       const stem = image.original_filename.replace(/\.\w{1,5}$/, "");
-      const name =
-        version.id === ORIGINAL ? image.original_filename : `${stem}, ${version.name}${/\.\w+$/.exec(version.key)[0]}`;
-      save(blob, name);
+      const words = [stem, version.name, file?.title].filter(Boolean).join(", ");
+      save(blob, version.id === ORIGINAL ? image.original_filename : `${words}${/\.\w+$/.exec(key)[0]}`);
     });
 
   const remove = once(app, async () => {
@@ -186,7 +188,7 @@ export function picture(app, imageId) {
 
   const stage = (version, all) => html`
     ${comparison({
-      after: { ...version.details, url: urls[version.key], name: version.name },
+      after: { ...version.details, url: urls[version.shown], name: version.name },
       before: version.before && {
         url: urls[version.before],
         name: all.find(({ key }) => key === version.before)?.name ?? "Before",
@@ -201,6 +203,9 @@ export function picture(app, imageId) {
     ${version.details.warnings?.map((warning) => html`<p class="notice">${icon("warning")}${warning}</p>`)}
     <div class="actions">
       <button class="primary" @click=${download(version)}>${icon("download")}Download</button>
+      ${version.details.files?.map(
+        (file) => html`<button @click=${download(version, file)}>${icon("download")}${file.title}</button>`,
+      )}
       ${
         version.id === ORIGINAL
           ? nothing
@@ -351,6 +356,9 @@ export function picture(app, imageId) {
     body,
   };
 }
+
+// What browsers show: not PDF and TIFF, for which the thumbnail stands.
+const isPicture = ({ media_type: type }) => type === undefined || type === "image/png" || type === "image/svg+xml";
 
 const inOrder = (options) => JSON.stringify(Object.entries(options).toSorted());
 

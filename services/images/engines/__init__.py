@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.images.engines.base import JSON, Engine, EngineError, EngineResult, ProviderCall
+from services.images.engines.base import JSON, Engine, EngineError, EngineResult, ExtraFile, ProviderCall
 from services.images.engines.settings import EngineSettings
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "EngineError",
     "EngineResult",
     "EngineSettings",
+    "ExtraFile",
     "ProviderCall",
     "build_engines",
     "engine_paths",
@@ -37,6 +38,7 @@ OFFLINE_ENGINES = (
     "services.images.engines.background:SurfaceKeyEngine",
     "services.images.engines.vectorize:VtracerEngine",
     "services.images.engines.generate:TemplateLetteringEngine",
+    "services.images.engines.print_ready:FilmEngine",
 )
 HOSTED_ENGINES = {"openai_api_key": "services.images.engines.openai_images:OpenAIImagesEngine"}
 

@@ -15,10 +15,13 @@ art = Image.new("RGB", (48, 48), "white")
 art.paste("crimson", (12, 12, 36, 36))
 art.save(badge, "PNG")
 
+NEEDED = {"prompt": "Hello", "size": 1}
+
 settings = EngineSettings()
 for path in engine_paths(settings):
     print(path.partition(":")[0].rpartition(".")[2], flush=True)  # noqa: T201
     engine = load_engine(path)(settings)
     if path in OFFLINE_ENGINES:
-        options = {"prompt": "Hello", "size": 256} if "prompt" in engine.options_model.model_fields else {}
+        fields = engine.options_model.model_fields
+        options = {name: value for name, value in NEEDED.items() if name in fields and fields[name].is_required()}
         run_operation(engine, badge.getvalue(), options)

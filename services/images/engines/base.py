@@ -39,6 +39,20 @@ class ProviderCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtraFile:
+    """A file that comes with a result, such as the white below a print.
+
+    `name` (small letters) is how programs find it and a part of its storage key, `title` what people read.
+    """
+
+    name: str
+    title: str
+    data: bytes
+    media_type: str
+    extension: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineResult:
     """A finished picture with what is to be said about it.
 
@@ -57,6 +71,7 @@ class EngineResult:
     warnings: tuple[str, ...] = ()
     details: dict[str, JSON] = field(default_factory=dict)
     calls: tuple[ProviderCall, ...] = ()
+    files: tuple[ExtraFile, ...] = ()
 
 
 class EngineError(Exception):

@@ -22,12 +22,22 @@ _FILTER = "sub"
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """Encode RGB or RGBA pixels of shape (height, width, 3 or 4) as a PNG that says 300 DPI."""
+    """Encode RGB or RGBA pixels of shape (height, width, 3 or 4) as a PNG that says 300 DPI and sRGB."""
+    return encode_image(as_image(pixels, "srgb"))
+
+
+def as_image(pixels: Pixels, interpretation: str) -> pyvips.Image:
+    """Pixels of shape (height, width, bands) as an image of libvips at 300 DPI, "srgb" or "b-w"."""
     height, width, bands = pixels.shape
-    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, "uchar").copy(
-        interpretation="srgb", xres=PRINT_DPI / 25.4, yres=PRINT_DPI / 25.4
+    return pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, "uchar").copy(
+        interpretation=interpretation, xres=PRINT_DPI / 25.4, yres=PRINT_DPI / 25.4
     )
-    return bytes(image.write_to_buffer(".png", compression=_COMPRESSION, filter=_FILTER))
+
+
+def encode_image(image: pyvips.Image) -> bytes:
+    """An image of libvips as a PNG."""
+    profile = {"profile": "srgb"} if image.bands > 2 else {}
+    return bytes(image.write_to_buffer(".png", compression=_COMPRESSION, filter=_FILTER, **profile))
 
 
 def png_result(

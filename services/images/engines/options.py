@@ -84,6 +84,56 @@ class VectorizeOptions(_PictureOptions):
     ] = "medium"
 
 
+class PrintReadyOptions(_PictureOptions):
+    """Make the file that prints."""
+
+    size: Annotated[
+        float, Field(ge=0.1, le=1524, allow_inf_nan=False, description="Length of one side of the print, in `unit`.")
+    ]
+    side: Annotated[Literal["width", "height"], Field(description="Which side is given; the other follows.")] = "width"
+    unit: Annotated[Literal["in", "cm", "mm"], Field(description="Unit of the size.")] = "in"
+    trim: Annotated[bool, Field(description="Whether the size is that of the art, without clear borders.")] = True
+    alpha: Annotated[
+        Literal["harden", "halftone", "keep"],
+        Field(description="Semi-transparency: made solid or clear, shown as dots, or left as it is."),
+    ] = "harden"
+    lpi: Annotated[int, Field(ge=25, le=55, description="Lines of dots an inch of a halftone.")] = 35
+    knockout: Annotated[
+        str | None,
+        Field(pattern=r"^#[0-9a-fA-F]{6}$", description="Garment colour that becomes clear, #rrggbb. null: none."),
+    ] = None
+    tolerance: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=50,
+            allow_inf_nan=False,
+            description="Colour distance (CIE76 delta E) up to which the knocked-out colour is clear.",
+        ),
+    ] = 6
+    enlarge: Annotated[
+        bool, Field(description="Whether art with too few pixels is enlarged by the upscale engine.")
+    ] = False
+    white: Annotated[bool, Field(description="Whether the white below the colours is made.")] = True
+    choke: Annotated[
+        float, Field(ge=0, le=1, allow_inf_nan=False, description="How far the white is drawn in, in mm.")
+    ] = 0.2
+    least_line: Annotated[
+        float, Field(ge=0, le=2, allow_inf_nan=False, description="Thinner lines, in mm, are shown. 0: not looked for.")
+    ] = 0.36
+    least_gap: Annotated[
+        float, Field(ge=0, le=2, allow_inf_nan=False, description="Narrower gaps, in mm, are shown. 0: not looked for.")
+    ] = 0.7
+    mirror: Annotated[bool, Field(description="Whether print and white are mirrored.")] = False
+    garment: Annotated[
+        str | None,
+        Field(
+            pattern=r"^#[0-9a-fA-F]{6}$", description="Colour of a shirt for a mock-up, #rrggbb. null: none is made."
+        ),
+    ] = None
+    format: Annotated[Literal["png", "pdf", "tiff"], Field(description="Format of the print file.")] = "png"
+
+
 class GenerateOptions(_Options):
     """Make new artwork from words."""
 

@@ -62,9 +62,9 @@ _CSS_ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
 
 
 def rasterize_svg(
-    data: bytes, max_pixels: int, max_side: int
+    data: bytes, max_pixels: int, max_side: int, scale: float = 1.0
 ) -> tuple[npt.NDArray[np.uint8], float | None, tuple[str, ...]]:
-    """Draw an SVG file.
+    """Draw an SVG file, `scale` times as large as it says.
 
     Returns RGBA pixels of shape (height, width, 4) with straight alpha, the resolution if the drawing has
     a physical size, and warnings. Raises EngineError (permanent) when the file is broken, too large, takes
@@ -79,6 +79,7 @@ def rasterize_svg(
     _refuse_outside_references(root)
     _refuse_multiplication(root)
     width, height, dpi = _output_size(root)
+    width, height = round(width * scale), round(height * scale)
     if width * height > max_pixels or max(width, height) > max_side:
         raise EngineError(
             f"The SVG is {width} x {height} px; the limit is {max_pixels // 10**6} million pixels and "

@@ -63,7 +63,7 @@ class Waifu2xEngine(ConfiguredEngine):
         """Enlarge the file by `options.scale`; the result is a PNG at 300 DPI."""
         picture = decode(source)
         _check_output_size(picture, options.scale)
-        style: Style = options.style if options.style != "auto" else _choose_style(picture.pixels)
+        style: Style = options.style if options.style != "auto" else choose_style(picture.pixels)
         denoise: Denoise = options.denoise if options.denoise != "auto" else _choose_denoise(picture)
         expected = _expected_bytes(picture.pixels, options.scale, style, denoise, self._settings.engine_threads)
         if expected > MAX_RESULT_BYTES * _CERTAINLY_TOO_LARGE:
@@ -115,7 +115,8 @@ def _expected_bytes(pixels: Pixels, scale: int, style: Style, denoise: Denoise, 
     return int(encoded / share)
 
 
-def _choose_style(pixels: Pixels) -> Style:
+def choose_style(pixels: Pixels) -> Style:
+    """Which of the networks suits a picture."""
     return "art" if art_share(pixels) >= ART_SHARE else "photo"
 
 
