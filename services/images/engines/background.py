@@ -33,7 +33,7 @@ Box: TypeAlias = tuple[slice, slice]
 MIN_BORDER_SHARE = 0.6
 # A photo may have a smooth border, too, though never quite: below this share, and with so much spread (CIE76), the
 # network is asked where the colours leave doubts.
-_PHOTO_BORDER_SHARE, _PHOTO_SPREAD, _DOUBTS = 0.85, 0.5, 0.5
+_PHOTO_BORDER_SHARE, _PHOTO_SPREAD, _DOUBTS = 0.85, 0.5, 0.8
 # A network's draft that is good for nothing: unsure, or nearly the whole picture.
 _LEAST_DRAFT, _MOST_DRAFT_BORDER = 0.12, 0.4
 
@@ -99,7 +99,7 @@ class SurfaceKeyEngine(ConfiguredEngine):
         photo = draft(colors, self._network) if unsure else None
         if photo is not None and (photo.confidence < _LEAST_DRAFT or photo.border > _MOST_DRAFT_BORDER):
             photo = None
-        if photo is not None and (cut_out is None or photo.confidence > cut_out.confidence):
+        if photo is not None and (cut_out is None or photo.certainty > cut_out.confidence):
             return _draft_result(picture, photo, box)
         if cut_out is None:
             raise EngineError(

@@ -51,7 +51,12 @@ class Draft:
     @property
     def confidence(self) -> float:
         """How likely it is right (0..1). A small network's outline is a draft, however sure it is."""
-        return 0.6 * self.agreement**2 * (1 - min(self.vague, 1))
+        return 0.6 * self.certainty
+
+    @property
+    def certainty(self) -> float:
+        """How sure the network is of what stands out (0..1), whatever its outline is worth."""
+        return self.agreement**2 * (1 - min(self.vague, 1))
 
 
 class U2NetSmall:
