@@ -15,6 +15,7 @@ from tests.benchmarks import (
     ledger,
     listing,
     operations,
+    printing,
     wakeup,
 )
 from tests.benchmarks.measure import Effort, Figure, Progress
@@ -32,18 +33,29 @@ PARTS = (
     "billing",
     "email",
     "engines",
+    "printing",
     "cutouts",
 )
-APART = {"engines", "cutouts", "wakeup", "billing", "email", "instructions"}  # need no accounts by the thousand
+APART = {
+    "engines",
+    "printing",
+    "cutouts",
+    "wakeup",
+    "billing",
+    "email",
+    "instructions",
+}  # need no accounts by the thousand
 
 
 def measure(parts: Sequence[str], effort: Effort, progress: Progress) -> Iterator[Figure]:
     """The figures of the parts, as they come; cut-outs are judged, not timed, and have tables of their own."""
-    if set(parts) - {"engines", "cutouts"}:
+    if set(parts) - {"engines", "printing", "cutouts"}:
         with running_server() as server:
             yield from _measure_database(server, parts, effort, progress)
     if "engines" in parts:
         yield from engines.run(progress)
+    if "printing" in parts:
+        yield from printing.run(progress)
 
 
 def _measure_database(server: Server, parts: Sequence[str], effort: Effort, progress: Progress) -> Iterator[Figure]:

@@ -307,7 +307,7 @@ def test_the_limits_and_options_of_the_page_are_those_of_the_database(open_page:
     sign_up(page)
     upload(page, PHOTO)
     open_picture(page, "photo.jpg")
-    for kind in kinds:
+    for kind in sorted(kinds, key=lambda kind: str(kind["works_on"])):  # those of the picture first
         if kind["works_on"] == "nothing":
             page.goto("/#/lettering")
         else:
@@ -345,5 +345,7 @@ def expected(option: dict[str, Any]) -> Any:
             return option["maximum"]
         case "color":
             return "color"
+        case "boolean":
+            return "checkbox"
         case kind:
             raise ValueError(f"no kind on the page has an option of the type {kind}")

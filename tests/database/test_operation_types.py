@@ -282,6 +282,33 @@ def test_a_kind_that_works_on_a_collection_makes_an_image_of_it(people: People, 
         assert people.balance(stranger) == 9
 
 
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({}, "a number from 0.1 to 1524"),
+        ({"size": 0}, "a number from 0.1 to 1524"),
+        ({"size": 10, "side": "both"}, '"width" or "height"'),
+        ({"width": 10, "height": 4, "size": 10}, "Known options: input, size, unit, side"),
+    ],
+    ids=["no size", "a size of 0", "both sides", "both sides by name"],
+)
+def test_a_print_without_one_size_is_refused_with_what_to_do_and_costs_nothing(
+    people: People, options: Row, advice: str
+) -> None:
+    user = people.new(credits=3)
+    with refused("PT400") as caught:
+        ask(user, "print_ready", people.image(user), **options)
+    assert advice in caught.value.diag.message_hint
+    assert people.balance(user) == 3
+
+
+def test_a_print_of_a_strangers_picture_is_refused_and_costs_nothing(people: People) -> None:
+    user, stranger = people.new(credits=3), people.new()
+    with refused("PT404", "Image not found"):
+        ask(user, "print_ready", people.image(stranger), size=10)
+    assert people.balance(user) == 3
+
+
 # ---- The bounds of a day
 
 

@@ -28,7 +28,7 @@ assert.equal((await ok(supabase.auth.getUser())).user.id, user.id);
 const profile = await ok(supabase.from("profiles").select("id, credit_transactions(amount)").single());
 assert.deepEqual(profile, { id: user.id, credit_transactions: [{ amount: 2 }] });
 const { count } = await supabase.from("operation_types").select("*", { count: "exact", head: true });
-assert.equal(count, 4);
+assert.equal(count, 5);
 const refused = await supabase.rpc("request_image_operation", { p_image_id: null, p_operation_type: "nonsense" });
 assert.equal(refused.status, 400);
 assert.equal(typeof JSON.parse(refused.error.details), "object");

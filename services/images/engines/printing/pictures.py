@@ -12,7 +12,7 @@ from services.images.engines.svg import render_svg
 
 # Classes of pixels and their RGBA: clear, art, lines, gaps.
 _COLORS = np.array([[0, 0, 0, 0], [205, 205, 210, 255], [220, 0, 40, 255], [0, 70, 255, 255]], np.uint8)
-_RING = 9  # px: marks reach so far beyond what they mark, to be seen
+_RING = 3  # px: marks reach a pixel beyond what they mark; with more, small letters run together
 
 # A T-shirt's front, in inches: as wide as a man's L.
 _SHIRT = (
