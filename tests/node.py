@@ -10,10 +10,10 @@ from local.packages import NODE
 SECONDS = 120
 
 
-def run_node(script: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_node(script: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The finished script, with what it printed."""
     return subprocess.run(
-        [str(NODE), str(script)],
+        [str(NODE), str(script), *arguments],
         capture_output=True,
         text=True,
         check=False,
