@@ -7,7 +7,7 @@ MOVED := $(shell grep -sqF " $$(pwd -P)/.venv" .venv/pyvenv.cfg || echo moved)
 
 .PHONY: demo help test bench matrix lint format types install install-tests moved lock clean
 
-demo: install ## Everything in one go: sign up and its mail, upload, four operations, the ledger
+demo: install ## Everything in one go: sign up and its mail, upload, every operation, the ledger
 	$(BIN)/dtf demo
 
 help: ## These, in a line each

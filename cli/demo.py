@@ -1,8 +1,8 @@
 """`dtf demo`: the whole path of a picture, as a browser and an operator would drive it.
 
-A new user signs up, uploads two pictures, asks for four operations and for one that cannot work, and then has the
-cut-out made ready for print; a worker process does them, another sends the welcome mail to the stack's mailbox; the
-results and a page that shows them are written to a folder; the ledger is printed and checked.
+A new user signs up, uploads two pictures, asks for an operation of every kind and for one that cannot work, and then
+has the cut-out made ready for print; a worker process does them, another sends the welcome mail to the stack's mailbox;
+the results and a page that shows them are written to a folder; the ledger is printed and checked.
 """
 
 import html

@@ -51,7 +51,7 @@ def prepare(
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
 ) -> None:
-    """Play everything in one go: sign-up with its mail, upload, four operations, one refund, the ledger."""
+    """Play everything in one go: sign-up with its mail, upload, an operation of every kind, one refund, the ledger."""
     with readable_errors():
         running = stack.start_stack()
         from cli import demo as scenario  # the browser that it takes pictures with is not in the image of the services
