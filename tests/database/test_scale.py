@@ -120,8 +120,8 @@ def test_plans_of_a_quiet_queue_hold_when_thousands_wait(people: People, admin: 
     """Each index of the queue is one page then, and reading all of it looks as good as looking one entry up."""
     user, image = queue(people, 10)
     other = people.new()
-    # With those 10 in it: of a table that was found empty Postgres believes that it stays so, whatever its size, and then
-    # every index of it looks as good as another.
+    # With those 10 in it: of a table that was found empty Postgres believes that it stays so, whatever its size, and
+    # then every index of it looks as good as another.
     admin.execute("vacuum analyze public.images, public.image_operations")
     with admin.transaction(force_rollback=True):
         quiet = round_of_calls(admin, user, image)
